@@ -1,0 +1,19 @@
+"""MoXI, Model eXplanation by Interactions, as a Captum plugin."""
+
+from captum_moxi.attr import MoXIDeletion, MoXIInsertion
+from captum_moxi.game import CoalitionGame
+from captum_moxi.players import patch_mask
+from captum_moxi.removal import AttentionRemoval, BaselineRemoval, TokenRemoval
+from captum_moxi.search import Selection
+
+__all__ = [
+    "AttentionRemoval",
+    "BaselineRemoval",
+    "CoalitionGame",
+    "MoXIDeletion",
+    "MoXIInsertion",
+    "Selection",
+    "TokenRemoval",
+    "patch_mask",
+]
+__version__ = "0.1.0"

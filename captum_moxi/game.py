@@ -1,0 +1,372 @@
+"""The game: rows of coalitions -> logits -> rewards, in chunks. Below it nothing knows the model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_moxi import models
+from captum_moxi.arguments import check_baselines, check_inputs, check_positive_int, read_target
+from captum_moxi.players import Players, make_players, scalar_mask
+from captum_moxi.removal import ForwardCall, Removal, choose_removal
+from captum_moxi.rewards import Reward, get_reward, predicted, probability
+
+MAX_PLAYERS = 600
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the model says of coalitions.
+
+    Args:
+        rewards (Tensor): ``(M,)``, in the reward's dtype.
+        confidences (Tensor): ``(M,)`` floating: P(target), NaN where there is no target.
+        predictions (Tensor): ``(M,)`` int64: the predicted class; of a single logit, 0 where positive, else -1.
+    """
+
+    rewards: Tensor
+    confidences: Tensor
+    predictions: Tensor
+
+
+class CoalitionGame:
+    r"""
+    A cooperative game: players are features, the value of a coalition is the reward of the model's output when only
+    these are present.
+
+    The game of one input is a function of coalitions alone, so that it is itself a ``forward_func`` for every Captum
+    perturbation method and a value function for other game-theory libraries, under exactly the removal and reward
+    that MoXI uses::
+
+        >>> game = CoalitionGame(model, x, target=y)
+        >>> ShapleyValueSampling(game).attribute(torch.ones(1, game.n_players))
+
+    Args:
+        forward_func (Callable): The model, a transformers model as it is, or any function of it that returns logits.
+        inputs (Tensor or tuple[Tensor, ...]): As in ``captum.attr.FeatureAblation``.
+        target (int, tuple, Tensor or list, optional): As in ``captum.attr.FeatureAblation``. For outputs of more
+            than two dimensions, classes are the second.
+            Default: None
+        baselines (scalar, Tensor or tuple, optional): As in ``captum.attr.FeatureAblation``. Choosing any
+            chooses baseline fill, if ``removal`` is None.
+            Default: None
+        additional_forward_args (Any, optional): As in ``captum.attr.FeatureAblation``.
+            Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): As in ``captum.attr.FeatureAblation``. By default
+            the patches of a transformers image model, else every value is a player.
+            Default: None
+        removal (Removal, optional): How absent players are taken away. By default token removal where
+            the model has patch tokens, else baseline fill.
+            Default: None
+        reward (str or Callable, optional): ``log_odds``, ``log_probability``, ``probability``, ``logit``,
+            ``output``, ``contrast(a, b)``, or a function ``(logits, target) -> (rows,)``.
+            Default: ``"log_odds"``
+        perturbations_per_eval (int, optional): At most this many coalitions an example in one forward pass. By default
+            what fits the memory there is.
+            Default: None
+
+    Attributes:
+        n_players (int): n, the number of players.
+        ids (Tensor): ``(n,)`` int64: the players' ids in the feature mask, ascending; the columns of a coalition.
+        exists (Tensor): ``(B, n)`` bool: which players each example has.
+        targets (Tensor or None): ``(B,)`` int64: the class of each example that confidences are of; None where the
+            reward goes without.
+        full (Outcome): What the model says of each example with all its players, ``(B,)``.
+        n_games (int): B, the examples; 1 for a ``forward_func`` that returns one value for the whole batch.
+        call (ForwardCall): The inputs, baselines and arguments as they are passed on, and the players.
+        output_dtype (torch.dtype): What the model returns.
+        n_rows (int): How many coalitions were evaluated so far, the first forward of the inputs included.
+        n_forwards (int): In how many forward passes.
+
+    Raises:
+        ValueError: shapes, values or options that do not fit; see the message. Also in a call, where
+            the model returns logits that are not finite, with the coalition named.
+        TypeError: an argument of the wrong type.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any = None,
+        baselines: Any = None,
+        additional_forward_args: Any = None,
+        feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+        removal: Removal | None = None,
+        reward: str | Reward = "log_odds",
+        perturbations_per_eval: int | None = None,
+    ) -> None:
+        if perturbations_per_eval is not None:
+            check_positive_int("perturbations_per_eval", perturbations_per_eval)
+        tensors = check_inputs(inputs)
+        batch = len(tensors[0])
+        self._reward = get_reward(reward)
+        self._reward_is_named = isinstance(reward, str)
+        self._targets = read_target(target, batch)
+        self._check_known_classes(forward_func)
+        masks = feature_mask
+        if masks is None:
+            masks = models.default_feature_mask(forward_func, tensors)
+        players = make_players(scalar_mask(tensors) if masks is None else masks, tensors)
+        if feature_mask is None:
+            _check_player_count(players, tensors)
+        args = additional_forward_args
+        self.call = call = ForwardCall(
+            forward_func=forward_func,
+            inputs=tensors,
+            baselines=check_baselines(baselines, tensors),
+            additional_forward_args=() if args is None else args if isinstance(args, tuple) else (args,),
+            players=players,
+        )
+        self.removal = choose_removal(removal, forward_func, baselines is not None)
+        self._model = self.removal.bind(call)
+        self._per_eval = perturbations_per_eval
+        self._shrink = 1
+        self._one_value_a_batch = False
+        self.ids = players.ids
+        self.n_players = len(self.ids)
+        self.n_games = call.batch
+        self.n_rows = self.n_forwards = 0
+        self.targets: Tensor | None = None
+        self.output_dtype = torch.get_default_dtype()
+        with torch.no_grad():
+            self.full = self._look(call)
+        self.exists = players.exists.expand(self.n_games, -1)
+
+    def __call__(self, coalitions: Any) -> Any:
+        """The value of coalitions of the one input.
+
+        Args:
+            coalitions (Tensor or ndarray): ``(M, n)``, or ``(n,)`` for one: bool, or numbers that are 0 or 1.
+
+        Returns:
+            Tensor or ndarray: ``(M,)``, what came in kind and on its device.
+        """
+        if self.n_games > 1:
+            raise ValueError(
+                f"this game is of {self.n_games} inputs; make one game an input, or call outcome(coalitions, examples)"
+            )
+        rows = torch.as_tensor(coalitions)
+        rewards = self.outcome(rows.reshape(-1, rows.shape[-1])).rewards
+        return rewards.numpy() if isinstance(coalitions, np.ndarray) else rewards.to(rows.device)
+
+    def outcome(self, coalitions: Tensor, examples: Tensor | None = None) -> Outcome:
+        """Reward, confidence and prediction of coalitions.
+
+        Args:
+            coalitions (Tensor): ``(M, n)``, bool or numbers that are 0 or 1.
+            examples (Tensor, optional): ``(M,)`` int64: which example of the batch each row is of.
+                Default: all of the first
+
+        Returns:
+            Outcome: on the CPU.
+        """
+        coalitions = self._check_coalitions(coalitions)
+        examples = torch.zeros(len(coalitions), dtype=torch.long) if examples is None else examples.cpu()
+        sizes = self._model.sizes(coalitions, examples)
+        values: list[tuple[Tensor, ...]] = []
+        done: list[Tensor] = []
+        with torch.no_grad():
+            for size in sizes.unique().tolist():
+                todo = (sizes == size).nonzero().flatten()
+                while len(todo):
+                    rows = todo[: self._limit(size)]
+                    part = self._run_or_shrink(coalitions[rows], examples[rows])
+                    if part is not None:
+                        values.append(part)
+                        done.append(rows)
+                        todo = todo[len(rows) :]
+        if not done:
+            empty = torch.empty(0)
+            return Outcome(empty, empty, empty.long())
+        place = torch.cat(done).argsort()
+        reward, confidence, prediction, finite = (torch.cat(parts).cpu()[place] for parts in zip(*values, strict=True))
+        self._check_finite(finite, coalitions, examples)
+        return Outcome(reward, confidence, prediction)
+
+    def _limit(self, size: int) -> int:
+        """How many rows of that size go into one forward pass."""
+        if self._one_value_a_batch:
+            return 1
+        limit = self._model.rows_at_once(size) if self._per_eval is None else self._per_eval * self.n_games
+        return max(1, limit // self._shrink)
+
+    def _run_or_shrink(self, coalitions: Tensor, examples: Tensor) -> tuple[Tensor, ...] | None:
+        """One forward pass; None where it did not go through and the next is to have fewer rows."""
+        try:
+            if self._one_value_a_batch:
+                output = self._model.whole_batch(coalitions[0])
+            else:
+                output = self._model(coalitions, examples)
+        except torch.OutOfMemoryError:
+            if len(coalitions) == 1:
+                raise
+            self._shrink *= 2
+            return None
+        output = _as_tensor(output)
+        if not self._one_value_a_batch and output.shape[:1] != (len(coalitions),):
+            if self._per_eval is None and output.numel() == 1:
+                # with one example the first pass does not tell a value for the row from one for the batch; this does
+                self._take_one_value_a_batch(output)
+                return None
+            raise ValueError(
+                f"forward_func returned shape {tuple(output.shape)} for {len(coalitions)} rows; return one row an "
+                "example, or pass perturbations_per_eval=1 for one value a batch"
+            )
+        self.n_rows += len(coalitions)
+        self.n_forwards += 1
+        return self._value(output, examples)
+
+    def _value(self, output: Tensor, examples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Reward, confidence, prediction and whether the logits are finite, of every row, on the model's device."""
+        logits, target = self._select(output, examples)
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        rewards = self._reward(logits, target)
+        if not isinstance(rewards, Tensor) or rewards.shape != (len(logits),):
+            got = tuple(rewards.shape) if isinstance(rewards, Tensor) else type(rewards).__name__
+            raise ValueError(f"reward returned {got} for logits {tuple(logits.shape)}; return one value a row")
+        if target is None:
+            confidences = torch.full((len(logits),), torch.nan, device=logits.device)
+        else:
+            confidences = probability(logits, target)
+        finite = logits.isfinite().all(1) & rewards.isfinite()
+        return rewards, confidences, predicted(logits), finite
+
+    def _select(self, output: Tensor, examples: Tensor) -> tuple[Tensor, Any]:
+        """Logits ``(rows, classes)`` and the target of each row."""
+        if self._one_value_a_batch:
+            return output.reshape(1, 1), torch.zeros(1, dtype=torch.long, device=output.device)
+        if output.dim() == 1:
+            output = output[:, None]
+        if self._targets is None:
+            if output.dim() == 2 and output.shape[1] == 1:
+                return output, torch.zeros(len(output), dtype=torch.long, device=output.device)
+            return output.flatten(1), None
+        target = torch.tensor([self._targets[i][0] for i in examples.tolist()], device=output.device)
+        if output.dim() > 2:
+            rest = torch.tensor([self._targets[i][1:] for i in examples.tolist()], device=output.device)
+            output = output.movedim(1, -1)[(torch.arange(len(output), device=output.device), *rest.unbind(1))]
+        return output, target
+
+    def _look(self, call: ForwardCall) -> Outcome:
+        """Run the inputs as they are, once: is it one row an example, and does the target fit?"""
+        output = _as_tensor(models.call_model(call.forward_func, *call.inputs, *call.additional_forward_args))
+        self.n_rows += call.batch
+        self.n_forwards += 1
+        self.output_dtype = output.dtype
+        if output.dim() == 0 or (call.batch > 1 and output.numel() == 1):
+            self._take_one_value_a_batch(output)
+        elif len(output) != call.batch:
+            raise ValueError(
+                f"forward_func returned shape {tuple(output.shape)} for a batch of {call.batch}; return one row an "
+                "example, or one value for the whole batch"
+            )
+        elif any(len(x) != call.batch for x in call.inputs):
+            raise ValueError(
+                f"inputs have first dimensions {[len(x) for x in call.inputs]}; give every tensor the same batch"
+            )
+        else:
+            self._check_target(output)
+        everyone = self.call.players.exists.expand(self.n_games, -1)
+        examples = torch.arange(self.n_games)
+        target = self._select(output, examples)[1]
+        self.targets = None if target is None else target.cpu()
+        rewards, confidences, predictions, finite = (part.cpu() for part in self._value(output, examples))
+        self._check_finite(finite, everyone, examples)
+        return Outcome(rewards, confidences, predictions)
+
+    def _take_one_value_a_batch(self, output: Tensor) -> None:
+        """The forward function aggregates the batch: from here on the batch is one game."""
+        reason = f"forward_func returned one value for the whole batch, shape {tuple(output.shape)}"
+        if self._per_eval not in (None, 1):
+            raise ValueError(f"{reason}; perturbations_per_eval must then be 1, not {self._per_eval}")
+        if not self.call.players.shared:
+            raise ValueError(f"{reason}; the first dimension of feature_mask must then be 1")
+        if self._targets is not None:
+            raise ValueError(f"{reason}; target must then be None")
+        self._one_value_a_batch = True
+        self.n_games = 1
+
+    def _check_known_classes(self, forward_func: Callable[..., Any]) -> None:
+        """What a transformers model's config says of the target before anything runs."""
+        model = models.module_of(forward_func)
+        if not isinstance(model, models.PreTrainedModel) or not hasattr(model.config, "num_labels"):
+            return
+        if "Classification" in type(model).__name__:
+            self._check_classes(int(model.config.num_labels or 1))
+
+    def _check_target(self, output: Tensor) -> None:
+        if output.dim() <= 2:
+            self._check_classes(1 if output.dim() == 1 else output.shape[1])
+        elif self._targets is not None or self._reward_is_named:
+            shape = tuple(output.shape[1:])
+            for target in self._targets or [()]:
+                if len(target) != len(shape) or any(i >= size for i, size in zip(target, shape, strict=True)):
+                    raise ValueError(
+                        f"target is {target or None} where the model returns {shape} for each example; pass a tuple of "
+                        f"{len(shape)} indices, the class first"
+                    )
+
+    def _check_classes(self, classes: int) -> None:
+        if self._targets is None:
+            if classes > 1 and self._reward_is_named:
+                raise ValueError(
+                    f"target is None, and the model returns {classes} classes: the reward needs one of them; pass target"
+                )
+            return
+        for target in self._targets:
+            if len(target) > 1:
+                raise ValueError(f"target is {target} where the model returns classes only; pass one index an example")
+            if target[0] >= classes:
+                raise ValueError(
+                    f"target is {target[0]}, and the model has classes 0 to {classes - 1}; pass one of them"
+                )
+
+    def _check_coalitions(self, coalitions: Tensor) -> Tensor:
+        if coalitions.dim() != 2 or coalitions.shape[1] != self.n_players:
+            raise ValueError(
+                f"coalitions have shape {tuple(coalitions.shape)}; pass (M, {self.n_players}), one column a player"
+            )
+        if coalitions.dtype is torch.bool:
+            return coalitions.cpu()
+        if not bool(((coalitions == 0) | (coalitions == 1)).all()):
+            raise ValueError("coalitions hold values other than 0 and 1; pass 1 where a player is present")
+        return coalitions.bool().cpu()
+
+    def _check_finite(self, finite: Tensor, coalitions: Tensor, examples: Tensor) -> None:
+        if bool(finite.all()):
+            return
+        row = int((~finite).nonzero()[0])
+        present = self.ids[coalitions[row]].tolist()
+        listed = ", ".join(map(str, present[:20])) + (", ..." if len(present) > 20 else "")
+        raise ValueError(
+            f"forward_func returned logits that are not finite for example {int(examples[row])} with "
+            f"{len(present)} of {self.n_players} players present: {{{listed}}}"
+        )
+
+
+def _check_player_count(players: Players, inputs: tuple[Tensor, ...]) -> None:
+    n = len(players.ids)
+    if n <= MAX_PLAYERS:
+        return
+    x = inputs[0]
+    cure = "a feature_mask that groups values into players"
+    if len(inputs) == 1 and x.dim() == 4:
+        cure = f"feature_mask=patch_mask({tuple(x.shape[2:])}, grid=14), which makes 196 players"
+    raise ValueError(
+        f"feature_mask is None, which makes {n:,} players here, and a full ranking {n * (n + 1) // 2:,} forward rows an "
+        f"example; pass {cure}"
+    )
+
+
+def _as_tensor(output: Any) -> Tensor:
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, int | float):
+        # as Captum does: int64 and float64, Python's own precision
+        return torch.tensor(output, dtype=torch.int64 if isinstance(output, int) else torch.float64)
+    raise TypeError(f"forward_func returned a {type(output).__name__}; return a tensor of logits, or a number")

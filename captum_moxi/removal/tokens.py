@@ -1,0 +1,224 @@
+"""Token removal: an absent patch's token is taken out of the sequence, as the paper does."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from captum_moxi import models
+from captum_moxi.players import Players
+from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, free_memory
+
+
+class TokenRemoval(Removal):
+    r"""
+    Take the tokens of absent patches out of the sequence, after the embedding and its positions.
+
+    The model sees a shorter sequence: a coalition of k patches costs k tokens and the prefix tokens (class,
+    distillation, registers). This is the removal of the paper for vision transformers. A forward hook on the
+    embedding module does it; the images of a pass are embedded once.
+
+    With no patch left, the model sees its prefix tokens alone; a classifier that averages patch tokens then gets
+    zeros for their mean.
+
+    Args:
+        embeddings (nn.Module or str, optional): The module, or its dotted name in the model, whose output is the
+            sequence ``(B, tokens, width)``: prefix tokens first, then one token a patch in reading order, positions
+            added. For timm's VisionTransformer that is ``norm_pre``, for torchvision's ``encoder.dropout``. Not needed
+            for the transformers models ViT, DeiT, ViT-MSN and DINOv2, with or without registers.
+            Default: None
+        patch_size (int or tuple[int, int], optional): Height and width of a patch in pixels. Not needed for
+            those models, nor where the model has a patch projection, a convolution whose stride is its kernel.
+            Default: None
+
+    Raises:
+        ValueError: at attribution: inputs that are not one batch of images, a model without patch tokens or whose
+            layers need the whole grid, a feature mask that cuts a patch, or ``baselines``, which this removal does
+            not use.
+    """
+
+    def __init__(
+        self, embeddings: nn.Module | str | None = None, patch_size: int | tuple[int, int] | None = None
+    ) -> None:
+        self.embeddings = embeddings
+        self.patch_size = patch_size
+
+    def bind(self, call: ForwardCall) -> MaskedModel:
+        name = type(self).__name__
+        if call.baselines is not None:
+            raise ValueError(
+                f"baselines were given, and {name} does not use any; pass removal=BaselineRemoval() or none"
+            )
+        if len(call.inputs) != 1 or call.inputs[0].dim() != 4:
+            shapes = [tuple(x.shape) for x in call.inputs]
+            raise ValueError(
+                f"{name} takes one input of images (B, C, H, W), not {shapes}; pass removal=BaselineRemoval()"
+            )
+        site, before = self._site(call.forward_func)
+        patch_owner = _patch_owners(call.players, call.inputs[0], self._patch_size(call.forward_func), name)
+        return _SequenceModel(call, site, before, patch_owner)
+
+    def _site(self, forward_func: Callable[..., Any]) -> tuple[nn.Module, bool]:
+        """The module where tokens are taken out, and whether from its input (True) or its output."""
+        if self.embeddings is not None:
+            return named_module(forward_func, self.embeddings, "embeddings"), False
+        return models.embedding_module(known_model(forward_func, type(self).__name__, "embeddings")), False
+
+    def _patch_size(self, forward_func: Callable[..., Any]) -> tuple[int, int]:
+        size = self.patch_size
+        if size is not None:
+            return (size, size) if isinstance(size, int) else (size[0], size[1])
+        model = models.transformer(forward_func)
+        if model is not None and models.has_patch_tokens(model):
+            return models.patch_size(model)
+        module = models.module_of(forward_func)
+        for part in module.modules() if isinstance(module, nn.Module) else ():
+            if isinstance(part, nn.Conv2d) and part.stride == part.kernel_size != (1, 1):
+                return part.kernel_size[0], part.kernel_size[1]
+        raise ValueError(f"{type(self).__name__}: no patch projection was found in the model; pass patch_size")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def known_model(forward_func: Callable[..., Any], removal: str, argument: str) -> models.PreTrainedModel:
+    """The transformers model with patch tokens in a forward function, or the error that says what to pass."""
+    model = models.transformer(forward_func)
+    if model is not None and models.has_patch_tokens(model):
+        return model
+    if model is not None:
+        raise ValueError(
+            f"{removal} cannot take tokens out of {type(model).__name__}, whose layers need the whole grid; "
+            "pass removal=BaselineRemoval()"
+        )
+    raise ValueError(
+        f"{removal} does not know where {getattr(forward_func, '__name__', type(forward_func).__name__)} has its patch "
+        f"tokens; name the module ({removal}({argument}=...)) or pass removal=BaselineRemoval()"
+    )
+
+
+def named_module(forward_func: Callable[..., Any], module: nn.Module | str, argument: str) -> nn.Module:
+    """The module itself, or the one of that dotted name, as in ``nn.Module.get_submodule``."""
+    if isinstance(module, nn.Module):
+        return module
+    model = models.module_of(forward_func)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{argument} is {module!r}, a name, and forward_func is no module; pass the module itself")
+    try:
+        return model.get_submodule(module)
+    except AttributeError as error:
+        raise ValueError(f"{argument} is {module!r}, and the model has no such module: {error}") from error
+
+
+class _SequenceModel(MaskedModel):
+    """A model whose sequence is gathered at one module."""
+
+    def __init__(self, call: ForwardCall, site: nn.Module, before: bool, patch_owner: Tensor) -> None:
+        self.call = call
+        self.forward = models.eager(call.forward_func)
+        self.site = site
+        self.before = before
+        self.patch_owner = patch_owner
+        # arguments that follow the batch must match the rows, so each row then brings an image of its own
+        self.one_image_a_row = any(call.has_batch(arg) for arg in call.additional_forward_args)
+
+    def _present_tokens(self, coalitions: Tensor, examples: Tensor) -> Tensor:
+        if len(self.patch_owner) == 1:
+            return coalitions[:, self.patch_owner[0]]
+        return coalitions.gather(1, self.patch_owner[examples])
+
+    def sizes(self, coalitions: Tensor, examples: Tensor) -> Tensor:
+        return self._present_tokens(coalitions, examples).sum(1)
+
+    def rows_at_once(self, size: int) -> int:
+        device = self.call.inputs[0].device
+        # measured: a CPU is fastest with passes of 1,600 to 6,400 tokens; 64 KiB a token covers a base-size encoder
+        tokens = min(free_memory(device) // 2**16, 4096 if device.type == "cpu" else 2**16)
+        return max(1, tokens // (size + 1))
+
+    def __call__(self, coalitions: Tensor, examples: Tensor) -> Any:
+        images, image_of_row = examples, torch.arange(len(examples))
+        if not self.one_image_a_row:
+            images, image_of_row = examples.unique(return_inverse=True)
+        pixels = self.call.inputs[0][images.to(self.call.inputs[0].device)]
+        present = self._present_tokens(coalitions, examples)
+        patches = present.nonzero()[:, 1].reshape(len(present), -1)
+
+        calls = 0
+
+        def gather(tokens: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            prefix = tokens.shape[1] - present.shape[1] if tokens.dim() == 3 else -1
+            if prefix < 0 or len(tokens) != len(pixels):
+                raise ValueError(
+                    f"the sequence at {type(self.site).__name__} has shape {tuple(tokens.shape)} for {len(pixels)} "
+                    f"images of {present.shape[1]} patches; name the module whose output is (B, tokens, width)"
+                )
+            kept = torch.cat([torch.arange(prefix).expand(len(patches), -1), patches + prefix], 1)
+            return tokens[image_of_row.to(tokens.device)[:, None], kept.to(tokens.device)]
+
+        handle = _hook_input(self.site, gather) if self.before else _hook_output(self.site, gather)
+        try:
+            with nullcontext() if patches.shape[1] else _EmptyMeanIsZero():
+                output = models.call_model(self.forward, pixels, *self.call.arguments(examples))
+        finally:
+            handle.remove()
+        if calls != 1:
+            raise ValueError(
+                f"{type(self.site).__name__}, where tokens are taken out, ran {calls} times in one forward pass; "
+                "name a module that runs once"
+            )
+        return output
+
+
+def _hook_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    return module.register_forward_hook(lambda _module, _args, output: change(output))
+
+
+def _hook_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    def hook(
+        _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
+
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+class _EmptyMeanIsZero(TorchFunctionMode):
+    """The mean of no token is zero, not NaN."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in (torch.mean, Tensor.mean) and args and args[0].numel() == 0:
+            return torch.zeros_like(result)
+        return result
+
+
+def _patch_owners(players: Players, images: Tensor, patch_size: tuple[int, int], removal: str) -> Tensor:
+    """The player of every patch token: ``(1 or B, tokens)`` int64 on the CPU, positions in ``players.ids``."""
+    height, width = patch_size
+    rows, columns = images.shape[2] // height, images.shape[3] // width
+    if not rows or not columns:
+        raise ValueError(f"inputs of {tuple(images.shape)} are smaller than a patch of {height} x {width} pixels")
+    owner = players.columns[0].expand(-1, -1, *images.shape[2:]).cpu()
+    # pixels beyond the last whole patch reach no token
+    owner = owner[:, :, : rows * height, : columns * width]
+    patches = owner.reshape(*owner.shape[:2], rows, height, columns, width).permute(0, 2, 4, 1, 3, 5).flatten(3)
+    cut = (patches != patches[..., :1]).any(-1).nonzero()
+    if len(cut):
+        _, row, column = cut[0].tolist()
+        ids = players.ids[patches[tuple(cut[0])].unique()].tolist()
+        raise ValueError(
+            f"feature_mask cuts {len(cut)} patches: the {height} x {width} patch at row {row}, column {column} "
+            f"holds players {', '.join(map(str, ids[:4]))}. {removal} takes whole patches away: pass a mask whose "
+            f"borders are those of patches, such as patch_mask({tuple(images.shape[2:])}, {patch_size}), or "
+            "removal=BaselineRemoval()"
+        )
+    return patches[..., 0].flatten(1)
