@@ -49,7 +49,8 @@ def check_baselines(baselines: Any, inputs: tuple[Tensor, ...]) -> tuple[Any, ..
         )
         if not fits:
             raise ValueError(
-                f"baselines[{i}] has shape {tuple(baseline.shape)}, which does not broadcast to the input's {tuple(x.shape)}"
+                f"baselines[{i}] has shape {tuple(baseline.shape)}, which does not broadcast to the input's "
+                f"{tuple(x.shape)}"
             )
     return values
 

@@ -292,12 +292,10 @@ class CoalitionGame:
         self.n_games = 1
 
     def _check_known_classes(self, forward_func: Callable[..., Any]) -> None:
-        """What a transformers model's config says of the target before anything runs."""
-        model = models.module_of(forward_func)
-        if not isinstance(model, models.PreTrainedModel) or not hasattr(model.config, "num_labels"):
-            return
-        if "Classification" in type(model).__name__:
-            self._check_classes(int(model.config.num_labels or 1))
+        """Whether the target fits a transformers model, whose config tells before anything runs."""
+        classes = models.num_classes(forward_func)
+        if classes is not None:
+            self._check_classes(classes)
 
     def _check_target(self, output: Tensor) -> None:
         if output.dim() <= 2:
@@ -315,7 +313,7 @@ class CoalitionGame:
         if self._targets is None:
             if classes > 1 and self._reward_is_named:
                 raise ValueError(
-                    f"target is None, and the model returns {classes} classes: the reward needs one of them; pass target"
+                    f"target is None, and the model returns {classes} classes; pass target, which the reward needs"
                 )
             return
         for target in self._targets:
@@ -358,8 +356,8 @@ def _check_player_count(players: Players, inputs: tuple[Tensor, ...]) -> None:
     if len(inputs) == 1 and x.dim() == 4:
         cure = f"feature_mask=patch_mask({tuple(x.shape[2:])}, grid=14), which makes 196 players"
     raise ValueError(
-        f"feature_mask is None, which makes {n:,} players here, and a full ranking {n * (n + 1) // 2:,} forward rows an "
-        f"example; pass {cure}"
+        f"feature_mask is None, which makes {n:,} players here, and a full ranking takes {n * (n + 1) // 2:,} forward "
+        f"rows an example; pass {cure}"
     )
 
 

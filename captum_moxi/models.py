@@ -180,6 +180,16 @@ def transformer(forward_func: Callable[..., Any]) -> PreTrainedModel | None:
     return model if model is not None and model.main_input_name == "pixel_values" else None
 
 
+def num_classes(forward_func: Callable[..., Any]) -> int | None:
+    """How many classes a transformers classifier returns, or a wrapper of this package around it; None for others."""
+    module = module_of(forward_func)
+    if isinstance(module, LogitsModel):
+        module = module_of(module.model)
+    if isinstance(module, PreTrainedModel) and "Classification" in type(module).__name__:
+        return module.config.num_labels
+    return None
+
+
 def random_layer(forward_func: Callable[..., Any]) -> str | None:
     """A layer of the model in training mode that makes one forward pass differ from the next, for a warning."""
     module = module_of(forward_func)

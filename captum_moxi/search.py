@@ -190,19 +190,20 @@ def rank(
     for start in range(0, len(order), max(1, block)):
         if not path.active.any():
             break
-        examples, steps, held, last = [], [], path.chosen.clone(), range(start, min(start + block, len(order)))
-        coalitions = []
-        for step in last:
+        block_steps = range(start, min(start + block, len(order)))
+        held = path.chosen.clone()
+        coalitions: list[Tensor] = []
+        owners: list[Tensor] = []
+        rows = torch.zeros(game.n_games, len(block_steps), dtype=torch.long)
+        for step in block_steps:
             on = (path.active & (path.limit > step)).nonzero().flatten()
+            rows[on, step - start] = sum(map(len, owners)) + torch.arange(len(on))
             coalitions.append(path.coalitions(on, held[on], order[step][on]))
+            owners.append(on)
             held[on, order[step][on]] = True
-            examples.append(on)
-            steps.append(torch.full_like(on, step - start))
-        outcome = game.outcome(torch.cat(coalitions), torch.cat(examples))
+        outcome = game.outcome(torch.cat(coalitions), torch.cat(owners))
         progress(len(outcome.rewards))
-        rows = torch.zeros(game.n_games, len(last), dtype=torch.long)
-        rows[torch.cat(examples), torch.cat(steps)] = torch.arange(len(outcome.rewards))
-        for step in last:
+        for step in block_steps:
             if path.active.any():
                 path.step(order[step], values, outcome, rows[:, step - start])
     return path.selection()

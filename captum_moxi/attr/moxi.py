@@ -119,8 +119,9 @@ class _MoXI(PerturbationAttribution):
             show_progress (bool, optional): Show a progress bar over forward rows, with the time left.
                         Default: False
             score (str, optional): ``"rank"``: the player chosen at step k of an example's K gets (K - k + 1) / K,
-                        players never chosen 0. ``"gain"``: the rise (insertion) or fall (deletion) of the reward at its step, in the model's
-                        output dtype; over a run through all players the scores sum to :math:`f(N) - f(\emptyset)`.
+                        players never chosen 0. ``"gain"``: the rise (insertion) or fall (deletion) of the reward at its
+                        step, in the model's output dtype; over a run through all players the scores sum to
+                        :math:`f(N) - f(\emptyset)`.
                         Default: ``"rank"``
             return_selection (bool, optional): Return the :class:`Selection` as well: the order, and reward,
                         confidence, prediction, Shapley value and interaction at every step.

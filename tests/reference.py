@@ -1,0 +1,75 @@
+"""The paper written out as plainly as can be, to check the package against: one forward pass at a time."""
+
+from collections.abc import Callable
+from itertools import chain, combinations
+from math import factorial, log
+
+import torch
+from torch import Tensor
+
+Value = Callable[[frozenset[int]], float]
+
+
+def insertion(value: Value, n: int, steps: int) -> tuple[list[int], list[float]]:
+    """Algorithm 1: the order, and the value before and after each step."""
+    chosen: list[int] = []
+    values = [value(frozenset())]
+    for _ in range(steps):
+        left = [b for b in range(n) if b not in chosen]
+        gains = {b: value(frozenset([*chosen, b])) for b in left}
+        best = max(left, key=lambda b: gains[b])
+        chosen.append(best)
+        values.append(gains[best])
+    return chosen, values
+
+
+def deletion(value: Value, n: int, steps: int) -> tuple[list[int], list[float]]:
+    """Algorithm 2: the order, and the value before and after each step."""
+    everyone = frozenset(range(n))
+    deleted: list[int] = []
+    values = [value(everyone)]
+    for _ in range(steps):
+        left = [b for b in range(n) if b not in deleted]
+        losses = {b: value(everyone - {*deleted, b}) for b in left}
+        best = min(left, key=lambda b: losses[b])
+        deleted.append(best)
+        values.append(losses[best])
+    return deleted, values
+
+
+def subsets(players: list[int]) -> chain[tuple[int, ...]]:
+    return chain.from_iterable(combinations(players, size) for size in range(len(players) + 1))
+
+
+def shapley(value: Value, player: frozenset[int], others: list[int]) -> float:
+    """Eq. 1 as it stands: the Shapley value of a player, which may be several acting as one."""
+    n = len(others) + 1
+    return sum(
+        factorial(len(s)) * factorial(n - len(s) - 1) / factorial(n) * (value(frozenset(s) | player) - value(frozenset(s)))
+        for s in subsets(others)
+    )
+
+
+def log_odds(logits: Tensor, target: int) -> float:
+    """log P / (1 - P), from the probabilities in double precision."""
+    p = float(logits.double().softmax(-1)[target])
+    return log(p / (1 - p))
+
+
+def vit_logits(model: torch.nn.Module, pixels: Tensor, kept: list[int]) -> Tensor:
+    """Logits of one image ``(1, 3, H, W)`` with the kept patches alone, module by module, no hook."""
+    base = model.base_model
+    tokens = base.embeddings(pixels)
+    prefix = tokens.shape[1] - (pixels.shape[2] // base.config.patch_size) * (pixels.shape[3] // base.config.patch_size)
+    tokens = tokens[:, [*range(prefix), *(patch + prefix for patch in sorted(kept))]]
+    layers = base.layers if hasattr(base, "layers") else base.encoder.layer
+    for layer in layers:
+        tokens = layer(tokens)
+        tokens = tokens[0] if isinstance(tokens, tuple) else tokens
+    tokens = base.layernorm(tokens)
+    if hasattr(model, "cls_classifier"):
+        return (model.cls_classifier(tokens[:, 0]) + model.distillation_classifier(tokens[:, 1]))[0] / 2
+    if "dinov2" in model.config.model_type:
+        mean = tokens[:, prefix:].mean(1) if kept else torch.zeros_like(tokens[:, 0])
+        return model.classifier(torch.cat([tokens[:, 0], mean], 1))[0]
+    return model.classifier(tokens[:, 0])[0]

@@ -1,0 +1,180 @@
+"""Small models to test on: configurations of transformers' own, and stand-ins with the layout of timm and torchvision."""
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    BeitConfig,
+    BeitForImageClassification,
+    DeiTConfig,
+    DeiTForImageClassification,
+    DeiTForImageClassificationWithTeacher,
+    Dinov2Config,
+    Dinov2ForImageClassification,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersForImageClassification,
+    PreTrainedModel,
+    ResNetConfig,
+    ResNetForImageClassification,
+    SwinConfig,
+    SwinForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTMSNConfig,
+    ViTMSNForImageClassification,
+)
+
+SIZE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": 32,
+    "patch_size": 8,
+    "num_labels": 5,
+    "initializer_range": 0.3,
+}
+
+TOKEN_MODELS = {
+    "vit": lambda: ViTForImageClassification(ViTConfig(**SIZE)),
+    "deit": lambda: DeiTForImageClassification(DeiTConfig(**SIZE)),
+    "deit_with_teacher": lambda: DeiTForImageClassificationWithTeacher(DeiTConfig(**SIZE)),
+    "vit_msn": lambda: ViTMSNForImageClassification(ViTMSNConfig(**SIZE)),
+    "dinov2": lambda: Dinov2ForImageClassification(Dinov2Config(**SIZE, mlp_ratio=2)),
+    "dinov2_with_registers": lambda: Dinov2WithRegistersForImageClassification(
+        Dinov2WithRegistersConfig(**SIZE, mlp_ratio=2, num_register_tokens=3)
+    ),
+}
+
+
+def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Weights far enough from their tiny initial values that every patch matters."""
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn(parameter.shape, generator=rng) * (1.5 / parameter.shape[-1] ** 0.5))
+    return model.eval()
+
+
+def token_model(name: str) -> PreTrainedModel:
+    return randomised(TOKEN_MODELS[name]())
+
+
+def swin() -> PreTrainedModel:
+    config = SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4, num_labels=5)
+    return randomised(SwinForImageClassification(config))
+
+
+def beit() -> PreTrainedModel:
+    return randomised(BeitForImageClassification(BeitConfig(**SIZE)))
+
+
+def resnet(labels: int = 5) -> PreTrainedModel:
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=labels
+    )
+    return ResNetForImageClassification(config)
+
+
+class TimmLayout(nn.Module):
+    """A ViT laid out as timm's VisionTransformer: fused attention, ``norm_pre`` after the positions, mean pooling."""
+
+    class Attention(nn.Module):
+        def __init__(self, width: int, heads: int) -> None:
+            super().__init__()
+            self.heads = heads
+            self.qkv = nn.Linear(width, 3 * width)
+            self.proj = nn.Linear(width, width)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows, length, width = x.shape
+            q, k, v = self.qkv(x).reshape(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            x = nn.functional.scaled_dot_product_attention(q, k, v)
+            return self.proj(x.transpose(1, 2).reshape(rows, length, width))
+
+    class Block(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.attn = TimmLayout.Attention(width, 2)
+            self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x + self.attn(self.norm1(x))
+            return x + self.mlp(self.norm2(x))
+
+    def __init__(self, pool: str = "token", width: int = 32) -> None:
+        super().__init__()
+        self.pool = pool
+        self.patch_embed = nn.Conv2d(3, width, 8, 8)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.randn(1, 17, width))
+        self.pos_drop, self.norm_pre = nn.Dropout(0.0), nn.Identity()
+        self.blocks = nn.Sequential(*(self.Block(width) for _ in range(3)))
+        self.norm, self.fc_norm, self.head = nn.LayerNorm(width), nn.LayerNorm(width), nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch_embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
+        x = self.norm(self.blocks(self.norm_pre(self.pos_drop(x + self.pos_embed))))
+        x = x[:, 0] if self.pool == "token" else self.fc_norm(x[:, 1:].mean(dim=1))
+        return self.head(x)
+
+
+class TorchvisionLayout(nn.Module):
+    """A ViT laid out as torchvision's VisionTransformer: ``encoder`` with dropout and layers of nn.MultiheadAttention."""
+
+    class Block(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.self_attention = nn.MultiheadAttention(width, 2, batch_first=True)
+            self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+        def forward(self, input: Tensor) -> Tensor:
+            x = self.ln_1(input)
+            x = input + self.self_attention(x, x, x, need_weights=False)[0]
+            return x + self.mlp(self.ln_2(x))
+
+    class Encoder(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.pos_embedding = nn.Parameter(torch.randn(1, 17, width))
+            self.dropout = nn.Dropout(0.0)
+            self.layers = nn.Sequential(*(TorchvisionLayout.Block(width) for _ in range(3)))
+            self.ln = nn.LayerNorm(width)
+
+        def forward(self, input: Tensor) -> Tensor:
+            return self.ln(self.layers(self.dropout(input + self.pos_embedding)))
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.conv_proj = nn.Conv2d(3, width, 8, 8)
+        self.class_token = nn.Parameter(torch.randn(1, 1, width))
+        self.encoder = self.Encoder(width)
+        self.heads = nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_proj(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1)
+        return self.heads(self.encoder(x)[:, 0])
+
+
+class SetSum(nn.Module):
+    """The set-sum game (the paper, section 4.1): inputs ``(B, n)`` of integers, the sum of the distinct non-zero ones."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([row.unique().sum() for row in x])
+
+
+class Classes(nn.Module):
+    """A small network with interactions: ``(B, n)`` -> ``(B, classes)``."""
+
+    def __init__(self, n: int, classes: int = 3, seed: int = 0) -> None:
+        super().__init__()
+        rng = torch.Generator().manual_seed(seed)
+        self.first = nn.Parameter(torch.randn(n, 16, generator=rng))
+        self.second = nn.Parameter(torch.randn(16, classes, generator=rng))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x @ self.first) @ self.second
