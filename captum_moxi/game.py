@@ -107,9 +107,8 @@ class CoalitionGame:
         self._reward_is_named = isinstance(reward, str)
         self._targets = read_target(target, batch)
         self._check_known_classes(forward_func)
-        masks = feature_mask
-        if masks is None:
-            masks = models.default_feature_mask(forward_func, tensors)
+        self.removal = choose_removal(removal, forward_func, baselines is not None)
+        masks = self.removal.default_mask(forward_func, tensors) if feature_mask is None else feature_mask
         players = make_players(scalar_mask(tensors) if masks is None else masks, tensors)
         if feature_mask is None:
             _check_player_count(players, tensors)
@@ -121,7 +120,6 @@ class CoalitionGame:
             additional_forward_args=() if args is None else args if isinstance(args, tuple) else (args,),
             players=players,
         )
-        self.removal = choose_removal(removal, forward_func, baselines is not None)
         self._model = self.removal.bind(call)
         self._per_eval = perturbations_per_eval
         self._shrink = 1

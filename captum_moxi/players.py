@@ -26,7 +26,7 @@ class Players:
     @property
     def shared(self) -> bool:
         """Whether all examples have the same mask."""
-        return all(columns.shape[0] == 1 for columns in self.columns)
+        return len(self.exists) == 1
 
     def spread(self, values: Tensor, index: int, examples: Tensor) -> Tensor:
         """Give every value of an input tensor what its player has.
@@ -44,7 +44,7 @@ class Players:
         if columns.shape[0] == 1:
             return values[:, columns.flatten()].reshape(len(values), *columns.shape[1:])
         columns = columns[examples.to(columns.device)]
-        return values.gather(1, columns.flatten(1)).reshape(columns.shape)
+        return values.gather(1, columns.reshape(len(columns), -1)).reshape(columns.shape)
 
 
 def patch_mask(
@@ -132,14 +132,14 @@ def make_players(feature_mask: Tensor | tuple[Tensor, ...], inputs: tuple[Tensor
     ids = torch.cat(held).unique() if held else torch.empty(0, dtype=torch.long)
     if not len(ids):
         raise ValueError("inputs hold no value, so there is no player; pass at least one")
-    batch = max(mask.shape[0] for mask in masks)
+    batch = max(mask.shape[0] for mask, tensor in zip(masks, inputs, strict=True) if tensor.numel())
     exists = torch.zeros(batch, len(ids), dtype=torch.bool)
     columns = []
     for mask, tensor in zip(masks, inputs, strict=True):
         column = torch.searchsorted(ids.to(mask.device), mask.contiguous())
         columns.append(column)
         if tensor.numel():
-            here = column.cpu().flatten(1)
+            here = column.cpu().reshape(len(column), -1)
             exists |= torch.zeros(len(here), len(ids), dtype=torch.bool).scatter_(1, here, True)
     return Players(ids, tuple(columns), exists)
 
@@ -148,7 +148,10 @@ def spread_scores(scores: Tensor, players: Players, inputs: tuple[Tensor, ...]) 
     """Give every input value its player's score: ``(b, n)`` -> one ``(b, *input.shape[1:])`` an input tensor."""
     examples = torch.arange(len(scores))
     return tuple(
-        players.spread(scores, i, examples).expand(len(scores), *x.shape[1:]).clone() for i, x in enumerate(inputs)
+        players.spread(scores, i, examples).expand(len(scores), *x.shape[1:]).clone()
+        if x.numel()
+        else torch.zeros(len(scores), *x.shape[1:], dtype=scores.dtype, device=x.device)
+        for i, x in enumerate(inputs)
     )
 
 
@@ -158,8 +161,8 @@ def collect_scores(attributions: tuple[Tensor, ...], players: Players) -> Tensor
     total = torch.zeros(batch, len(players.ids), dtype=torch.float64)
     count = torch.zeros_like(total)
     for values, columns in zip(attributions, players.columns, strict=True):
-        owner = columns.expand(batch, *values.shape[1:]).flatten(1).cpu()
-        flat = values.detach().flatten(1).double().cpu()
+        owner = columns.expand(batch, *values.shape[1:]).reshape(batch, -1).cpu()
+        flat = values.detach().reshape(batch, -1).double().cpu()
         total.scatter_add_(1, owner, flat)
         count.scatter_add_(1, owner, torch.ones_like(flat))
     return total / count.clamp(min=1)

@@ -24,7 +24,7 @@ def shared() -> Path:
 
 
 def squares(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise images (count, 3, 36, 36) with a bright and a dim square of two colours in cells of 3 x 3; the bright one's."""
+    """Noise images (count, 3, 36, 36) with a bright and a dim square of two colours; the bright one's."""
     rng = torch.Generator().manual_seed(seed)
     images = torch.randn(count, 3, 36, 36, generator=rng) * 0.3
     colours = torch.stack([torch.randperm(3, generator=rng)[:2] for _ in range(count)])

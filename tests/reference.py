@@ -45,7 +45,10 @@ def shapley(value: Value, player: frozenset[int], others: list[int]) -> float:
     """Eq. 1 as it stands: the Shapley value of a player, which may be several acting as one."""
     n = len(others) + 1
     return sum(
-        factorial(len(s)) * factorial(n - len(s) - 1) / factorial(n) * (value(frozenset(s) | player) - value(frozenset(s)))
+        factorial(len(s))
+        * factorial(n - len(s) - 1)
+        / factorial(n)
+        * (value(frozenset(s) | player) - value(frozenset(s)))
         for s in subsets(others)
     )
 

@@ -43,7 +43,9 @@ def test_scalars_are_numbered_through_all_tensors() -> None:
 
 
 def test_ids_with_gaps_and_groups_across_tensors() -> None:
-    players = make_players((torch.tensor([[7, 0, 7]]), torch.tensor([[9], [0]])), (torch.zeros(2, 3), torch.zeros(2, 1)))
+    players = make_players(
+        (torch.tensor([[7, 0, 7]]), torch.tensor([[9], [0]])), (torch.zeros(2, 3), torch.zeros(2, 1))
+    )
     assert players.ids.tolist() == [0, 7, 9]
     assert players.exists.tolist() == [[True, True, True], [True, True, False]]
     present = torch.tensor([[True, False, True], [False, True, False]])

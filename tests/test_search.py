@@ -11,7 +11,7 @@ from captum_moxi.search import Mode, greedy, rank
 
 
 class TableGame:
-    """Games given by tables of logits, ``(B, 2**n, 2)``: class 0 is the target, its logit less the other's the reward."""
+    """Games given by tables of logits ``(B, 2**n, 2)``: the reward is class 0's, the target's, less class 1's."""
 
     def __init__(self, logits: Tensor, ids: Tensor | None = None, exists: Tensor | None = None) -> None:
         self.logits = logits
@@ -98,7 +98,9 @@ def test_rank_orders_by_shapley_value_alone(mode: Mode) -> None:
     for example in range(3):
         value, everyone = game.value(example), frozenset(range(6))
         own = [
-            value(frozenset([i])) - value(frozenset()) if mode == "insertion" else value(everyone) - value(everyone - {i})
+            value(frozenset([i])) - value(frozenset())
+            if mode == "insertion"
+            else value(everyone) - value(everyone - {i})
             for i in range(6)
         ]
         order = sorted(range(6), key=lambda i: -own[i])

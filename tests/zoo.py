@@ -1,4 +1,4 @@
-"""Small models to test on: configurations of transformers' own, and stand-ins with the layout of timm and torchvision."""
+"""Small models to test on: transformers' own, and stand-ins with the layout of timm and of torchvision."""
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,9 @@ def token_model(name: str) -> PreTrainedModel:
 
 
 def swin() -> PreTrainedModel:
-    config = SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4, num_labels=5)
+    config = SwinConfig(
+        image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4, num_labels=5
+    )
     return randomised(SwinForImageClassification(config))
 
 
@@ -70,9 +72,7 @@ def beit() -> PreTrainedModel:
 
 
 def resnet(labels: int = 5) -> PreTrainedModel:
-    config = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=labels
-    )
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=labels)
     return ResNetForImageClassification(config)
 
 
@@ -122,7 +122,7 @@ class TimmLayout(nn.Module):
 
 
 class TorchvisionLayout(nn.Module):
-    """A ViT laid out as torchvision's VisionTransformer: ``encoder`` with dropout and layers of nn.MultiheadAttention."""
+    """A ViT laid out as torchvision's VisionTransformer: dropout and layers in ``encoder``, nn.MultiheadAttention."""
 
     class Block(nn.Module):
         def __init__(self, width: int) -> None:
@@ -158,13 +158,6 @@ class TorchvisionLayout(nn.Module):
         x = self.conv_proj(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1)
         return self.heads(self.encoder(x)[:, 0])
-
-
-class SetSum(nn.Module):
-    """The set-sum game (the paper, section 4.1): inputs ``(B, n)`` of integers, the sum of the distinct non-zero ones."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([row.unique().sum() for row in x])
 
 
 class Classes(nn.Module):

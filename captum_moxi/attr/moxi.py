@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from captum.attr import PerturbationAttribution
+from captum.log import log_usage
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -58,10 +59,12 @@ class _MoXI(PerturbationAttribution):
             TypeError: a removal that is none.
         """
         super().__init__(forward_func)
-        self.reward = get_reward(reward)
+        get_reward(reward)  # an unknown one is told here, not at the first use
+        self.reward = reward
         self.removal = choose_removal(removal, forward_func, has_baselines=False) if removal is not None else None
         self.interactions = interactions
 
+    @log_usage()
     def attribute(
         self,
         inputs: TensorOrTensors,

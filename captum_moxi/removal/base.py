@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_moxi import models
 from captum_moxi.players import Players
 
 
@@ -81,6 +82,10 @@ class Removal(ABC):
     @abstractmethod
     def bind(self, call: ForwardCall) -> MaskedModel:
         """The model of this call with players taken away."""
+
+    def default_mask(self, forward_func: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Tensor | None:
+        """The feature mask where the user gives none; None for one player a value."""
+        return models.default_feature_mask(forward_func, inputs)
 
 
 def free_memory(device: torch.device) -> int:

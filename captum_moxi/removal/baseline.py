@@ -69,7 +69,7 @@ class _FilledModel(MaskedModel):
     def whole_batch(self, coalition: Tensor) -> Any:
         coalitions, examples = coalition[None], torch.zeros(1, dtype=torch.long)
         inputs = tuple(
-            torch.where(self.call.players.spread(coalitions, i, examples), x, baseline)
+            torch.where(self.call.players.spread(coalitions, i, examples), x, baseline) if x.numel() else x
             for i, (x, baseline) in enumerate(zip(self.call.inputs, self.baselines, strict=True))
         )
         return call_model(self.call.forward_func, *inputs, *self.call.additional_forward_args)

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from captum_moxi import models
-from captum_moxi.players import Players
+from captum_moxi.players import Players, patch_mask
 from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, free_memory
 
 
@@ -61,6 +61,13 @@ class TokenRemoval(Removal):
         site, before = self._site(call.forward_func)
         patch_owner = _patch_owners(call.players, call.inputs[0], self._patch_size(call.forward_func), name)
         return _SequenceModel(call, site, before, patch_owner)
+
+    def default_mask(self, forward_func: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Tensor | None:
+        """The patches of the tokens that are taken out."""
+        if len(inputs) != 1 or inputs[0].dim() != 4:
+            return None
+        self._site(forward_func)  # a model without patch tokens is told so, not that it lacks a patch size
+        return patch_mask(tuple(inputs[0].shape[2:]), self._patch_size(forward_func))
 
     def _site(self, forward_func: Callable[..., Any]) -> tuple[nn.Module, bool]:
         """The module where tokens are taken out, and whether from its input (True) or its output."""

@@ -1,0 +1,289 @@
+import math
+
+import pytest
+import reference
+import torch
+import zoo
+from captum.attr import NoiseTunnel
+from captum.metrics import infidelity, sensitivity_max
+from torch import Tensor, nn
+
+from captum_moxi import BaselineRemoval, CoalitionGame, MoXIDeletion, MoXIInsertion, TokenRemoval, patch_mask
+from captum_moxi.demo import demo_classifier, demo_images
+
+METHODS = pytest.mark.parametrize("method", [MoXIInsertion, MoXIDeletion])
+
+
+@pytest.fixture(scope="module")
+def demo() -> tuple[nn.Module, Tensor, list[int]]:
+    classifier = demo_classifier()
+    images, labels = zip(*((image, label) for _, image, label in demo_images()), strict=True)
+    return classifier.model, classifier.preprocess(list(images)), [classifier.class_index(label) for label in labels]
+
+
+@METHODS
+def test_a_trained_vit_by_the_plain_algorithm(method: type, demo: tuple[nn.Module, Tensor, list[int]]) -> None:
+    model, x, targets = demo
+    _, selection = method(model).attribute(x, target=targets, n_steps=8, return_selection=True)
+    for example, target in enumerate(targets[:2]):
+        image = x[example : example + 1]
+
+        @torch.no_grad()
+        def value(players: frozenset[int], image: Tensor = image, target: int = target) -> float:
+            return reference.log_odds(reference.vit_logits(model, image, list(players)), target)
+
+        order, rewards = getattr(reference, selection.mode)(value, 16, 8)
+        assert selection.order[example].tolist() == order
+        assert selection.rewards[example].tolist() == pytest.approx(rewards, abs=1e-4)
+
+
+@METHODS
+def test_a_trained_resnet_by_the_plain_algorithm(
+    method: type, trained_resnet: nn.Module, square_images: tuple[Tensor, Tensor]
+) -> None:
+    x, colours = square_images
+    mask = patch_mask(36, 12)
+    _, selection = method(trained_resnet).attribute(x, target=colours, feature_mask=mask, return_selection=True)
+    for example, target in enumerate(colours.tolist()):
+        image = x[example : example + 1]
+
+        @torch.no_grad()
+        def value(players: frozenset[int], image: Tensor = image, target: int = target) -> float:
+            present = torch.isin(mask, torch.tensor(sorted(players), dtype=torch.long))
+            return reference.log_odds(trained_resnet(image * present).logits[0], target)
+
+        order, rewards = getattr(reference, selection.mode)(value, 9, 9)
+        assert selection.order[example].tolist() == order
+        assert selection.rewards[example].tolist() == pytest.approx(rewards, abs=1e-4)
+
+
+@METHODS
+@pytest.mark.parametrize("interactions", [True, False])
+def test_batches_and_chunks_do_not_decide(
+    method: type, interactions: bool, demo: tuple[nn.Module, Tensor, list[int]]
+) -> None:
+    model, x, targets = demo
+    attribute = method(model, interactions=interactions).attribute
+    together, selection = attribute(x, target=targets, stop="flip", return_selection=True)
+    for per_eval in (1, 7, 64):
+        _, other = attribute(x, target=targets, stop="flip", perturbations_per_eval=per_eval, return_selection=True)
+        assert torch.equal(other.order, selection.order)
+    for example, target in enumerate(targets):
+        alone = attribute(x[example : example + 1], target=target, stop="flip")
+        assert torch.equal(alone[0], together[example])
+
+
+def test_rank_scores_fall_from_one_and_the_rest_is_zero() -> None:
+    x = torch.randn(2, 5)
+    scores, selection = MoXIInsertion(zoo.Classes(5)).attribute(x, target=0, n_steps=4, return_selection=True)
+    assert scores.dtype is torch.float32
+    for row, order in zip(scores, selection.order.tolist(), strict=True):
+        assert row[order].tolist() == pytest.approx([1.0, 0.75, 0.5, 0.25])
+        assert int((row == 0).sum()) == 1
+
+
+@METHODS
+def test_convergence_delta_is_what_the_steps_left_over(method: type) -> None:
+    model, x = zoo.Classes(6), torch.randn(3, 6)
+    moxi, call = method(model), {"target": [0, 1, 2], "feature_mask": torch.tensor([[0, 0, 3, 4, 4, 5]])}
+    full = moxi.attribute(x, **call, score="gain")
+    torch.testing.assert_close(moxi.compute_convergence_delta(full, x, **call), torch.zeros(3), atol=1e-5, rtol=0)
+    part, selection = moxi.attribute(x, **call, score="gain", n_steps=2, return_selection=True)
+    with torch.no_grad():
+
+        def odds(values: Tensor) -> Tensor:
+            p = model(values).softmax(1)[torch.arange(3), torch.arange(3)]
+            return (p / (1 - p)).log()
+
+        whole = odds(x) - odds(torch.zeros(3, 6))
+    expected = selection.gains.sum(1) - whole
+    torch.testing.assert_close(moxi.compute_convergence_delta(part, x, **call), expected, atol=1e-4, rtol=0)
+    assert moxi.has_convergence_delta()
+    with pytest.raises(ValueError, match="attributions have shapes"):
+        moxi.compute_convergence_delta(full[:, :2], x, **call)
+
+
+@METHODS
+def test_stop_at_the_flip(method: type, demo: tuple[nn.Module, Tensor, list[int]]) -> None:
+    model, x, targets = demo
+    _, selection = method(model).attribute(x, target=targets, stop="flip", min_confidence=0.5, return_selection=True)
+    owners = patch_mask(56, 14)[0, 0, ::14, ::14].flatten()
+    for example, target in enumerate(targets):
+        assert bool(selection.flipped[example])
+        steps = int(selection.n_steps[example])
+        for k in range(steps + 1):
+            chosen = selection.order[example, :k].tolist()
+            kept = chosen if selection.mode == "insertion" else [p for p in owners.tolist() if p not in chosen]
+            with torch.no_grad():
+                p = reference.vit_logits(model, x[example : example + 1], kept).softmax(0)
+            hit = int(p.argmax()) == target
+            flipped = hit and float(p[target]) > 0.5 if selection.mode == "insertion" else not hit
+            assert flipped == (k == steps)
+            assert float(selection.confidences[example, k]) == pytest.approx(float(p[target]), abs=1e-4)
+            assert int(selection.predictions[example, k]) == int(p.argmax())
+
+
+@METHODS
+def test_inside_noise_tunnel(method: type) -> None:
+    x = torch.randn(2, 6)
+    tunnel = NoiseTunnel(method(zoo.Classes(6)))
+    call = {"target": [0, 1], "feature_mask": torch.tensor([[0, 0, 1, 2, 2, 3], [0, 1, 1, 2, 3, 3]])}
+    # without noise, the mean over samples is the attribution itself
+    still = tunnel.attribute(x, nt_samples=3, stdevs=0.0, **call)
+    torch.testing.assert_close(still, method(zoo.Classes(6)).attribute(x, **call))
+    for nt_type in ("smoothgrad", "smoothgrad_sq", "vargrad"):
+        noisy = tunnel.attribute(x, nt_type=nt_type, nt_samples=4, nt_samples_batch_size=2, stdevs=0.3, **call)
+        assert noisy.shape == x.shape
+
+
+@METHODS
+def test_with_captums_metrics(method: type) -> None:
+    model, x = zoo.Classes(6), torch.randn(2, 6)
+    moxi = method(model)
+    assert sensitivity_max(moxi.attribute, x, perturb_radius=0.0, target=[0, 1]).tolist() == [0.0, 0.0]
+    assert sensitivity_max(moxi.attribute, x, perturb_radius=0.5, target=[0, 1]).shape == (2,)
+    # on a linear model gain scores are exact, so their infidelity to zeroing values is zero
+    linear = nn.Linear(6, 1, bias=False)
+    scores = method(linear, reward="output").attribute(x, score="gain").detach()
+
+    def zeroed(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        gone = (torch.rand_like(inputs) < 0.5).float()
+        return gone, inputs * (1 - gone)
+
+    assert infidelity(linear, zeroed, x, scores, target=0).abs().max() < 1e-8
+
+
+def test_there_is_no_future() -> None:
+    with pytest.raises(NotImplementedError, match="no attribute_future"):
+        MoXIInsertion(zoo.Classes(3)).attribute_future(torch.ones(1, 3), target=0)
+
+
+@METHODS
+def test_nothing_of_the_users_is_changed(method: type) -> None:
+    model, x = zoo.token_model("vit").train(), torch.randn(1, 3, 32, 32, requires_grad=True)
+    model.vit.embeddings.dropout.p = 0.5
+    before, rng = x.detach().clone(), torch.random.get_rng_state()
+    with pytest.warns(UserWarning, match=r"training mode.*Dropout") as caught:
+        result = method(model).attribute(x, target=0, n_steps=2)
+    assert len(caught) == 1
+    assert torch.equal(x, before)
+    assert x.grad is None
+    assert x.requires_grad
+    assert not result.requires_grad
+    assert model.training
+    assert torch.equal(torch.random.get_rng_state(), rng)
+    assert torch.is_grad_enabled()
+
+
+def test_a_progress_bar_counts_forward_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    MoXIInsertion(zoo.Classes(4)).attribute(torch.randn(1, 4), target=0, show_progress=True)
+    assert "10/10" in capsys.readouterr().err
+    MoXIInsertion(zoo.Classes(4)).attribute(torch.randn(1, 4), target=0)
+    assert not capsys.readouterr().err
+
+
+def test_the_default_removal_and_players() -> None:
+    images = torch.randn(1, 3, 32, 32)
+    vit = CoalitionGame(zoo.token_model("vit"), images, target=0)
+    assert isinstance(vit.removal, TokenRemoval)
+    assert vit.n_players == 16
+    filled = CoalitionGame(zoo.token_model("vit"), images, target=0, baselines=0)
+    assert isinstance(filled.removal, BaselineRemoval)
+    assert filled.n_players == 16
+    assert CoalitionGame(zoo.resnet().eval(), images, target=0).n_players == 4
+
+
+BAD = {
+    "no target": ({}, ValueError, "target is None.*3 classes"),
+    "target out of range": ({"target": 3}, ValueError, "target is 3.*classes 0 to 2"),
+    "negative target": ({"target": -1}, ValueError, "target is -1"),
+    "target of another batch": ({"target": [0, 1, 2]}, ValueError, "target has 3 entries for a batch of 2"),
+    "target tensor of fractions": ({"target": torch.tensor([0.0, 1.0])}, TypeError, "target has dtype"),
+    "target of no number": ({"target": "cat"}, TypeError, "target is 'cat'"),
+    "target tuple for classes": ({"target": (0, 1)}, ValueError, r"target is \(0, 1\)"),
+    "mask of another shape": ({"target": 0, "feature_mask": torch.arange(3)}, ValueError, "feature_mask has shape"),
+    "mask of another arity": (
+        {"target": 0, "feature_mask": (torch.arange(4), torch.arange(4))},
+        ValueError,
+        "feature_mask has 2 tensors",
+    ),
+    "mask of booleans": ({"target": 0, "feature_mask": torch.ones(4).bool()}, TypeError, "feature_mask has dtype"),
+    "mask of fractions": ({"target": 0, "feature_mask": torch.rand(4)}, ValueError, "feature_mask has fractions"),
+    "mask with a negative id": (
+        {"target": 0, "feature_mask": torch.arange(4) - 1},
+        ValueError,
+        "feature_mask has the negative id -1",
+    ),
+    "infinite input": ({"target": 0, "inputs": torch.full((2, 4), math.inf)}, ValueError, "inputs holds values"),
+    "NaN input": ({"target": 0, "inputs": torch.full((2, 4), math.nan)}, ValueError, "inputs holds values"),
+    "empty batch": ({"target": 0, "inputs": torch.zeros(0, 4)}, ValueError, "inputs is an empty batch"),
+    "inputs of no tensor": ({"target": 0, "inputs": [1.0]}, TypeError, "inputs is list"),
+    "n_steps of 0": ({"target": 0, "n_steps": 0}, ValueError, "n_steps is 0"),
+    "n_steps of a half": ({"target": 0, "n_steps": 0.5}, TypeError, "n_steps is 0.5"),
+    "perturbations_per_eval of 0": (
+        {"target": 0, "perturbations_per_eval": 0},
+        ValueError,
+        "perturbations_per_eval is 0",
+    ),
+    "unknown stop": ({"target": 0, "stop": "never"}, ValueError, "stop is 'never'; pass 'flip' or None"),
+    "unknown score": ({"target": 0, "score": "loss"}, ValueError, "score is 'loss'"),
+    "confidence beyond 1": ({"target": 0, "min_confidence": 1.5}, ValueError, "min_confidence is 1.5"),
+    "baseline of another shape": ({"target": 0, "baselines": torch.zeros(3)}, ValueError, r"baselines\[0\] has shape"),
+    "baseline of another arity": ({"target": 0, "baselines": (0, 0)}, ValueError, "baselines has 2 entries"),
+    "baseline of no number": ({"target": 0, "baselines": "mean"}, TypeError, "baselines"),
+    "too many players": (
+        {"target": 0, "inputs": torch.zeros(1, 700)},
+        ValueError,
+        "feature_mask is None, which makes 700 players.*245,350",
+    ),
+}
+# without a config that tells the classes, the first forward pass does
+SEEN_BY_THE_FIRST_FORWARD = {"no target", "target out of range", "target tuple for classes"}
+
+
+@METHODS
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_told_before_any_forward_pass(method: type, name: str) -> None:
+    options, error, message = BAD[name]
+    model, calls = zoo.Classes(4), []
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    with pytest.raises(error, match=message):
+        method(model).attribute(**{"inputs": torch.randn(2, 4), **options})
+    assert len(calls) == (name in SEEN_BY_THE_FIRST_FORWARD)
+
+
+@METHODS
+@pytest.mark.parametrize("options", [{}, {"target": 5}, {"target": [0, 9]}])
+def test_a_transformers_config_tells_the_target_before_any_forward_pass(method: type, options: dict) -> None:
+    model, calls = zoo.token_model("vit"), []
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    with pytest.raises(ValueError, match="target"):
+        method(model).attribute(torch.randn(2, 3, 32, 32), **options)
+    assert not calls
+
+
+def test_an_unknown_reward_or_removal_is_told_at_once() -> None:
+    with pytest.raises(ValueError, match="reward is 'odds'"):
+        MoXIInsertion(zoo.Classes(3), reward="odds")
+    with pytest.raises(TypeError, match="removal is 'token'"):
+        MoXIInsertion(zoo.Classes(3), removal="token")
+
+
+def test_a_flip_needs_a_target() -> None:
+    with pytest.raises(ValueError, match="stop is 'flip' and target is None"):
+        MoXIInsertion(zoo.Classes(3), reward=lambda logits, target: logits.sum(1)).attribute(
+            torch.ones(1, 3), stop="flip"
+        )
+
+
+def test_too_many_players_of_an_image_are_told_the_mask() -> None:
+    with pytest.raises(ValueError, match=r"patch_mask\(\(64, 64\), grid=14\)"):
+        MoXIInsertion(nn.Flatten()).attribute(torch.randn(1, 3, 64, 64), target=0)
+
+
+def test_logits_that_are_not_finite_stop_the_search_with_the_coalition() -> None:
+    def broken(x: Tensor) -> Tensor:
+        return torch.where((x != 0).sum(1, keepdim=True) == 2, torch.nan, x)
+
+    with pytest.raises(ValueError, match=r"not finite for example 0 with 2 of 4 players present: \{"):
+        MoXIInsertion(broken).attribute(torch.ones(1, 4), target=0)

@@ -1,0 +1,219 @@
+from itertools import combinations
+
+import pytest
+import reference
+import torch
+import zoo
+from torch import Tensor, nn
+
+from captum_moxi import AttentionRemoval, BaselineRemoval, CoalitionGame, MoXIInsertion, TokenRemoval, patch_mask
+from captum_moxi.models import LogitsModel
+
+MODELS = pytest.mark.parametrize("name", zoo.TOKEN_MODELS)
+STAND_INS = {
+    "timm, class token": (lambda: zoo.TimmLayout("token"), "norm_pre", "blocks"),
+    "timm, mean": (lambda: zoo.TimmLayout("mean"), "norm_pre", "blocks"),
+    "torchvision": (zoo.TorchvisionLayout, "encoder.dropout", "encoder.layers"),
+}
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def rows_of(n: int, count: int = 12) -> Tensor:
+    """Coalitions of many sizes, the full and the empty one among them."""
+    rng = torch.Generator().manual_seed(n)
+    rows = torch.rand(count, n, generator=rng) < torch.linspace(0, 1, count)[:, None]
+    rows[0], rows[-1] = False, True
+    return rows
+
+
+def logits(model: nn.Module, images: Tensor, rows: Tensor, examples: Tensor, **kwargs: object) -> Tensor:
+    """All logits of coalitions: one game a class, since a game returns one reward."""
+    columns = [
+        CoalitionGame(model, images, target=target, reward="output", **kwargs).outcome(rows, examples).rewards
+        for target in range(5)
+    ]
+    return torch.stack(columns, 1)
+
+
+@MODELS
+def test_logits_are_those_of_the_kept_tokens(name: str, images: Tensor) -> None:
+    model, rows = zoo.token_model(name), rows_of(16)
+    examples = torch.arange(len(rows)) % 2
+    got = logits(model, images, rows, examples, removal=TokenRemoval())
+    with torch.no_grad():
+        expected = torch.stack(
+            [
+                reference.vit_logits(model, images[e : e + 1], row.nonzero().flatten().tolist())
+                for row, e in zip(rows, examples.tolist(), strict=True)
+            ]
+        )
+    assert got.isfinite().all()
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@MODELS
+def test_taking_no_token_gives_the_models_own_logits(name: str, images: Tensor) -> None:
+    model = zoo.token_model(name)
+    got = logits(model, images, torch.ones(2, 16, dtype=torch.bool), torch.arange(2), removal=TokenRemoval())
+    with torch.no_grad():
+        torch.testing.assert_close(got, model(images).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_a_vit_whose_embedding_module_is_named(name: str, images: Tensor) -> None:
+    build, embeddings, _ = STAND_INS[name]
+    model = zoo.randomised(build())
+    whole = torch.ones(2, 16, dtype=torch.bool)
+    with torch.no_grad():
+        expected = model(images)
+    for removal in (TokenRemoval(embeddings), TokenRemoval(model.get_submodule(embeddings), patch_size=8)):
+        got = logits(model, images, whole, torch.arange(2), removal=removal)
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+    # with patches missing: the model with its tokens cut by hand, where the module hands them on
+    rows = rows_of(16)[:-1]
+    got = logits(model, images, rows, torch.zeros(len(rows), dtype=torch.long), removal=TokenRemoval(embeddings))
+    assert got.isfinite().all()
+    for row, line in zip(rows[1:], got[1:], strict=True):
+        kept = [0, *(row.nonzero().flatten() + 1).tolist()]
+        cut = model.get_submodule(embeddings).register_forward_hook(lambda _m, _a, out, kept=kept: out[:, kept])
+        with torch.no_grad():
+            torch.testing.assert_close(line, model(images[:1])[0], rtol=1e-5, atol=1e-5)
+        cut.remove()
+
+
+@MODELS
+def test_interpolated_positions(name: str) -> None:
+    model = zoo.token_model(name)
+    larger = torch.randn(1, 3, 48, 40)
+    kwargs = {} if "dinov2" in name else {"interpolate_pos_encoding": True}
+    got = logits(model, larger, torch.ones(1, 30, dtype=torch.bool), torch.zeros(1, dtype=torch.long))
+    with torch.no_grad():
+        torch.testing.assert_close(got, model(larger, **kwargs).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        patch_mask(32, grid=2),
+        torch.tensor([[0, 0, 1, 1], [0, 2, 2, 1], [0, 2, 9, 1], [0, 0, 0, 0]])
+        .repeat_interleave(8, 0)
+        .repeat_interleave(8, 1),
+        torch.stack([patch_mask(32, grid=2)[0], patch_mask(32, grid=4)[0]]),
+    ],
+    ids=["2 x 2", "L-shapes", "one an example"],
+)
+def test_masks_that_respect_patches(mask: Tensor, images: Tensor) -> None:
+    model = zoo.token_model("vit")
+    game = CoalitionGame(model, images, target=0, reward="output", feature_mask=mask)
+    owners = mask.expand(2, 3, 32, 32)[:, 0, ::8, ::8].flatten(1)
+    for example in range(2):
+        for size in (0, 1, 2):
+            for held in combinations(game.ids[game.exists[example]].tolist()[:4], size):
+                row = torch.isin(game.ids, torch.tensor(held, dtype=torch.long))[None]
+                kept = torch.isin(owners[example], torch.tensor(held, dtype=torch.long)).nonzero().flatten().tolist()
+                with torch.no_grad():
+                    expected = reference.vit_logits(model, images[example : example + 1], kept)[0]
+                got = game.outcome(row, torch.tensor([example])).rewards[0]
+                torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_arguments_that_follow_the_batch_follow_their_example(images: Tensor) -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.vit = zoo.token_model("vit")
+
+        def forward(self, x: Tensor, shift: Tensor, scale: float) -> Tensor:
+            return self.vit(x).logits * scale + shift
+
+    model, shift = Shifted(), torch.randn(2, 5)
+    rows, examples = rows_of(16), torch.arange(12) % 2
+    got = logits(model, images, rows, examples, additional_forward_args=(shift, 2.0))
+    plain = logits(model.vit, images, rows, examples)
+    torch.testing.assert_close(got, 2 * plain + shift[examples], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        LogitsModel,
+        nn.DataParallel,
+        lambda model: nn.DataParallel(LogitsModel(model)),
+        lambda model: torch.compile(model, backend="eager"),
+        lambda model: (model.compile(backend="eager"), model)[1],
+        lambda model: model.forward,
+        lambda model: LogitsModel(nn.DataParallel(model)),
+    ],
+    ids=["wrapper", "DataParallel", "DataParallel of wrapper", "compiled", "compiled in place", "forward", "nested"],
+)
+def test_the_model_may_be_wrapped(wrap: object, images: Tensor) -> None:
+    expected = MoXIInsertion(zoo.token_model("vit")).attribute(images, target=[1, 2], n_steps=3)
+    got = MoXIInsertion(wrap(zoo.token_model("vit"))).attribute(images, target=[1, 2], n_steps=3)
+    assert torch.equal(got, expected)
+
+
+def test_hooks_are_gone_after_a_run_and_after_an_error(images: Tensor) -> None:
+    model = zoo.token_model("vit")
+    hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
+
+    def broken(logits: Tensor, target: Tensor) -> Tensor:
+        if len(logits) > 2:
+            raise RuntimeError("reward broke")
+        return logits[:, 0]
+
+    MoXIInsertion(model).attribute(images, target=0, n_steps=1)
+    with pytest.raises(RuntimeError, match="reward broke"):
+        MoXIInsertion(model, reward=broken).attribute(images, target=0, n_steps=1)
+    assert [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()] == hooks
+
+
+@pytest.mark.parametrize("build", [zoo.swin, zoo.beit, zoo.resnet])
+@pytest.mark.parametrize("removal", [TokenRemoval(), AttentionRemoval(1)], ids=repr)
+def test_models_that_need_the_whole_grid_are_refused(build: object, removal: TokenRemoval, images: Tensor) -> None:
+    model = build().eval()
+    with pytest.raises(ValueError, match=r"whole grid; pass removal=BaselineRemoval\(\)"):
+        MoXIInsertion(model, removal=removal).attribute(images, target=0)
+    # and by default they get the removal that fits
+    assert isinstance(CoalitionGame(model, images, target=0).removal, BaselineRemoval)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"feature_mask": patch_mask(32, 12)}, r"feature_mask cuts \d+ patches: the 8 x 8 patch at row 0, column 1"),
+        ({"feature_mask": torch.arange(3)[:, None, None]}, "feature_mask cuts"),
+        ({"baselines": 0}, "baselines"),
+    ],
+)
+def test_bad_input_is_refused_before_any_forward(kwargs: dict, message: str, images: Tensor) -> None:
+    model = zoo.token_model("vit")
+    calls = []
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    with pytest.raises(ValueError, match=message):
+        MoXIInsertion(model, removal=TokenRemoval()).attribute(images, target=0, **kwargs)
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    ("removal", "message"),
+    [
+        (TokenRemoval(), r"does not know where TimmLayout.*TokenRemoval\(embeddings=...\)"),
+        (TokenRemoval("nowhere"), "embeddings is 'nowhere'"),
+        (TokenRemoval("patch_embed"), r"name the module whose output is \(B, tokens, width\)"),
+        (TokenRemoval("blocks.0.norm1"), None),
+        (AttentionRemoval(3, "blocks"), "layers 0 to 2"),
+    ],
+)
+def test_modules_that_do_not_serve_are_told(removal: TokenRemoval, message: str | None, images: Tensor) -> None:
+    model = zoo.randomised(zoo.TimmLayout())
+    attribute = MoXIInsertion(model, removal=removal).attribute
+    if message is None:  # a module within a block gathers what the residual does not: shapes disagree
+        with pytest.raises(RuntimeError):
+            attribute(images, target=0)
+    else:
+        with pytest.raises(ValueError, match=message):
+            attribute(images, target=0)
