@@ -266,8 +266,8 @@ def _sentence(selection: Selection) -> str:
     steps = int(selection.n_steps[0])
     patches = f"{steps} patch{'' if steps == 1 else 'es'}"
     if selection.mode == "insertion":
-        return f"{patches} alone {'suffice' if selection.flipped[0] else 'do not suffice'}"
-    return f"without {patches} it is {'lost' if selection.flipped[0] else 'not lost'}"
+        return f"insertion flips with {patches}" if selection.flipped[0] else f"insertion does not flip in {patches}"
+    return f"deletion flips without {patches}" if selection.flipped[0] else f"deletion does not flip in {patches}"
 
 
 if __name__ == "__main__":

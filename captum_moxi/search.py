@@ -17,9 +17,11 @@ from torch import Tensor
 
 Mode = Literal["insertion", "deletion"]
 
-# Rewards this near, relative to the larger of 1 and their size, differ by no more than rounding does between forward
-# passes of different shapes: float32 logits of ViT-T from passes of 1 and of 64 rows were within 40 eps.
+# Rewards this near, in machine epsilons relative to the larger of 1 and their size, tie. Between forward passes of 1, 2
+# and 64 rows the float32 log-odds of ViT-T, DeiT-T and ResNet-50 were equal for most rows, within 26 eps for 99 % and
+# within 96 for all that were tried.
 TIE_EPS = 64
+# steps of a ranking evaluated at once where it may stop early
 PATH_BLOCK = 8
 
 

@@ -1,0 +1,176 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from captum_moxi import MoXIDeletion, MoXIInsertion, Selection, patch_mask
+from captum_moxi.cli import main
+from captum_moxi.demo import FOLDER, demo_classifier, demo_images
+
+MODEL = ["--model", str(FOLDER / "model")]
+
+
+def run(*args: object) -> Result:
+    result = CliRunner().invoke(main, ["explain", *map(str, args)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    folder = tmp_path / "digits"
+    shutil.copytree(FOLDER / "images", folder)
+    (folder / "labels.json").unlink()
+    return folder
+
+
+def test_no_argument_explains_the_embedded_images(tmp_path: Path) -> None:
+    result = run("--out", tmp_path)
+    assert result.exit_code == 0
+    for name, _, label in demo_images():
+        report = json.loads((tmp_path / f"{Path(name).stem}.json").read_text())
+        assert report["target"]["label"] == label
+        assert report["settings"]["grid"] == 2
+        assert set(report["versions"]) == {"python", "captum-moxi", "torch", "captum", "transformers"}
+        with Image.open(tmp_path / f"{Path(name).stem}.png") as picture:
+            assert picture.width > 1000
+        # the sum needs each distinct digit once: of the two that are equal, one is left out
+        digits = Path(name).stem.split("-")
+        chosen = [digits[player] for player in report["insertion"]["order"][0]]
+        assert sorted(chosen) == sorted(set(digits))
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "call"),
+    [
+        ([], {}, {"stop": "flip"}),
+        (["--stop", "never"], {}, {}),
+        (
+            ["--grid", 2, "--min-confidence", 0.9],
+            {},
+            {"stop": "flip", "min_confidence": 0.9, "feature_mask": patch_mask(56, grid=2)},
+        ),
+        (["--no-interactions", "--n-steps", 5], {"interactions": False}, {"stop": "flip", "n_steps": 5}),
+        (["--reward", "probability"], {"reward": "probability"}, {"stop": "flip"}),
+    ],
+)
+def test_options_are_those_of_the_classes(
+    tmp_path: Path, digits: Path, options: list, arguments: dict, call: dict
+) -> None:
+    image = digits / "6-4-6-3.png"
+    result = run(image, *MODEL, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out" / "6-4-6-3.json").read_text())
+    classifier = demo_classifier("cpu")
+    x = classifier.preprocess(Image.open(image))
+    for method in (MoXIInsertion, MoXIDeletion):
+        _, expected = method(classifier.model, **arguments).attribute(x, target=13, return_selection=True, **call)
+        assert Selection.from_dict(report[expected.mode]).order.tolist() == expected.order.tolist()
+
+
+@pytest.mark.parametrize("removal", ["token", "attention", "attention:3", "zero", "mean", "blur"])
+def test_every_removal_runs(tmp_path: Path, digits: Path, removal: str) -> None:
+    result = run(
+        digits / "1-2-4-4.png", *MODEL, "--removal", removal, "--n-steps", 2, "--out", tmp_path, "--mode", "insertion"
+    )
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "1-2-4-4.json").read_text())
+    assert len(report["insertion"]["order"][0]) <= 2
+    assert "deletion" not in report
+    assert len(report["patches"]) == 16
+    assert report["patches"]["5"] == [14, 14, 28, 28]
+
+
+def test_a_folder_and_a_target_by_name(tmp_path: Path, digits: Path) -> None:
+    result = run(
+        digits, *MODEL, "--target", "7", "--mode", "deletion", "--reward", "contrast:12", "--out", tmp_path / "out"
+    )
+    assert result.exit_code == 0, result.output
+    reports = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").glob("*.json"))]
+    assert len(reports) == 4
+    assert {report["target"]["index"] for report in reports} == {7}
+
+
+def test_images_of_one_name_keep_apart(tmp_path: Path, digits: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(digits, again)
+    image = "6-4-6-3.png"
+    run(digits / image, again / image, *MODEL, "--out", tmp_path / "out", "--n-steps", 1)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["6-4-6-3-2.png", "6-4-6-3.png"]
+
+
+def test_images_that_cannot_be_read_are_told_and_the_others_done(tmp_path: Path, digits: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "truncated.jpg")
+    whole = (tmp_path / "truncated.jpg").read_bytes()
+    (tmp_path / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    bad = [tmp_path / name for name in ("missing.png", "text.png", "truncated.jpg", "empty")]
+    result = run(*bad, digits / "6-4-6-3.png", *MODEL, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    for path, message in zip(
+        bad, ("no such file", "no image that Pillow can read", "truncated", "holds no image"), strict=True
+    ):
+        told = [line for line in lines if str(path) in line]
+        assert len(told) == 1
+        assert message in told[0]
+    assert "4 of 5 images were not explained" in lines[-1]
+    assert (tmp_path / "out" / "6-4-6-3.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target", "99"], "31 classes, 0 to 30"),
+        (["--target", "cat"], "class 'cat' is not one of the model's 31 classes"),
+        (["--reward", "odds"], "--reward 'odds' is unknown; pass log_odds"),
+        (["--removal", "noise"], "'noise' is not a removal; pass token, attention:LAYER, zero, mean or blur"),
+        (["--device", "cuda:99"], "--device 'cuda:99' cannot be used"),
+        (["--mode", "sideways"], "sideways"),
+        (["--model", "/no/such/folder"], "/no/such/folder"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_line(tmp_path: Path, digits: Path, options: list[str], message: str) -> None:
+    model = [] if options[0] == "--model" else MODEL
+    result = run(digits / "6-4-6-3.png", *model, *options, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    error = result.stderr.strip().splitlines()[-1]
+    assert message in error
+    assert "Traceback" not in result.output
+
+
+def test_a_mask_that_cuts_patches_is_told_of_the_image(tmp_path: Path, digits: Path) -> None:
+    result = run(digits / "6-4-6-3.png", *MODEL, "--grid", 3, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "feature_mask cuts" in result.stderr
+
+
+@pytest.mark.parametrize("args", [["image.png"], MODEL])
+def test_images_and_model_go_together(args: list[str]) -> None:
+    result = run(*args)
+    assert result.exit_code == 2
+    assert "demo" in result.stderr
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path, digits: Path) -> None:
+    result = run(digits / "6-4-6-3.png", "--model", tmp_path)
+    assert result.exit_code == 2
+    assert "holds no config.json" in result.stderr
+
+
+def test_logits_that_are_not_finite_fail_the_image_alone(tmp_path: Path, digits: Path) -> None:
+    classifier = demo_classifier("cpu")
+    with torch.no_grad():
+        classifier.model.classifier.bias[0] = torch.nan
+    classifier.model.save_pretrained(tmp_path / "broken")
+    classifier.processor.save_pretrained(tmp_path / "broken")
+    result = run(digits / "6-4-6-3.png", "--model", tmp_path / "broken", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "not finite" in result.stderr
