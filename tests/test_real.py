@@ -76,7 +76,7 @@ def test_masking_from_layer_0_and_token_removal_agree(classifier: ImageClassifie
 
 def test_a_handful_of_patches_flips_vit_tiny(shared: Path, photographs: list[Path], tmp_path: Path) -> None:
     model = shared / "models" / "vit-tiny-patch16-224"
-    x, y = pixels(load(model, "cpu"), photographs[:30])
+    _, y = pixels(load(model, "cpu"), photographs[:30])
     right = [path for path, label in zip(photographs, y.tolist(), strict=False) if int(path.name[:4]) == label][:12]
     options = ["--model", str(model), "--mode", "insertion", "--out", str(tmp_path)]
     result = CliRunner().invoke(main, ["explain", *map(str, right), *options])
