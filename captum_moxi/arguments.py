@@ -1,5 +1,6 @@
 """Captum's forms of inputs, baselines and targets, read and checked before anything runs."""
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +10,9 @@ from torch import Tensor
 
 
 def check_positive_int(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} is {value!r}; pass an int of at least 1")
-    if value < 1:
+    if operator.index(value) < 1:
         raise ValueError(f"{name} is {value}; pass an int of at least 1")
 
 
@@ -41,13 +42,14 @@ def check_baselines(baselines: Any, inputs: tuple[Tensor, ...]) -> tuple[Any, ..
         )
     for i, (baseline, x) in enumerate(zip(values, inputs, strict=True)):
         if isinstance(baseline, int | float):
+            if not math.isfinite(baseline):
+                raise ValueError(f"baselines[{i}] is {baseline}; pass a finite number")
             continue
         if not isinstance(baseline, Tensor):
             raise TypeError(f"baselines[{i}] is a {type(baseline).__name__}; pass a number or a tensor")
-        fits = baseline.dim() <= x.dim() and all(
-            size in (1, wanted) for size, wanted in zip(reversed(baseline.shape), reversed(x.shape), strict=False)
-        )
-        if not fits:
+        if baseline.is_floating_point() and not bool(baseline.isfinite().all()):
+            raise ValueError(f"baselines[{i}] holds values that are not finite; pass finite baselines")
+        if not broadcasts(baseline, x):
             raise ValueError(
                 f"baselines[{i}] has shape {tuple(baseline.shape)}, which does not broadcast to the input's "
                 f"{tuple(x.shape)}"
@@ -83,3 +85,10 @@ def _indices(target: Any) -> tuple[int, ...]:
     if not indices or min(indices) < 0:
         raise ValueError(f"target is {target!r}; pass classes counted from 0")
     return indices
+
+
+def broadcasts(tensor: Tensor, to: Tensor) -> bool:
+    """Whether a tensor broadcasts to another without changing its shape."""
+    return tensor.dim() <= to.dim() and all(
+        size in (1, wanted) for size, wanted in zip(reversed(tensor.shape), reversed(to.shape), strict=False)
+    )

@@ -1,26 +1,26 @@
 """The command ``captum-moxi``."""
 
 import json
+import logging
 import platform
 import re
 import sys
-import warnings
-from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
+from transformers.utils import logging as transformers_logging
 
 from captum_moxi import MoXIDeletion, MoXIInsertion, __version__, patch_mask
 from captum_moxi.demo import demo_classifier, demo_images
-from captum_moxi.models import load
-from captum_moxi.players import make_players
-from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, TokenRemoval, choose_removal
-from captum_moxi.rewards import REWARDS, Reward, contrast
+from captum_moxi.models import ImageClassifier, LogitsModel, load
+from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, TokenRemoval, default_removal
+from captum_moxi.rewards import REWARDS, contrast, predicted, probability
 from captum_moxi.search import Selection
 from captum_moxi.visualization import explanation_figure
 
@@ -50,12 +50,10 @@ class RemovalType(click.ParamType):
 @click.version_option(__version__)
 def main() -> None:
     """The group of image patches that makes a classifier sure (insertion), or without which it fails (deletion)."""
-    warnings.filterwarnings("ignore", message=".*use_fast.*")
-    # transformers reports every weight that it loads
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    # transformers reports every weight that it loads, and the hub each of its tries
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
 
 
 @main.command()
@@ -115,95 +113,148 @@ def explain(
     Without arguments the embedded model and images are explained: digits, whose class is the sum of the distinct ones.
     """
     if images and model is None:
-        raise click.UsageError(
-            "images were given without --model; pass a hub name or a folder, or no image for the demo."
-        )
+        raise Refused("images were given without --model; pass a hub name or a folder, or no image for the demo")
     if model is not None and not images:
-        raise click.UsageError("--model was given without an image; pass images, or no --model for the demo.")
-    demo = model is None
+        raise Refused("--model was given without an image; pass images, or no --model for the demo")
     try:
         classifier = demo_classifier(_device(device)) if model is None else load(model, _device(device))
         class_index = None if target is None else classifier.class_index(target)
-        other = classifier.class_index(reward.partition(":")[2]) if reward.startswith("contrast:") else None
-        if other is None and reward not in REWARDS:
-            raise ValueError(f"--reward {reward!r} is unknown; pass {', '.join(REWARDS)} or contrast:CLASS")
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    # the demo's story is told by quarters: one digit each
-    grid = 2 if demo and grid is None else grid
-    modes = ("insertion", "deletion") if mode == "both" else (mode,)
-    out.mkdir(parents=True, exist_ok=True)
-
-    sources = [(name, image) for name, image, _ in demo_images()] if demo else _expand(images)
-    names: set[str] = set()
+        job = Job(
+            classifier=classifier,
+            model_name=model or "embedded demo",
+            class_index=class_index,
+            modes=("insertion", "deletion") if mode == "both" else (mode,),
+            stop=stop,
+            min_confidence=min_confidence,
+            n_steps=n_steps,
+            # the demo's story is told by quarters: one digit each
+            grid=2 if model is None and grid is None else grid,
+            removal=removal,
+            reward=reward,
+            against=_contrasted(reward, classifier),
+            interactions=interactions,
+            out=out,
+        )
+        out.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        raise Refused(" ".join(str(error).split())) from None
+    pictures = {name: image for name, image, _ in demo_images()} if model is None else {}
+    names = list(pictures) or _expand(images)
+    used: set[str] = set()
     failed = 0
-    settings = {
-        "stop": stop,
-        "min_confidence": min_confidence,
-        "n_steps": n_steps,
-        "grid": grid,
-        "removal": repr(removal or choose_removal(None, classifier.model, has_baselines=False)),
-        "reward": reward,
-        "interactions": interactions,
-    }
-    for name, source in tqdm(sources, desc="images", unit="image", disable=len(sources) == 1):
+    for name in tqdm(names, desc="images", unit="image", disable=None):
         try:
-            image = _open(name) if source is None else source
-            x = classifier.preprocess(image)
-            confidences = classifier.model(pixel_values=x).logits.detach().float().softmax(1)[0]
-            predicted = int(confidences.argmax())
-            y = predicted if class_index is None else class_index
-            mask = None if grid is None else patch_mask(tuple(x.shape[2:]), grid=grid)
-            if mask is None:
-                mask = (removal or choose_removal(None, classifier.model, False)).default_mask(classifier.model, (x,))
-            assert mask is not None  # images always have one
-            what: str | Reward = reward if other is None else contrast(y, other)
-            results = []
-            for each in modes:
-                method = METHODS[each](classifier.model, reward=what, removal=removal, interactions=interactions)
-                attribution, selection = method.attribute(
-                    x,
-                    target=y,
-                    feature_mask=mask,
-                    n_steps=n_steps,
-                    stop="flip" if stop == "flip" else None,
-                    min_confidence=min_confidence,
-                    show_progress=sys.stderr.isatty(),
-                    return_selection=True,
-                )
-                results.append((attribution[0, 0].float().cpu(), selection))
-        except (ValueError, OSError) as error:
+            line = job.explain(name, pictures.get(name) or _open(name), _unused(Path(name).stem, used))
+        except (ValueError, OSError, RuntimeError, Image.DecompressionBombError) as error:
             tqdm.write(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
             failed += 1
-            continue
-        label = classifier.labels[y]
+        else:
+            tqdm.write(line)
+    if failed:
+        raise Refused(f"{failed} of {len(names)} images were not explained")
+
+
+class Refused(click.ClickException):
+    """One line that says what is wrong and what would be right, and exit code 2."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """How to explain one image after another: the options of the command, read."""
+
+    classifier: ImageClassifier
+    model_name: str
+    class_index: int | None
+    modes: tuple[str, ...]
+    stop: str
+    min_confidence: float
+    n_steps: int | None
+    grid: int | None
+    removal: Removal | None
+    reward: str
+    against: int | None
+    interactions: bool
+    out: Path
+
+    def explain(self, name: str, image: Image.Image, stem: str) -> str:
+        """Write the figure and the JSON of an image; the line to print."""
+        x = self.classifier.preprocess(image)
+        with torch.no_grad():
+            logits = LogitsModel(self.classifier.model)(x).float()
+        predicted_class = int(predicted(logits))
+        # of a single logit, which may be negative, the one class is explained
+        y = max(0, predicted_class) if self.class_index is None else self.class_index
+        confidence = float(probability(logits, torch.tensor([y], device=logits.device)))
+        removal = self.removal or default_removal(self.classifier.model, (x,), has_baselines=False)
+        if self.grid is None:
+            mask = patch_mask(tuple(x.shape[2:]), removal.patch_size(self.classifier.model))
+        else:
+            mask = patch_mask(tuple(x.shape[2:]), grid=self.grid)
+        results = {mode: self._attribute(mode, x, y, removal, mask) for mode in self.modes}
+        label = self.classifier.labels[y]
         figure, _ = explanation_figure(
-            classifier.to_images(x)[0],
+            self.classifier.to_images(x)[0],
             mask[0, 0],
-            results,
+            list(results.values()),
             y,
-            title=f"{Path(name).name}: {label} (confidence {float(confidences[y]):.2f})",
-            min_confidence=min_confidence,
+            title=f"{Path(name).name}: {label} (confidence {confidence:.2f})",
+            min_confidence=self.min_confidence,
         )
-        stem = _unused(Path(name).stem, names)
-        figure.savefig(out / f"{stem}.png", dpi=150)
         report = {
             "image": name,
-            "model": "embedded demo" if demo else classifier.name,
-            "target": {"index": y, "label": label, "confidence": float(confidences[y])},
-            "predicted": {"index": predicted, "label": classifier.labels[predicted]},
-            "settings": settings,
+            "model": self.model_name,
+            "target": {"index": y, "label": label, "confidence": confidence},
+            "predicted": {
+                "index": predicted_class,
+                "label": self.classifier.labels[predicted_class] if predicted_class >= 0 else None,
+            },
+            "settings": {
+                "stop": self.stop,
+                "min_confidence": self.min_confidence,
+                "n_steps": self.n_steps,
+                "grid": self.grid,
+                "removal": repr(removal),
+                "reward": self.reward,
+                "interactions": self.interactions,
+                "device": str(x.device),
+            },
             "patches": _boxes(mask[0, 0]),
-            **{each: selection.to_dict() for each, (_, selection) in zip(modes, results, strict=True)},
+            **{mode: selection.to_dict() for mode, (_, selection) in results.items()},
             "versions": {"python": platform.python_version(), "captum-moxi": __version__}
             | {package: version(package) for package in ("torch", "captum", "transformers")},
         }
-        (out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-        found = "; ".join(_sentence(selection) for _, selection in results)
-        tqdm.write(f"{name}: {label}; {found}; see {out / f'{stem}.png'}")
-    if failed:
-        click.echo(f"{failed} of {len(sources)} images were not explained", err=True)
-        sys.exit(2)
+        figure.savefig(self.out / f"{stem}.png", dpi=150)
+        (self.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
+        found = "; ".join(_sentence(selection) for _, selection in results.values())
+        return f"{name}: {label}; {found}; see {self.out / f'{stem}.png'}"
+
+    def _attribute(
+        self, mode: str, x: torch.Tensor, y: int, removal: Removal, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, Selection]:
+        reward = self.reward if self.against is None else contrast(y, self.against)
+        method = METHODS[mode](self.classifier.model, reward=reward, removal=removal, interactions=self.interactions)
+        attribution, selection = method.attribute(
+            x,
+            target=y,
+            feature_mask=mask,
+            n_steps=self.n_steps,
+            stop="flip" if self.stop == "flip" else None,
+            min_confidence=self.min_confidence,
+            show_progress=sys.stderr.isatty(),
+            return_selection=True,
+        )
+        return attribution[0, 0].float().cpu(), selection
+
+
+def _contrasted(reward: str, classifier: ImageClassifier) -> int | None:
+    """The class of --reward contrast:CLASS, or None for a named reward."""
+    if reward.startswith("contrast:"):
+        return classifier.class_index(reward.partition(":")[2])
+    if reward not in REWARDS:
+        raise ValueError(f"--reward {reward!r} is unknown; pass {', '.join(REWARDS)} or contrast:CLASS")
+    return None
 
 
 def _device(name: str | None) -> str | None:
@@ -218,16 +269,15 @@ def _device(name: str | None) -> str | None:
     return name
 
 
-def _expand(images: tuple[str, ...]) -> list[tuple[str, None]]:
-    def files() -> Iterator[str]:
-        for image in images:
-            if Path(image).is_dir():
-                found = sorted(str(p) for p in Path(image).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-                yield from found or [image]
-            else:
-                yield image
-
-    return [(file, None) for file in files()]
+def _expand(images: tuple[str, ...]) -> list[str]:
+    """The image files named, those in folders among them; a folder without any stays, to be told of."""
+    files: list[str] = []
+    for image in images:
+        inside: list[str] = []
+        if Path(image).is_dir():
+            inside = sorted(str(p) for p in Path(image).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        files += inside or [image]
+    return files
 
 
 def _open(path: str) -> Image.Image:
@@ -237,7 +287,8 @@ def _open(path: str) -> Image.Image:
         raise ValueError("this folder holds no image; pass image files, or a folder of them")
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            # cameras store how they were held, and people look at pictures upright
+            return ImageOps.exif_transpose(image).convert("RGB")
     except UnidentifiedImageError:
         raise ValueError("this is no image that Pillow can read; pass a JPEG, PNG or the like") from None
     except (OSError, SyntaxError) as error:
@@ -256,7 +307,7 @@ def _unused(stem: str, used: set[str]) -> str:
 def _boxes(mask: torch.Tensor) -> dict[str, list[int]]:
     """Top, left, bottom and right of every player, in pixels of the model's input."""
     boxes = {}
-    for player in make_players(mask[None, None], (mask[None, None].float(),)).ids.tolist():
+    for player in mask.unique().tolist():
         rows, columns = (mask == player).nonzero(as_tuple=True)
         boxes[str(player)] = [int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1]
     return boxes

@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_moxi import models
 from captum_moxi.arguments import check_baselines, check_inputs, check_positive_int, read_target
 from captum_moxi.players import Players, make_players, scalar_mask
-from captum_moxi.removal import ForwardCall, Removal, choose_removal
+from captum_moxi.removal import ForwardCall, Removal, check_removal, default_removal
 from captum_moxi.rewards import Reward, get_reward, predicted, probability
 
 MAX_PLAYERS = 600
@@ -64,8 +64,10 @@ class CoalitionGame:
         reward (str or Callable, optional): ``log_odds``, ``log_probability``, ``probability``, ``logit``,
             ``output``, ``contrast(a, b)``, or a function ``(logits, target) -> (rows,)``.
             Default: ``"log_odds"``
-        perturbations_per_eval (int, optional): At most this many coalitions an example in one forward pass. By default
-            what fits the memory there is.
+        perturbations_per_eval (int, optional): At most this many coalitions times the batch size in one forward pass.
+            Under baseline fill a pass then holds whole copies of the batch, as in Captum, for functions to which a
+            row's place in the batch matters; an example that needs fewer coalitions is repeated as it is. By default
+            rows of any examples, as many as the memory there is allows.
             Default: None
 
     Attributes:
@@ -78,7 +80,8 @@ class CoalitionGame:
         n_games (int): B, the examples; 1 for a ``forward_func`` that returns one value for the whole batch.
         call (ForwardCall): The inputs, baselines and arguments as they are passed on, and the players.
         output_dtype (torch.dtype): What the model returns.
-        n_rows (int): How many coalitions were evaluated so far, the first forward of the inputs included.
+        rounds_relatively (bool): Whether the reward's rounding error is in proportion to the reward.
+        n_rows (int): How many rows went through the model so far, the first forward of the inputs included.
         n_forwards (int): In how many forward passes.
 
     Raises:
@@ -105,13 +108,16 @@ class CoalitionGame:
         batch = len(tensors[0])
         self._reward = get_reward(reward)
         self._reward_is_named = isinstance(reward, str)
+        # a probability's rounding error is in proportion to it; the others' is to the logits behind them
+        self.rounds_relatively = self._reward is probability
         self._targets = read_target(target, batch)
         self._check_known_classes(forward_func)
-        self.removal = choose_removal(removal, forward_func, baselines is not None)
+        check_removal(removal)
+        self.removal = removal or default_removal(forward_func, tensors, has_baselines=baselines is not None)
         masks = self.removal.default_mask(forward_func, tensors) if feature_mask is None else feature_mask
         players = make_players(scalar_mask(tensors) if masks is None else masks, tensors)
         if feature_mask is None:
-            _check_player_count(players, tensors)
+            _check_player_count(players, tensors, self.removal.patch_size(forward_func))
         args = additional_forward_args
         self.call = call = ForwardCall(
             forward_func=forward_func,
@@ -132,7 +138,6 @@ class CoalitionGame:
         self.output_dtype = torch.get_default_dtype()
         with torch.no_grad():
             self.full = self._look(call)
-        self.exists = players.exists.expand(self.n_games, -1)
 
     def __call__(self, coalitions: Any) -> Any:
         """The value of coalitions of the one input.
@@ -148,7 +153,7 @@ class CoalitionGame:
                 f"this game is of {self.n_games} inputs; make one game an input, or call outcome(coalitions, examples)"
             )
         rows = torch.as_tensor(coalitions)
-        rewards = self.outcome(rows.reshape(-1, rows.shape[-1])).rewards
+        rewards = self.outcome(rows[None] if rows.dim() == 1 else rows).rewards
         return rewards.numpy() if isinstance(coalitions, np.ndarray) else rewards.to(rows.device)
 
     def outcome(self, coalitions: Tensor, examples: Tensor | None = None) -> Outcome:
@@ -169,27 +174,53 @@ class CoalitionGame:
         done: list[Tensor] = []
         with torch.no_grad():
             for size in sizes.unique().tolist():
-                todo = (sizes == size).nonzero().flatten()
+                todo = self._slots((sizes == size).nonzero().flatten(), examples)
                 while len(todo):
-                    rows = todo[: self._limit(size)]
-                    part = self._run_or_shrink(coalitions[rows], examples[rows])
+                    slots = todo[: self._limit(size)]
+                    rows = slots.flatten()
+                    # a slot without a coalition of its own shows its example whole
+                    given = rows >= 0
+                    owners = torch.where(given, examples[rows], torch.arange(slots.shape[1]).repeat(len(slots)))
+                    part = self._run_or_shrink(
+                        torch.where(given[:, None], coalitions[rows], self.exists[owners]), owners
+                    )
                     if part is not None:
-                        values.append(part)
-                        done.append(rows)
-                        todo = todo[len(rows) :]
+                        values.append(tuple(column[given.to(column.device)] for column in part))
+                        done.append(rows[given])
+                        todo = todo[len(slots) :]
         if not done:
             empty = torch.empty(0)
             return Outcome(empty, empty, empty.long())
         place = torch.cat(done).argsort()
-        reward, confidence, prediction, finite = (torch.cat(parts).cpu()[place] for parts in zip(*values, strict=True))
-        self._check_finite(finite, coalitions, examples)
+        reward, confidence, prediction, broken = (torch.cat(parts).cpu()[place] for parts in zip(*values, strict=True))
+        self._check_finite(broken, coalitions, examples)
         return Outcome(reward, confidence, prediction)
 
+    def _slots(self, rows: Tensor, examples: Tensor) -> Tensor:
+        """Rows as they go through the model together: ``(slots, 1)`` one by one, or ``(slots, B)`` copies of the batch.
+
+        A copy of the batch has -1 where an example has no more rows.
+        """
+        if not self._copies_batch:
+            return rows[:, None]
+        owners = examples[rows]
+        turn = (owners[:, None] == torch.arange(self.n_games)).long().cumsum(0).gather(1, owners[:, None])[:, 0] - 1
+        slots = torch.full((int(turn.max()) + 1, self.n_games), -1)
+        slots[turn, owners] = rows
+        return slots
+
+    @property
+    def _copies_batch(self) -> bool:
+        return self._per_eval is not None and self._model.copies_batch
+
     def _limit(self, size: int) -> int:
-        """How many rows of that size go into one forward pass."""
+        """How many slots of that size go into one forward pass."""
         if self._one_value_a_batch:
             return 1
-        limit = self._model.rows_at_once(size) if self._per_eval is None else self._per_eval * self.n_games
+        if self._per_eval is None:
+            limit = self._model.rows_at_once(size)
+        else:
+            limit = self._per_eval if self._copies_batch else self._per_eval * self.n_games
         return max(1, limit // self._shrink)
 
     def _run_or_shrink(self, coalitions: Tensor, examples: Tensor) -> tuple[Tensor, ...] | None:
@@ -200,7 +231,7 @@ class CoalitionGame:
             else:
                 output = self._model(coalitions, examples)
         except torch.OutOfMemoryError:
-            if len(coalitions) == 1:
+            if len(coalitions) <= (self.n_games if self._copies_batch else 1):
                 raise
             self._shrink *= 2
             return None
@@ -219,7 +250,7 @@ class CoalitionGame:
         return self._value(output, examples)
 
     def _value(self, output: Tensor, examples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Reward, confidence, prediction and whether the logits are finite, of every row, on the model's device."""
+        """Reward, confidence, prediction and what is not finite, of every row, on the model's device."""
         logits, target = self._select(output, examples)
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
@@ -231,8 +262,9 @@ class CoalitionGame:
             confidences = torch.full((len(logits),), torch.nan, device=logits.device)
         else:
             confidences = probability(logits, target)
-        finite = logits.isfinite().all(1) & rewards.isfinite()
-        return rewards, confidences, predicted(logits), finite
+        # 0: finite, 1: the logits are not, 2: the reward of finite logits is not
+        broken = torch.where(logits.isfinite().all(1), torch.where(rewards.isfinite(), 0, 2), 1)
+        return rewards, confidences, predicted(logits), broken
 
     def _select(self, output: Tensor, examples: Tensor) -> tuple[Tensor, Any]:
         """Logits ``(rows, classes)`` and the target of each row."""
@@ -269,12 +301,12 @@ class CoalitionGame:
             )
         else:
             self._check_target(output)
-        everyone = self.call.players.exists.expand(self.n_games, -1)
+        self.exists = self.call.players.exists.expand(self.n_games, -1)
         examples = torch.arange(self.n_games)
         target = self._select(output, examples)[1]
         self.targets = None if target is None else target.cpu()
-        rewards, confidences, predictions, finite = (part.cpu() for part in self._value(output, examples))
-        self._check_finite(finite, everyone, examples)
+        rewards, confidences, predictions, broken = (part.cpu() for part in self._value(output, examples))
+        self._check_finite(broken, self.exists, examples)
         return Outcome(rewards, confidences, predictions)
 
     def _take_one_value_a_batch(self, output: Tensor) -> None:
@@ -333,26 +365,32 @@ class CoalitionGame:
             raise ValueError("coalitions hold values other than 0 and 1; pass 1 where a player is present")
         return coalitions.bool().cpu()
 
-    def _check_finite(self, finite: Tensor, coalitions: Tensor, examples: Tensor) -> None:
-        if bool(finite.all()):
+    def _check_finite(self, broken: Tensor, coalitions: Tensor, examples: Tensor) -> None:
+        if not bool(broken.any()):
             return
-        row = int((~finite).nonzero()[0])
+        row = int(broken.nonzero()[0])
+        what = "forward_func returned logits that are" if int(broken[row]) == 1 else "reward returned a value that is"
         present = self.ids[coalitions[row]].tolist()
         listed = ", ".join(map(str, present[:20])) + (", ..." if len(present) > 20 else "")
         raise ValueError(
-            f"forward_func returned logits that are not finite for example {int(examples[row])} with "
+            f"{what} not finite for example {int(examples[row])} with "
             f"{len(present)} of {self.n_players} players present: {{{listed}}}"
         )
 
 
-def _check_player_count(players: Players, inputs: tuple[Tensor, ...]) -> None:
+def _check_player_count(players: Players, inputs: tuple[Tensor, ...], patch: tuple[int, int] | None) -> None:
     n = len(players.ids)
     if n <= MAX_PLAYERS:
         return
     x = inputs[0]
     cure = "a feature_mask that groups values into players"
     if len(inputs) == 1 and x.dim() == 4:
-        cure = f"feature_mask=patch_mask({tuple(x.shape[2:])}, grid=14), which makes 196 players"
+        # whole patches to a player, as many as bring the players under the limit
+        size, (height, width) = tuple(x.shape[2:]), patch or (1, 1)
+        times = 1
+        while -(-size[0] // (times * height)) * -(-size[1] // (times * width)) > MAX_PLAYERS // 2:
+            times += 1
+        cure = f"feature_mask=patch_mask({size}, {(times * height, times * width)})"
     raise ValueError(
         f"feature_mask is None, which makes {n:,} players here, and a full ranking takes {n * (n + 1) // 2:,} forward "
         f"rows an example; pass {cure}"

@@ -3,17 +3,17 @@
 import difflib
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
-
-from captum_moxi.players import patch_mask
 
 # Models whose classifier reads a sequence of prefix tokens and patch tokens, and whose layers take a sequence of any
 # length: tokens can be taken out of it. Others (Swin, BEiT, DINOv3, convolutional networks) need the whole grid.
@@ -62,8 +62,8 @@ class ImageClassifier:
         """
         labels = self.labels
         text = str(name).strip()
-        if text.isdecimal() and text not in labels:
-            if int(text) >= len(labels):
+        if isinstance(name, int) or (text.isdecimal() and text not in labels):
+            if not 0 <= int(text) < len(labels):
                 raise ValueError(f"class {text}: the model has {len(labels)} classes, 0 to {len(labels) - 1}")
             return int(text)
         folded = [label.casefold() for label in labels]
@@ -109,13 +109,20 @@ def load(
         )
     try:
         processor = AutoImageProcessor.from_pretrained(name)
-        model = AutoModelForImageClassification.from_pretrained(name, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+        model, loading = AutoModelForImageClassification.from_pretrained(
+            name, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(
             f"model {str(name)!r} could not be loaded as an image classifier ({reason}); "
             "pass a hub name that can be reached or a folder that save_pretrained wrote"
         ) from error
+    if loading["missing_keys"]:
+        missing = ", ".join(sorted(loading["missing_keys"])[:3])
+        raise ValueError(
+            f"model {str(name)!r} has no weights for {missing}, so it is no trained classifier; pass one that is"
+        )
     return ImageClassifier(model.to(device).eval(), processor, str(name))
 
 
@@ -157,12 +164,9 @@ def call_model(forward_func: Callable[..., Any], *args: Any) -> Any:
     return output if isinstance(output, Tensor) else getattr(output, "logits", output)
 
 
-def eager(forward_func: Callable[..., Any]) -> Callable[..., Any]:
-    """The same model on one device and uncompiled, where forward hooks act."""
-    inner = _inner(forward_func)
-    if isinstance(inner, nn.Module) and inner._compiled_call_impl is not None:
-        return inner._call_impl
-    return inner
+def on_one_device(forward_func: Callable[..., Any]) -> Callable[..., Any]:
+    """The same model outside DataParallel, which would scatter rows that belong together."""
+    return _inner(forward_func)
 
 
 def module_of(forward_func: Callable[..., Any]) -> Any:
@@ -172,34 +176,55 @@ def module_of(forward_func: Callable[..., Any]) -> Any:
 
 
 def transformer(forward_func: Callable[..., Any]) -> PreTrainedModel | None:
-    """The transformers image model that a forward function is or, being a module, holds."""
+    """The one transformers image model that a forward function is or, being a module, holds; None for several."""
     module = module_of(forward_func)
     if not isinstance(module, nn.Module):
         return None
-    model = next((part for part in module.modules() if isinstance(part, PreTrainedModel)), None)
-    return model if model is not None and model.main_input_name == "pixel_values" else None
+    found = [part for part in module.modules() if isinstance(part, PreTrainedModel)]
+    inside = {id(part) for model in found for part in model.modules() if part is not model}
+    outermost = [model for model in found if id(model) not in inside]
+    return outermost[0] if len(outermost) == 1 and outermost[0].main_input_name == "pixel_values" else None
 
 
 def num_classes(forward_func: Callable[..., Any]) -> int | None:
-    """How many classes a transformers classifier returns, or a wrapper of this package around it; None for others."""
+    """How many classes a transformers classifier returns, or a wrapper of this package around it; None if unsure."""
     module = module_of(forward_func)
     if isinstance(module, LogitsModel):
         module = module_of(module.model)
-    if isinstance(module, PreTrainedModel) and "Classification" in type(module).__name__:
-        return module.config.num_labels
-    return None
+    if not isinstance(module, PreTrainedModel) or "Classification" not in type(module).__name__:
+        return None
+    heads = [part for name, part in module.named_modules() if "classifier" in name and isinstance(part, nn.Linear)]
+    classes = {head.out_features for head in heads}
+    return module.config.num_labels if classes == {module.config.num_labels} else None
 
 
 def random_layer(forward_func: Callable[..., Any]) -> str | None:
     """A layer of the model in training mode that makes one forward pass differ from the next, for a warning."""
     module = module_of(forward_func)
-    dropout = nn.modules.dropout._DropoutNd
     for part in module.modules() if isinstance(module, nn.Module) else ():
-        if part.training and (
-            (isinstance(part, dropout) and part.p > 0) or isinstance(part, nn.modules.batchnorm._BatchNorm)
-        ):
+        # the rates of dropout that layers of transformers apply by function, and of stochastic depth
+        rates = [getattr(part, name, 0) for name in ("attention_dropout", "dropout_prob", "drop_prob")]
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            rates.append(part.p)
+        drops = any(isinstance(rate, float) and rate > 0 for rate in rates)
+        if part.training and (drops or isinstance(part, nn.modules.batchnorm._BatchNorm)):
             return type(part).__name__
     return None
+
+
+@contextmanager
+def unchanged(forward_func: Callable[..., Any], devices: Iterable[torch.device]) -> Iterator[None]:
+    """Leave the random state of these devices, and what batch norm counts in training mode, as they were."""
+    module = module_of(forward_func)
+    parts = module.modules() if isinstance(module, nn.Module) else ()
+    norms = [part for part in parts if part.training and isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    kept = [[(buffer, buffer.clone()) for buffer in norm.buffers()] for norm in norms]
+    with torch.random.fork_rng(devices=[device for device in devices if device.type == "cuda"]):
+        try:
+            yield
+        finally:
+            for buffer, value in (pair for pairs in kept for pair in pairs):
+                buffer.copy_(value)
 
 
 def has_patch_tokens(model: PreTrainedModel | None) -> bool:
@@ -208,19 +233,14 @@ def has_patch_tokens(model: PreTrainedModel | None) -> bool:
 
 
 def patch_size(model: PreTrainedModel) -> tuple[int, int]:
-    """Height and width of the patches that the model's tokens stand for, or 16 x 16 where it has none."""
-    if not has_patch_tokens(model):
-        return 16, 16
+    """Height and width of the patches that the model's tokens stand for."""
     size = model.config.patch_size
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def default_feature_mask(forward_func: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Tensor | None:
-    """The model's own patches as players, for images given to an image model that is known; else None."""
-    model = transformer(forward_func)
-    if model is None or len(inputs) != 1 or inputs[0].dim() != 4:
-        return None
-    return patch_mask(tuple(inputs[0].shape[-2:]), patch_size(model))
+def prefix_tokens(model: PreTrainedModel) -> int:
+    """How many tokens stand before those of the patches: class, distillation, registers."""
+    return {"deit": 2}.get(model.config.model_type, 1) + getattr(model.config, "num_register_tokens", 0)
 
 
 def embedding_module(model: PreTrainedModel) -> nn.Module:

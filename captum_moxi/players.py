@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from captum_moxi.arguments import broadcasts
+
 
 @dataclass(frozen=True)
 class Players:
@@ -174,15 +176,12 @@ def _whole_numbers(name: str, mask: Tensor, tensor: Tensor) -> Tensor:
         raise TypeError(f"{name} is a {type(mask).__name__}; pass a tensor of whole numbers")
     if mask.dtype is torch.bool or mask.is_complex():
         raise TypeError(f"{name} has dtype {mask.dtype}; pass whole numbers, one a player (mask.long())")
-    if mask.is_floating_point() and not torch.equal(mask, mask.round()):
-        raise ValueError(f"{name} has fractions; pass whole numbers, one a player")
+    if mask.is_floating_point() and not bool((mask.isfinite() & (mask == mask.round())).all()):
+        raise ValueError(f"{name} has fractions or values that are not finite; pass whole numbers, one a player")
     mask = mask.to(tensor.device, torch.long)
     if mask.numel() and int(mask.min()) < 0:
         raise ValueError(f"{name} has the negative id {int(mask.min())}; number the players from 0")
-    fits = mask.dim() <= tensor.dim() and all(
-        size in (1, wanted) for size, wanted in zip(reversed(mask.shape), reversed(tensor.shape), strict=False)
-    )
-    if not fits:
+    if not broadcasts(mask, tensor):
         raise ValueError(
             f"{name} has shape {tuple(mask.shape)}, which does not broadcast to the input's {tuple(tensor.shape)}"
         )

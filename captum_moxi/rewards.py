@@ -1,16 +1,18 @@
 """Rewards: the scalar that a game pays, from the model's logits and the target.
 
 A reward is a function ``(logits, target) -> rewards``: logits ``(rows, classes)``, target ``(rows,)`` int64, rewards
-``(rows,)``. One class is a sigmoid classifier's single logit: its target is 0 and means the positive class. Half
-precision comes in as float32. A new reward is one function here and one line in ``REWARDS``.
+``(rows,)``. One class is a sigmoid classifier's single logit: its target is 0 and means the positive class. Where the
+user gave no target and there are several classes, a function of the user's gets None. Half precision comes in as
+float32. A new reward is one function here and one line in ``REWARDS``.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Reward = Callable[[Tensor, Tensor], Tensor]
+Reward = Callable[[Tensor, Any], Tensor]
 
 
 def log_odds(logits: Tensor, target: Tensor) -> Tensor:
@@ -60,8 +62,12 @@ def contrast(first: int, second: int) -> Reward:
         Callable: a reward; it does not look at the target.
 
     Raises:
+        TypeError: classes that are no ints.
         ValueError: equal or negative classes; when the game is played, a class that the model does not have.
     """
+    for index in (first, second):
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise TypeError(f"contrast({first!r}, {second!r}): pass the indices of two classes")
     if first == second or min(first, second) < 0:
         raise ValueError(f"contrast({first}, {second}): pass two different classes, counted from 0")
 
@@ -87,7 +93,7 @@ def get_reward(reward: str | Reward) -> Reward:
     """The reward of that name, or the callable itself."""
     if callable(reward):
         return reward
-    if reward not in REWARDS:
+    if not isinstance(reward, str) or reward not in REWARDS:
         raise ValueError(
             f"reward is {reward!r}; pass one of {', '.join(REWARDS)}, or a callable (logits, target) -> (rows,)"
         )

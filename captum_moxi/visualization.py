@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from captum_moxi.search import Selection
+from captum_moxi.search import Selection, flips
 
 GREY = 0.5
 # Okabe and Ito's blue, orange and green, told apart by the colour-blind and in grey
@@ -21,9 +21,8 @@ LINE, POSITIVE, NEGATIVE = "#0072B2", "#009E73", "#E69F00"
 def flip_step(selection: Selection, target: int, min_confidence: float = 0.0, example: int = 0) -> int | None:
     """The first step after which the prediction is flipped, 0 for before any; None if it never is."""
     steps = int(selection.n_steps[example]) + 1
-    hit = selection.predictions[example, :steps] == target
-    sure = selection.confidences[example, :steps] > min_confidence
-    flipped = hit & sure if selection.mode == "insertion" else ~hit
+    path = selection.predictions[example, :steps], selection.confidences[example, :steps]
+    flipped = flips(selection.mode, *path, target, min_confidence)
     return int(flipped.nonzero()[0]) if flipped.any() else None
 
 

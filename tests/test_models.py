@@ -33,6 +33,29 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
         models.load(tmp_path)
 
 
+def test_a_model_without_its_classifier_is_refused(tmp_path: Path) -> None:
+    classifier = demo_classifier()
+    classifier.model.vit.save_pretrained(tmp_path)
+    classifier.processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"no weights for classifier\.bias, classifier\.weight"):
+        models.load(tmp_path)
+
+
+def test_weights_that_are_cut_short_are_told(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER / "model", tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="could not be loaded"):
+        models.load(tmp_path / "cut")
+
+
+def test_a_head_that_was_replaced_says_itself_how_many_classes_it_has() -> None:
+    model = zoo.token_model("vit")
+    model.classifier = nn.Linear(32, 10)
+    assert models.num_classes(model) is None
+    assert CoalitionGame(model, torch.randn(1, 3, 32, 32), target=7).n_players == 16
+
+
 def test_weights_that_would_be_unpickled_are_refused(tmp_path: Path) -> None:
     for name in ("config.json", "preprocessor_config.json"):
         shutil.copy(FOLDER / "model" / name, tmp_path)
@@ -80,6 +103,28 @@ def test_classes_that_are_not_there_are_told(imagenet: models.ImageClassifier, n
         imagenet.class_index(name)
 
 
+def test_an_int_is_always_an_index() -> None:
+    classifier = models.ImageClassifier(zoo.token_model("vit"), None, "test")
+    classifier.model.config.id2label = dict(enumerate("43210"))
+    assert classifier.class_index(0) == 0
+    assert classifier.class_index("0") == 4
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: zoo.ViTForImageClassification(
+            zoo.ViTConfig(**zoo.SIZE, hidden_dropout_prob=0, attention_probs_dropout_prob=0.5)
+        ),
+        lambda: zoo.Dinov2ForImageClassification(zoo.Dinov2Config(**zoo.SIZE, drop_path_rate=0.5)),
+    ],
+    ids=["attention dropout", "stochastic depth"],
+)
+def test_randomness_inside_layers_of_transformers(model: object) -> None:
+    assert models.random_layer(model().train())
+    assert models.random_layer(model().eval()) is None
+
+
 def test_a_number_is_a_name_where_names_are_numbers() -> None:
     assert demo_classifier().class_index("13") == 13
 
@@ -114,8 +159,8 @@ def test_models_with_patch_tokens(name: str) -> None:
 def test_other_models_get_players_of_16_by_16_pixels() -> None:
     for model in (zoo.swin(), zoo.resnet()):
         assert not models.has_patch_tokens(model)
-        assert models.default_feature_mask(model, (torch.zeros(1, 3, 32, 32),)).unique().tolist() == [0, 1, 2, 3]
-    assert models.default_feature_mask(nn.Flatten(), (torch.zeros(1, 3, 32, 32),)) is None
+        assert CoalitionGame(model.eval(), torch.randn(1, 3, 32, 32), target=0).n_players == 4
+    assert CoalitionGame(nn.Flatten(), torch.randn(1, 3, 4, 4), target=0).n_players == 48
     assert models.transformer(lambda x: x) is None
 
 

@@ -20,6 +20,7 @@ class TableGame:
         self.ids = torch.arange(self.n_players) if ids is None else ids
         self.exists = torch.ones(self.n_games, self.n_players, dtype=torch.bool) if exists is None else exists
         self.targets = torch.zeros(self.n_games, dtype=torch.long)
+        self.rounds_relatively = False
         self.full = self.outcome(self.exists, torch.arange(self.n_games))
         self.rows = 0
 
@@ -198,7 +199,14 @@ def test_a_selection_of_no_step_survives_json() -> None:
     assert Selection.from_dict(selection.to_dict()).order.shape == (1, 0)
 
 
-@pytest.mark.parametrize("values", [{}, {"mode": "insertion"}])
-def test_what_is_no_selection_is_refused(values: dict) -> None:
-    with pytest.raises(ValueError, match="no selection"):
-        Selection.from_dict(values)
+def test_what_is_no_selection_is_refused() -> None:
+    whole = greedy(random_game(batch=2, n=3), "insertion").to_dict()
+    for values in (
+        [],
+        {},
+        {"mode": "insertion"},
+        {**whole, "rewards": [[0.0], [0.0]]},
+        {**whole, "shapley": [[0.0] * 2] * 3},
+    ):
+        with pytest.raises(ValueError, match="no selection"):
+            Selection.from_dict(values)

@@ -113,10 +113,13 @@ class TimmLayout(nn.Module):
         self.blocks = nn.Sequential(*(self.Block(width) for _ in range(3)))
         self.norm, self.fc_norm, self.head = nn.LayerNorm(width), nn.LayerNorm(width), nn.Linear(width, 5)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def tokens(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
-        x = self.norm(self.blocks(self.norm_pre(self.pos_drop(x + self.pos_embed))))
+        return self.norm(self.blocks(self.norm_pre(self.pos_drop(x + self.pos_embed))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.tokens(x)
         x = x[:, 0] if self.pool == "token" else self.fc_norm(x[:, 1:].mean(dim=1))
         return self.head(x)
 

@@ -14,7 +14,7 @@ from captum_moxi import models
 from captum_moxi.arguments import check_positive_int
 from captum_moxi.game import CoalitionGame
 from captum_moxi.players import collect_scores, spread_scores
-from captum_moxi.removal import Removal, choose_removal
+from captum_moxi.removal import Removal, check_removal
 from captum_moxi.rewards import Reward, get_reward
 from captum_moxi.search import Mode, Selection, greedy, rank
 
@@ -59,9 +59,11 @@ class _MoXI(PerturbationAttribution):
             TypeError: a removal that is none.
         """
         super().__init__(forward_func)
-        get_reward(reward)  # an unknown one is told here, not at the first use
+        # what is unknown is told here, not at the first use
+        get_reward(reward)
+        check_removal(removal)
         self.reward = reward
-        self.removal = choose_removal(removal, forward_func, has_baselines=False) if removal is not None else None
+        self.removal = removal
         self.interactions = interactions
 
     @log_usage()
@@ -79,6 +81,7 @@ class _MoXI(PerturbationAttribution):
         show_progress: bool = False,
         score: Literal["rank", "gain"] = "rank",
         return_selection: bool = False,
+        return_convergence_delta: bool = False,
     ) -> Any:
         r"""
         Args:
@@ -108,34 +111,39 @@ class _MoXI(PerturbationAttribution):
             n_steps (int, optional): The most players to choose.
                         Default: None, all of them
             stop (str, optional): ``"flip"`` stops each example at the first step, or before it, at which the
-                        prediction flips: insertion where
-                        the target becomes the predicted class with a confidence above ``min_confidence``, deletion
-                        where the target is no longer predicted.
+                        prediction flips: insertion where the target becomes the predicted class with a confidence
+                        above ``min_confidence``, deletion where the target is no longer predicted.
                         Default: None
             min_confidence (float, optional): The confidence, from 0 to 1, that the target must exceed for insertion
                         to flip: the paper's tau. Deletion does not look at it.
                         Default: 0.0
-            perturbations_per_eval (int, optional): The most coalitions of each example in one forward pass, at most
-                        perturbations_per_eval * B rows. The result does not depend on it. It must be 1 where
-                        forward_func returns one value for the whole batch.
+            perturbations_per_eval (int, optional): One forward pass has at most perturbations_per_eval * B rows; under
+                        baseline fill, whole copies of the batch, as in Captum. The result does not depend on it, if
+                        a row's does not on the rows beside it. It must be 1 where forward_func returns one value
+                        for the whole batch.
                         Default: None, what the memory there is allows
             show_progress (bool, optional): Show a progress bar over forward rows, with the time left.
                         Default: False
             score (str, optional): ``"rank"``: the player chosen at step k of an example's K gets (K - k + 1) / K,
                         players never chosen 0. ``"gain"``: the rise (insertion) or fall (deletion) of the reward at its
-                        step, in the model's output dtype; over a run through all players the scores sum to
-                        :math:`f(N) - f(\emptyset)`.
+                        step, in the model's output dtype where that is floating; over a run through all players
+                        the scores, each player's counted once, sum to :math:`f(N) - f(\emptyset)`.
                         Default: ``"rank"``
             return_selection (bool, optional): Return the :class:`Selection` as well: the order, and reward,
                         confidence, prediction, Shapley value and interaction at every step.
                         Default: False
+            return_convergence_delta (bool, optional): Return last what :meth:`compute_convergence_delta` says of
+                        these attributions, which must then be of ``score="gain"``.
+                        Default: False
 
         Returns:
-            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or a pair of **attributions** and **selection**:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or a tuple of **attributions** and what was asked
+            for of **selection** and **delta**:
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*): The score of every value's player, in the shape
               and on the device of the inputs; first dimension 1 where forward_func returns one value for the whole
               batch. Floating; ``"gain"`` has the dtype of the model's output.
             - **selection** (*Selection*): On the CPU, if ``return_selection`` is True.
+            - **delta** (*Tensor*): ``(B,)``, if ``return_convergence_delta`` is True.
 
         Raises:
             ValueError: Before any forward pass: an unknown stop or score, n_steps or perturbations_per_eval below 1,
@@ -146,31 +154,40 @@ class _MoXI(PerturbationAttribution):
                         not finite, with the coalition named.
             TypeError: An argument of the wrong type.
         """
-        _check_options(n_steps, stop, min_confidence, score)
+        _check_options(n_steps, stop, min_confidence, score, return_convergence_delta)
         layer = models.random_layer(self.forward_func)
         if layer is not None:
             warnings.warn(
                 f"the model is in training mode and its {layer} makes one forward pass differ from the next; "
                 "call model.eval() for a selection that can be repeated",
-                stacklevel=2,
+                stacklevel=3,  # past Captum's log_usage, to the line that called attribute
             )
-        devices = {x.device for x in (inputs if isinstance(inputs, tuple) else (inputs,)) if isinstance(x, Tensor)}
-        cuda = [device for device in devices if device.type == "cuda"]
-        with torch.random.fork_rng(devices=cuda):
-            game = self._game(inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
+        tensors = [x for x in (inputs if isinstance(inputs, tuple) else (inputs,)) if isinstance(x, Tensor)]
+        call = (inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
+        with models.unchanged(self.forward_func, {x.device for x in tensors}):
+            game = self._game(*call)
             if stop == "flip" and game.targets is None:
                 raise ValueError("stop is 'flip' and target is None; pass the target whose prediction flips")
             search = greedy if self.interactions else rank
-            most = _most_rows(game, n_steps, self.interactions)
-            with tqdm(total=most, desc=self.get_name(), unit="forward", disable=not show_progress) as bar:
+            # where it may stop early, nobody knows the time left
+            most = _most_rows(game, n_steps, self.interactions) if stop is None else None
+            with tqdm(total=most, desc=self.get_name(), unit=" forwards", leave=None, disable=not show_progress) as bar:
                 selection = search(game, self.mode, n_steps, stop, min_confidence, bar.update)
-                bar.total = bar.n
-        scores = _by_player(_ranks(selection) if score == "rank" else selection.gains, selection, game.ids)
-        if score == "gain" or game.output_dtype.is_floating_point:
-            scores = scores.to(game.output_dtype)
+        if score == "gain":
+            kept = game.output_dtype.is_floating_point
+            dtype = game.output_dtype if kept else game.full.rewards.dtype
+            scores = _by_player(selection.gains, selection, game.ids).to(dtype)
+        else:
+            # half precision does not hold some hundred ranks apart
+            dtype = torch.promote_types(torch.float32, game.output_dtype)
+            scores = _by_player(_ranks(selection), selection, game.ids).to(dtype)
         attributions = spread_scores(scores, game.call.players, game.call.inputs)
-        result = attributions if isinstance(inputs, tuple) else attributions[0]
-        return (result, selection) if return_selection else result
+        results: list[Any] = [attributions if isinstance(inputs, tuple) else attributions[0]]
+        if return_selection:
+            results.append(selection)
+        if return_convergence_delta:
+            results.append(self.compute_convergence_delta(results[0], *call))
+        return results[0] if len(results) == 1 else tuple(results)
 
     def attribute_future(self, *args: Any, **kwargs: Any) -> Any:
         """Not there: each step of the search needs the values of the one before."""
@@ -209,7 +226,11 @@ class _MoXI(PerturbationAttribution):
         Raises:
             ValueError: attributions that do not have the inputs' shape.
         """
-        game = self._game(inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
+        tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+        with models.unchanged(self.forward_func, {x.device for x in tensors if isinstance(x, Tensor)}):
+            game = self._game(inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
+            nobody = torch.zeros(game.n_games, game.n_players, dtype=torch.bool)
+            empty = game.outcome(nobody, torch.arange(game.n_games))
         given = attributions if isinstance(attributions, tuple) else (attributions,)
         wanted = [(game.n_games, *x.shape[1:]) for x in game.call.inputs]
         if [tuple(values.shape) for values in given] != wanted:
@@ -217,7 +238,6 @@ class _MoXI(PerturbationAttribution):
                 f"attributions have shapes {[tuple(values.shape) for values in given]}; pass what attribute returned, "
                 f"{wanted}"
             )
-        empty = game.outcome(torch.zeros(game.n_games, game.n_players, dtype=torch.bool), torch.arange(game.n_games))
         total = collect_scores(given, game.call.players).sum(1)
         delta = total - (game.full.rewards.double() - empty.rewards.double())
         return delta.to(given[0].device, torch.promote_types(game.output_dtype, torch.float32))
@@ -289,13 +309,15 @@ class MoXIDeletion(_MoXI):
     mode: Mode = "deletion"
 
 
-def _check_options(n_steps: int | None, stop: str | None, min_confidence: float, score: str) -> None:
+def _check_options(n_steps: int | None, stop: str | None, min_confidence: float, score: str, delta: bool) -> None:
     if n_steps is not None:
         check_positive_int("n_steps", n_steps)
     if stop not in STOPS:
         raise ValueError(f"stop is {stop!r}; pass 'flip' or None")
     if score not in SCORES:
         raise ValueError(f"score is {score!r}; pass 'rank' or 'gain'")
+    if delta and score != "gain":
+        raise ValueError("return_convergence_delta is True, and ranks have none; pass score='gain' with it")
     if not isinstance(min_confidence, int | float):
         raise TypeError(f"min_confidence is {min_confidence!r}; pass a number from 0 to 1")
     if not 0 <= min_confidence < 1:

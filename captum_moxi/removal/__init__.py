@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from captum_moxi import models
 from captum_moxi.removal.attention import AttentionRemoval
 from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal
@@ -16,18 +18,23 @@ __all__ = [
     "MaskedModel",
     "Removal",
     "TokenRemoval",
-    "choose_removal",
+    "check_removal",
+    "default_removal",
 ]
 
 
-def choose_removal(removal: Removal | None, forward_func: Callable[..., Any], has_baselines: bool) -> Removal:
-    """The removal that was passed; else token removal where it can be and no baseline was given; else baseline fill."""
-    if removal is not None:
-        if not isinstance(removal, Removal):
-            raise TypeError(
-                f"removal is {removal!r}; pass TokenRemoval(), AttentionRemoval(from_layer) or BaselineRemoval()"
-            )
-        return removal
-    if not has_baselines and models.has_patch_tokens(models.transformer(forward_func)):
+def check_removal(removal: Any) -> None:
+    if removal is not None and not isinstance(removal, Removal):
+        raise TypeError(
+            f"removal is {removal!r}; pass TokenRemoval(), AttentionRemoval(from_layer), BaselineRemoval() or None"
+        )
+
+
+def default_removal(forward_func: Callable[..., Any], inputs: tuple[Tensor, ...], has_baselines: bool) -> Removal:
+    """Token removal for images of a classifier with patch tokens, if no baseline was given; else baseline fill."""
+    model = models.transformer(forward_func)
+    classifies = model is not None and "ForImageClassification" in type(model).__name__
+    images = len(inputs) == 1 and inputs[0].dim() == 4
+    if classifies and images and not has_baselines and models.has_patch_tokens(model):
         return TokenRemoval()
     return BaselineRemoval()

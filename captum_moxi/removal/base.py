@@ -4,13 +4,13 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from captum_moxi import models
-from captum_moxi.players import Players
+from captum_moxi.players import Players, patch_mask
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ class MaskedModel(ABC):
         """Run the model on the batch as it is, every example with the same coalition ``(n,)``."""
         raise ValueError("forward_func returned one value for the whole batch; pass removal=BaselineRemoval()")
 
+    # Whether a pass can hold whole copies of the batch, its rows in the batch's order, as Captum's own classes' do
+    copies_batch: ClassVar[bool] = False
+
     def sizes(self, coalitions: Tensor, examples: Tensor) -> Tensor:
         """``(rows,)`` int64: what rows must have in common to share a forward pass, such as their tokens."""
         return torch.zeros(len(coalitions), dtype=torch.long)
@@ -83,9 +86,19 @@ class Removal(ABC):
     def bind(self, call: ForwardCall) -> MaskedModel:
         """The model of this call with players taken away."""
 
+    def patch_size(self, forward_func: Callable[..., Any]) -> tuple[int, int] | None:
+        """Height and width of the patches that are players where the user gives no mask; None for one a value."""
+        model = models.transformer(forward_func)
+        if model is None:
+            return None
+        return models.patch_size(model) if models.has_patch_tokens(model) else (16, 16)
+
     def default_mask(self, forward_func: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Tensor | None:
         """The feature mask where the user gives none; None for one player a value."""
-        return models.default_feature_mask(forward_func, inputs)
+        if len(inputs) != 1 or inputs[0].dim() != 4:
+            return None
+        size = self.patch_size(forward_func)
+        return None if size is None else patch_mask(tuple(inputs[0].shape[2:]), size)
 
 
 def free_memory(device: torch.device) -> int:

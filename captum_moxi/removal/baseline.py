@@ -55,6 +55,8 @@ class BaselineRemoval(Removal):
 
 
 class _FilledModel(MaskedModel):
+    copies_batch = True
+
     def __init__(self, call: ForwardCall, baselines: tuple[Any, ...]) -> None:
         self.call = call
         self.baselines = baselines

@@ -1,5 +1,6 @@
 """Token removal: an absent patch's token is taken out of the sequence, as the paper does."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -10,11 +11,65 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from captum_moxi import models
-from captum_moxi.players import Players, patch_mask
+from captum_moxi.players import Players
 from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, free_memory
 
 
-class TokenRemoval(Removal):
+class SequenceRemoval(Removal):
+    """Absent patches' tokens are taken out of the sequence at one module; a subclass says which in ``site``."""
+
+    def __init__(self, patch_size: int | tuple[int, int] | None, n_prefix: int | None) -> None:
+        self._given_patch_size = patch_size
+        self._given_prefix = n_prefix
+
+    @abstractmethod
+    def site(self, forward_func: Callable[..., Any]) -> tuple[nn.Module, bool]:
+        """The module where tokens are taken out, and whether of its input (True) or its output."""
+
+    def bind(self, call: ForwardCall) -> MaskedModel:
+        name = type(self).__name__
+        if call.baselines is not None:
+            raise ValueError(
+                f"baselines were given, and {name} uses none; pass removal=BaselineRemoval() or no baselines"
+            )
+        if len(call.inputs) != 1 or call.inputs[0].dim() != 4:
+            shapes = [tuple(x.shape) for x in call.inputs]
+            raise ValueError(
+                f"{name} takes one input of images (B, C, H, W), not {shapes}; pass removal=BaselineRemoval()"
+            )
+        site, before = self.site(call.forward_func)
+        owners = _patch_owners(call.players, call.inputs[0], self.patch_size(call.forward_func), name)
+        return _SequenceModel(call, site, before, owners, self._n_prefix(call.forward_func))
+
+    def patch_size(self, forward_func: Callable[..., Any]) -> tuple[int, int]:
+        self.site(forward_func)  # a model without patch tokens is told so, not that it lacks a patch size
+        size = self._given_patch_size
+        if size is not None:
+            return (size, size) if isinstance(size, int) else (size[0], size[1])
+        model = models.transformer(forward_func)
+        if model is not None and models.has_patch_tokens(model):
+            return models.patch_size(model)
+        module = models.module_of(forward_func)
+        for part in module.modules() if isinstance(module, nn.Module) else ():
+            if isinstance(part, nn.Conv2d) and part.stride == part.kernel_size != (1, 1):
+                return part.kernel_size[0], part.kernel_size[1]
+        raise ValueError(f"{type(self).__name__}: no patch projection was found in the model; pass patch_size")
+
+    def _n_prefix(self, forward_func: Callable[..., Any]) -> int | None:
+        model = models.transformer(forward_func)
+        if self._given_prefix is None and model is not None and models.has_patch_tokens(model):
+            return models.prefix_tokens(model)
+        return self._given_prefix
+
+    def __repr__(self) -> str:
+        given = {name: value for name, value in self._arguments().items() if value is not None}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"patch_size": self._given_patch_size, "n_prefix": self._given_prefix}
+
+
+class TokenRemoval(SequenceRemoval):
     r"""
     Take the tokens of absent patches out of the sequence, after the embedding and its positions.
 
@@ -34,62 +89,33 @@ class TokenRemoval(Removal):
         patch_size (int or tuple[int, int], optional): Height and width of a patch in pixels. Not needed for
             those models, nor where the model has a patch projection, a convolution whose stride is its kernel.
             Default: None
+        n_prefix (int, optional): How many tokens stand before the patches'. Not needed for those models; of
+            others, by default what the patches leave, if that is at most 16 and less than the patches.
+            Default: None
 
     Raises:
         ValueError: at attribution: inputs that are not one batch of images, a model without patch tokens or whose
-            layers need the whole grid, a feature mask that cuts a patch, or ``baselines``, which this removal does
-            not use.
+            layers need the whole grid, a feature mask that cuts a patch, ``baselines``, which this removal does
+            not use, or a sequence that is not of the inputs' patches, as in a model that resizes its inputs.
     """
 
     def __init__(
-        self, embeddings: nn.Module | str | None = None, patch_size: int | tuple[int, int] | None = None
+        self,
+        embeddings: nn.Module | str | None = None,
+        patch_size: int | tuple[int, int] | None = None,
+        n_prefix: int | None = None,
     ) -> None:
+        super().__init__(patch_size, n_prefix)
         self.embeddings = embeddings
-        self.patch_size = patch_size
 
-    def bind(self, call: ForwardCall) -> MaskedModel:
-        name = type(self).__name__
-        if call.baselines is not None:
-            raise ValueError(
-                f"baselines were given, and {name} does not use any; pass removal=BaselineRemoval() or none"
-            )
-        if len(call.inputs) != 1 or call.inputs[0].dim() != 4:
-            shapes = [tuple(x.shape) for x in call.inputs]
-            raise ValueError(
-                f"{name} takes one input of images (B, C, H, W), not {shapes}; pass removal=BaselineRemoval()"
-            )
-        site, before = self._site(call.forward_func)
-        patch_owner = _patch_owners(call.players, call.inputs[0], self._patch_size(call.forward_func), name)
-        return _SequenceModel(call, site, before, patch_owner)
-
-    def default_mask(self, forward_func: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Tensor | None:
-        """The patches of the tokens that are taken out."""
-        if len(inputs) != 1 or inputs[0].dim() != 4:
-            return None
-        self._site(forward_func)  # a model without patch tokens is told so, not that it lacks a patch size
-        return patch_mask(tuple(inputs[0].shape[2:]), self._patch_size(forward_func))
-
-    def _site(self, forward_func: Callable[..., Any]) -> tuple[nn.Module, bool]:
-        """The module where tokens are taken out, and whether from its input (True) or its output."""
+    def site(self, forward_func: Callable[..., Any]) -> tuple[nn.Module, bool]:
         if self.embeddings is not None:
             return named_module(forward_func, self.embeddings, "embeddings"), False
-        return models.embedding_module(known_model(forward_func, type(self).__name__, "embeddings")), False
+        return models.embedding_module(known_model(forward_func, "TokenRemoval", "embeddings")), False
 
-    def _patch_size(self, forward_func: Callable[..., Any]) -> tuple[int, int]:
-        size = self.patch_size
-        if size is not None:
-            return (size, size) if isinstance(size, int) else (size[0], size[1])
-        model = models.transformer(forward_func)
-        if model is not None and models.has_patch_tokens(model):
-            return models.patch_size(model)
-        module = models.module_of(forward_func)
-        for part in module.modules() if isinstance(module, nn.Module) else ():
-            if isinstance(part, nn.Conv2d) and part.stride == part.kernel_size != (1, 1):
-                return part.kernel_size[0], part.kernel_size[1]
-        raise ValueError(f"{type(self).__name__}: no patch projection was found in the model; pass patch_size")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+    def _arguments(self) -> dict[str, Any]:
+        named = self.embeddings if isinstance(self.embeddings, str | None) else type(self.embeddings).__name__
+        return {"embeddings": named, **super()._arguments()}
 
 
 def known_model(forward_func: Callable[..., Any], removal: str, argument: str) -> models.PreTrainedModel:
@@ -112,6 +138,8 @@ def named_module(forward_func: Callable[..., Any], module: nn.Module | str, argu
     """The module itself, or the one of that dotted name, as in ``nn.Module.get_submodule``."""
     if isinstance(module, nn.Module):
         return module
+    if not isinstance(module, str):
+        raise TypeError(f"{argument} is {module!r}; pass a module or its dotted name in the model")
     model = models.module_of(forward_func)
     if not isinstance(model, nn.Module):
         raise ValueError(f"{argument} is {module!r}, a name, and forward_func is no module; pass the module itself")
@@ -124,12 +152,15 @@ def named_module(forward_func: Callable[..., Any], module: nn.Module | str, argu
 class _SequenceModel(MaskedModel):
     """A model whose sequence is gathered at one module."""
 
-    def __init__(self, call: ForwardCall, site: nn.Module, before: bool, patch_owner: Tensor) -> None:
+    def __init__(
+        self, call: ForwardCall, site: nn.Module, before: bool, patch_owner: Tensor, n_prefix: int | None
+    ) -> None:
         self.call = call
-        self.forward = models.eager(call.forward_func)
+        self.forward = models.on_one_device(call.forward_func)
         self.site = site
         self.before = before
         self.patch_owner = patch_owner
+        self.n_prefix = n_prefix
         # arguments that follow the batch must match the rows, so each row then brings an image of its own
         self.one_image_a_row = any(call.has_batch(arg) for arg in call.additional_forward_args)
 
@@ -160,27 +191,40 @@ class _SequenceModel(MaskedModel):
         def gather(tokens: Tensor) -> Tensor:
             nonlocal calls
             calls += 1
-            prefix = tokens.shape[1] - present.shape[1] if tokens.dim() == 3 else -1
-            if prefix < 0 or len(tokens) != len(pixels):
-                raise ValueError(
-                    f"the sequence at {type(self.site).__name__} has shape {tuple(tokens.shape)} for {len(pixels)} "
-                    f"images of {present.shape[1]} patches; name the module whose output is (B, tokens, width)"
-                )
+            prefix = self._prefix(tokens, len(pixels))
             kept = torch.cat([torch.arange(prefix).expand(len(patches), -1), patches + prefix], 1)
             return tokens[image_of_row.to(tokens.device)[:, None], kept.to(tokens.device)]
 
         handle = _hook_input(self.site, gather) if self.before else _hook_output(self.site, gather)
+        # a compiled module inside the model would not see the hook
+        eager = torch.compiler.set_stance("force_eager")
         try:
-            with nullcontext() if patches.shape[1] else _EmptyMeanIsZero():
+            with eager, nullcontext() if patches.shape[1] else _EmptyMeanIsZero():
                 output = models.call_model(self.forward, pixels, *self.call.arguments(examples))
         finally:
             handle.remove()
         if calls != 1:
             raise ValueError(
                 f"{type(self.site).__name__}, where tokens are taken out, ran {calls} times in one forward pass; "
-                "name a module that runs once"
+                "name a module that runs once, or pass removal=BaselineRemoval()"
             )
         return output
+
+    def _prefix(self, tokens: Any, images: int) -> int:
+        """How many tokens stand before the patches', if the sequence is one of these images' patches."""
+        patches = self.patch_owner.shape[1]
+        if isinstance(tokens, Tensor) and tokens.dim() == 3 and len(tokens) == images:
+            prefix = tokens.shape[1] - patches
+            wanted = range(min(17, patches)) if self.n_prefix is None else (self.n_prefix,)
+            if prefix in wanted:
+                return prefix
+        shape = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
+        raise ValueError(
+            f"the sequence at {type(self.site).__name__} is {shape} for {images} images of {patches} patches and "
+            f"{'a few' if self.n_prefix is None else self.n_prefix} prefix tokens. Name the module whose output is "
+            "(B, tokens, width); give a model that resizes its inputs the size that it resizes them to; or pass "
+            "removal=BaselineRemoval()"
+        )
 
 
 def _hook_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
@@ -199,12 +243,14 @@ def _hook_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Remova
 
 
 class _EmptyMeanIsZero(TorchFunctionMode):
-    """The mean of no token is zero, not NaN."""
+    """What is NaN for being the mean of no token is zero."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func in (torch.mean, Tensor.mean) and args and args[0].numel() == 0:
-            return torch.zeros_like(result)
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        if isinstance(result, Tensor) and result.is_floating_point() and any(value.numel() == 0 for value in given):
+            return result.nan_to_num(nan=0.0)
         return result
 
 

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -92,8 +93,8 @@ def test_convergence_delta_is_what_the_steps_left_over(method: type) -> None:
     with torch.no_grad():
 
         def odds(values: Tensor) -> Tensor:
-            p = model(values).softmax(1)[torch.arange(3), torch.arange(3)]
-            return (p / (1 - p)).log()
+            p = model(values).double().softmax(1)[torch.arange(3), torch.arange(3)]
+            return (p / (1 - p)).log().float()
 
         whole = odds(x) - odds(torch.zeros(3, 6))
     expected = selection.gains.sum(1) - whole
@@ -131,6 +132,8 @@ def test_inside_noise_tunnel(method: type) -> None:
     # without noise, the mean over samples is the attribution itself
     still = tunnel.attribute(x, nt_samples=3, stdevs=0.0, **call)
     torch.testing.assert_close(still, method(zoo.Classes(6)).attribute(x, **call))
+    delta = tunnel.attribute(x, nt_samples=3, stdevs=0.0, score="gain", return_convergence_delta=True, **call)[1]
+    torch.testing.assert_close(delta, torch.zeros(6), atol=1e-5, rtol=0)
     for nt_type in ("smoothgrad", "smoothgrad_sq", "vargrad"):
         noisy = tunnel.attribute(x, nt_type=nt_type, nt_samples=4, nt_samples_batch_size=2, stdevs=0.3, **call)
         assert noisy.shape == x.shape
@@ -173,6 +176,67 @@ def test_nothing_of_the_users_is_changed(method: type) -> None:
     assert model.training
     assert torch.equal(torch.random.get_rng_state(), rng)
     assert torch.is_grad_enabled()
+
+
+def test_batch_norm_in_training_mode_keeps_what_it_counted(trained_resnet: nn.Module) -> None:
+    model = copy.deepcopy(trained_resnet).train()
+    moxi, x = MoXIInsertion(model), torch.randn(2, 3, 36, 36)
+    before, rng = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
+    with pytest.warns(UserWarning, match="training mode"):
+        scores = moxi.attribute(x, target=0, feature_mask=patch_mask(36, grid=2), score="gain")
+    moxi.compute_convergence_delta(scores, x, target=0, feature_mask=patch_mask(36, grid=2))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), rng)
+
+
+@METHODS
+def test_whole_copies_of_the_batch_for_functions_that_look_at_a_rows_place(method: type) -> None:
+    """As with FeatureAblation, an int of perturbations_per_eval keeps examples at their places in the batch."""
+    net, x, y = zoo.Classes(4), torch.randn(3, 4), torch.tensor([0, 1, 2])
+
+    def loss(x: Tensor) -> Tensor:
+        return -nn.functional.cross_entropy(net(x), y.repeat(len(x) // 3), reduction="none")
+
+    for per_eval in (1, 2, 5):
+        got = method(loss, reward="output").attribute(x, perturbations_per_eval=per_eval)
+        for example in range(3):
+            target = int(y[example])
+            alone = method(net, reward="log_probability").attribute(x[example : example + 1], target=target)
+            assert torch.equal(got[example], alone[0])
+    # an argument that only the place in the batch ties to its example
+    named = method(lambda x, names: net(x)[torch.arange(len(x)), [int(n) for n in names]], reward="output")
+    got = named.attribute(x, additional_forward_args=(["0", "1", "2"],), perturbations_per_eval=1)
+    assert torch.equal(got, method(net, reward="output").attribute(x, target=y))
+
+
+def test_rewards_of_small_scale_are_told_apart() -> None:
+    weights = torch.tensor([1.0, 3.0, 50.0]) * 1e-8
+    moxi = MoXIInsertion(lambda x: x @ weights, reward="output")
+    assert moxi.attribute(torch.ones(1, 3), return_selection=True)[1].order.tolist() == [[2, 1, 0]]
+    # probabilities near zero differ in proportion, whatever the largest is
+    logits = torch.tensor([-12.0, -12.1, -3.0])
+
+    def classes(x: Tensor) -> Tensor:
+        return torch.stack([torch.where(x == 0, logits, 0).sum(1), torch.zeros(len(x))], 1)
+
+    _, selection = MoXIDeletion(classes, reward="probability").attribute(
+        torch.ones(1, 3), target=0, n_steps=1, return_selection=True
+    )
+    assert selection.order.tolist() == [[1]]
+
+
+def test_gains_of_an_integer_output_keep_their_fractions() -> None:
+    scores = MoXIInsertion(lambda x: (3 * x).long(), reward="probability").attribute(
+        torch.ones(1, 3), target=0, score="gain"
+    )
+    assert scores.dtype is torch.float32
+    p = torch.tensor([3.0, 3.0, 3.0]).softmax(0)[0] - torch.zeros(3).softmax(0)[0]
+    assert float(scores.sum()) == pytest.approx(float(p), abs=1e-6)
+
+
+def test_ranks_of_a_half_precision_model_stay_apart() -> None:
+    scores = MoXIInsertion(lambda x: x.to(torch.bfloat16), interactions=False).attribute(torch.randn(1, 500), target=0)
+    assert len(scores.unique()) == 500
 
 
 def test_a_progress_bar_counts_forward_rows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,6 +294,8 @@ BAD = {
     "confidence beyond 1": ({"target": 0, "min_confidence": 1.5}, ValueError, "min_confidence is 1.5"),
     "baseline of another shape": ({"target": 0, "baselines": torch.zeros(3)}, ValueError, r"baselines\[0\] has shape"),
     "baseline of another arity": ({"target": 0, "baselines": (0, 0)}, ValueError, "baselines has 2 entries"),
+    "infinite baseline": ({"target": 0, "baselines": math.inf}, ValueError, r"baselines\[0\] is inf"),
+    "NaN baseline": ({"target": 0, "baselines": torch.full((4,), math.nan)}, ValueError, "not finite"),
     "baseline of no number": ({"target": 0, "baselines": "mean"}, TypeError, "baselines"),
     "too many players": (
         {"target": 0, "inputs": torch.zeros(1, 700)},
@@ -269,6 +335,14 @@ def test_an_unknown_reward_or_removal_is_told_at_once() -> None:
         MoXIInsertion(zoo.Classes(3), removal="token")
 
 
+def test_the_mask_that_cures_too_many_players_respects_patches() -> None:
+    config = zoo.ViTConfig(**{**zoo.SIZE, "image_size": 216})
+    model, x = zoo.randomised(zoo.ViTForImageClassification(config)), torch.randn(1, 3, 216, 216)
+    with pytest.raises(ValueError, match=r"729 players.*feature_mask=patch_mask\(\(216, 216\), \(16, 16\)\)"):
+        MoXIInsertion(model).attribute(x, target=0)
+    assert CoalitionGame(model, x, target=0, feature_mask=patch_mask((216, 216), (16, 16))).n_players == 196
+
+
 def test_a_flip_needs_a_target() -> None:
     with pytest.raises(ValueError, match="stop is 'flip' and target is None"):
         MoXIInsertion(zoo.Classes(3), reward=lambda logits, target: logits.sum(1)).attribute(
@@ -277,7 +351,7 @@ def test_a_flip_needs_a_target() -> None:
 
 
 def test_too_many_players_of_an_image_are_told_the_mask() -> None:
-    with pytest.raises(ValueError, match=r"patch_mask\(\(64, 64\), grid=14\)"):
+    with pytest.raises(ValueError, match=r"feature_mask=patch_mask\(\(64, 64\), \(4, 4\)\)"):
         MoXIInsertion(nn.Flatten()).attribute(torch.randn(1, 3, 64, 64), target=0)
 
 

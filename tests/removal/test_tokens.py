@@ -95,6 +95,65 @@ def test_interpolated_positions(name: str) -> None:
         torch.testing.assert_close(got, model(larger, **kwargs).logits, rtol=0, atol=1e-5)
 
 
+def test_patches_of_a_grid_that_is_not_square() -> None:
+    model, x = zoo.token_model("dinov2"), torch.randn(1, 3, 24, 40)
+    rows = rows_of(15)
+    got = logits(model, x, rows, torch.zeros(len(rows), dtype=torch.long))
+    with torch.no_grad():
+        expected = [reference.vit_logits(model, x, row.nonzero().flatten().tolist()) for row in rows]
+    torch.testing.assert_close(got, torch.stack(expected), rtol=1e-5, atol=1e-5)
+    # a mask by hand: the left two columns of patches, and the right three
+    mask = torch.zeros(1, 1, 24, 40, dtype=torch.long)
+    mask[..., 16:] = 1
+    left = CoalitionGame(model, x, target=0, reward="output", feature_mask=mask)(torch.tensor([[1, 0]]))
+    kept = [5 * row + column for row in range(3) for column in range(2)]
+    with torch.no_grad():
+        torch.testing.assert_close(left[0], reference.vit_logits(model, x, kept)[0], rtol=1e-5, atol=1e-5)
+
+
+def test_a_wrapper_that_resizes_is_refused_with_the_way_out() -> None:
+    vit = zoo.token_model("vit")
+
+    class Resizes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.vit = vit
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.vit(nn.functional.interpolate(x, size=(32, 32))).logits
+
+    x = torch.randn(1, 3, 16, 16)
+    for removal in (None, AttentionRemoval(1)):
+        with pytest.raises(ValueError, match="resizes its inputs"):
+            MoXIInsertion(Resizes(), removal=removal).attribute(x, target=0)
+    assert MoXIInsertion(Resizes(), removal=BaselineRemoval()).attribute(x, target=0).shape == x.shape
+
+
+def test_of_two_models_in_one_module_neither_loses_tokens_by_default(images: Tensor) -> None:
+    class Ensemble(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = zoo.token_model("vit"), zoo.token_model("deit")
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.first(x).logits + self.second(x).logits
+
+    game = CoalitionGame(Ensemble(), images, target=0, feature_mask=patch_mask(32, 8))
+    assert isinstance(game.removal, BaselineRemoval)
+
+
+@pytest.mark.parametrize("mean", ["x.mean(1)", "torch.mean(input=x, dim=1)", "adaptive_avg_pool1d(x.mT, 1)[..., 0]"])
+def test_the_mean_of_no_token_is_zero_however_it_is_taken(mean: str, images: Tensor) -> None:
+    class Pools(zoo.TimmLayout):
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.tokens(x)[:, 1:]
+            return self.head(eval(mean, {**vars(nn.functional), "torch": torch, "x": tokens}))
+
+    model = zoo.randomised(Pools())
+    game = CoalitionGame(model, images[:1], target=0, reward="output", removal=TokenRemoval("norm_pre"))
+    torch.testing.assert_close(game(torch.zeros(1, 16))[0], model.head.bias[0].detach())
+
+
 @pytest.mark.parametrize(
     "mask",
     [
@@ -147,12 +206,27 @@ def test_arguments_that_follow_the_batch_follow_their_example(images: Tensor) ->
         lambda model: (model.compile(backend="eager"), model)[1],
         lambda model: model.forward,
         lambda model: LogitsModel(nn.DataParallel(model)),
+        lambda model: LogitsModel(torch.compile(model, backend="eager")),
+        lambda model: (model.vit.compile(backend="eager"), model)[1],
     ],
-    ids=["wrapper", "DataParallel", "DataParallel of wrapper", "compiled", "compiled in place", "forward", "nested"],
+    ids=[
+        "wrapper",
+        "DataParallel",
+        "DataParallel of wrapper",
+        "compiled",
+        "compiled in place",
+        "forward",
+        "wrapper of DataParallel",
+        "wrapper of compiled",
+        "base compiled in place",
+    ],
 )
 def test_the_model_may_be_wrapped(wrap: object, images: Tensor) -> None:
     expected = MoXIInsertion(zoo.token_model("vit")).attribute(images, target=[1, 2], n_steps=3)
-    got = MoXIInsertion(wrap(zoo.token_model("vit"))).attribute(images, target=[1, 2], n_steps=3)
+    model = wrap(zoo.token_model("vit"))
+    with torch.no_grad():
+        model(images)  # what is compiled has compiled code before the hooks come
+    got = MoXIInsertion(model).attribute(images, target=[1, 2], n_steps=3)
     assert torch.equal(got, expected)
 
 
@@ -160,14 +234,18 @@ def test_hooks_are_gone_after_a_run_and_after_an_error(images: Tensor) -> None:
     model = zoo.token_model("vit")
     hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
 
-    def broken(logits: Tensor, target: Tensor) -> Tensor:
-        if len(logits) > 2:
-            raise RuntimeError("reward broke")
-        return logits[:, 0]
-
     MoXIInsertion(model).attribute(images, target=0, n_steps=1)
-    with pytest.raises(RuntimeError, match="reward broke"):
-        MoXIInsertion(model, reward=broken).attribute(images, target=0, n_steps=1)
+    norm, forward = model.vit.layernorm, model.vit.layernorm.forward
+
+    def broken(tokens: Tensor) -> Tensor:
+        if len(tokens) > 2:
+            raise RuntimeError("a later layer broke")
+        return forward(tokens)
+
+    norm.forward = broken
+    for removal in (TokenRemoval(), AttentionRemoval(1)):
+        with pytest.raises(RuntimeError, match="a later layer broke"):
+            MoXIInsertion(model, removal=removal).attribute(images, target=0, n_steps=1)
     assert [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()] == hooks
 
 
@@ -203,7 +281,8 @@ def test_bad_input_is_refused_before_any_forward(kwargs: dict, message: str, ima
     [
         (TokenRemoval(), r"does not know where TimmLayout.*TokenRemoval\(embeddings=...\)"),
         (TokenRemoval("nowhere"), "embeddings is 'nowhere'"),
-        (TokenRemoval("patch_embed"), r"name the module whose output is \(B, tokens, width\)"),
+        (TokenRemoval("norm_pre", n_prefix=2), "16 patches and 2 prefix tokens"),
+        (TokenRemoval("patch_embed"), r"Name the module whose output is \(B, tokens, width\)"),
         (TokenRemoval("blocks.0.norm1"), None),
         (AttentionRemoval(3, "blocks"), "layers 0 to 2"),
     ],
