@@ -6,6 +6,8 @@ from math import factorial, log
 
 import torch
 from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 Value = Callable[[frozenset[int]], float]
 
@@ -76,3 +78,29 @@ def vit_logits(model: torch.nn.Module, pixels: Tensor, kept: list[int]) -> Tenso
         mean = tokens[:, prefix:].mean(1) if kept else torch.zeros_like(tokens[:, 0])
         return model.classifier(torch.cat([tokens[:, 0], mean], 1))[0]
     return model.classifier(tokens[:, 0])[0]
+
+
+def masked_logits(
+    model: torch.nn.Module, image: Tensor, absent: list[int], from_layer: int, patches: int = 16
+) -> Tensor:
+    """The model with the attention of every layer from that one on masked, through transformers' own interface."""
+    seen = 0
+
+    def attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: object, **kwargs: object):
+        nonlocal seen
+        seen += 1
+        allowed = torch.ones(1, 1, 1, key.shape[2], dtype=torch.bool)
+        if seen > from_layer:
+            prefix = key.shape[2] - patches
+            allowed[..., [prefix + patch for patch in absent]] = False
+        return sdpa_attention_forward(module, query, key, value, allowed, **kwargs)
+
+    AttentionInterface.register("masked_for_test", attention)
+    AttentionMaskInterface.register("masked_for_test", lambda *args, **kwargs: None)
+    before = model.config._attn_implementation
+    model.config._attn_implementation = "masked_for_test"
+    try:
+        with torch.no_grad():
+            return model(image).logits[0]
+    finally:
+        model.config._attn_implementation = before

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -7,8 +8,17 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from transformers import ViTConfig, ViTForImageClassification
 
-from captum_moxi import MoXIDeletion, MoXIInsertion, Selection, patch_mask
+from captum_moxi import (
+    AttentionRemoval,
+    BaselineRemoval,
+    MoXIDeletion,
+    MoXIInsertion,
+    Selection,
+    TokenRemoval,
+    patch_mask,
+)
 from captum_moxi.cli import main
 from captum_moxi.demo import FOLDER, demo_classifier, demo_images
 
@@ -73,17 +83,68 @@ def test_options_are_those_of_the_classes(
         assert Selection.from_dict(report[expected.mode]).order.tolist() == expected.order.tolist()
 
 
-@pytest.mark.parametrize("removal", ["token", "attention", "attention:3", "zero", "mean", "blur"])
-def test_every_removal_runs(tmp_path: Path, digits: Path, removal: str) -> None:
-    result = run(
-        digits / "1-2-4-4.png", *MODEL, "--removal", removal, "--n-steps", 2, "--out", tmp_path, "--mode", "insertion"
-    )
+REMOVALS = {
+    "token": TokenRemoval(),
+    "attention": AttentionRemoval(0),
+    "attention:3": AttentionRemoval(3),
+    "zero": BaselineRemoval(),
+    "mean": BaselineRemoval("mean"),
+    "blur": BaselineRemoval("blur"),
+}
+
+
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_every_removal_is_the_classes(tmp_path: Path, digits: Path, removal: str) -> None:
+    options = ["--removal", removal, "--n-steps", 4, "--stop", "never", "--mode", "insertion", "--out", tmp_path]
+    result = run(digits / "1-2-4-4.png", *MODEL, *options)
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "1-2-4-4.json").read_text())
-    assert len(report["insertion"]["order"][0]) <= 2
+    classifier = demo_classifier("cpu")
+    x = classifier.preprocess(Image.open(digits / "1-2-4-4.png"))
+    _, expected = MoXIInsertion(classifier.model, removal=REMOVALS[removal]).attribute(
+        x, target=7, n_steps=4, feature_mask=patch_mask(56, 14), return_selection=True
+    )
+    got = Selection.from_dict(report["insertion"])
+    assert got.order.tolist() == expected.order.tolist()
+    assert got.rewards[0].tolist() == pytest.approx(expected.rewards[0].tolist(), abs=1e-4)
     assert "deletion" not in report
     assert len(report["patches"]) == 16
     assert report["patches"]["5"] == [14, 14, 28, 28]
+
+
+def test_a_contrast_is_the_difference_of_two_logits(tmp_path: Path, digits: Path) -> None:
+    result = run(digits / "1-2-4-4.png", *MODEL, "--reward", "contrast:12", "--n-steps", 1, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "1-2-4-4.json").read_text())
+    classifier = demo_classifier("cpu")
+    logits = classifier.model(classifier.preprocess(Image.open(digits / "1-2-4-4.png"))).logits[0]
+    assert report["deletion"]["rewards"][0][0] == pytest.approx(float(logits[7] - logits[12]), abs=1e-4)
+
+
+def test_a_single_logit_is_reported_as_what_it_is(tmp_path: Path, digits: Path) -> None:
+    classifier = demo_classifier("cpu")
+    config = ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=56)
+    config.patch_size, config.id2label = 14, {0: "even"}
+    model = ViTForImageClassification(config).eval()
+    model.save_pretrained(tmp_path / "single")
+    classifier.processor.save_pretrained(tmp_path / "single")
+    image = digits / "1-2-4-4.png"
+    result = run(image, "--model", tmp_path / "single", "--n-steps", 1, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out" / "1-2-4-4.json").read_text())
+    logit = float(model(classifier.preprocess(Image.open(image))).logits)
+    assert report["target"]["confidence"] == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-5)
+    assert report["predicted"]["label"] == ("even" if logit > 0 else None)
+
+
+def test_photographs_are_held_upright(tmp_path: Path, digits: Path) -> None:
+    with Image.open(digits / "6-4-6-3.png") as upright:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned a quarter clockwise
+        upright.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
+    run(tmp_path / "turned.png", *MODEL, "--mode", "insertion", "--out", tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "turned.json").read_text())
+    assert report["target"]["label"] == "13"
 
 
 def test_a_folder_and_a_target_by_name(tmp_path: Path, digits: Path) -> None:
@@ -111,17 +172,20 @@ def test_images_that_cannot_be_read_are_told_and_the_others_done(tmp_path: Path,
     (tmp_path / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty").mkdir()
-    bad = [tmp_path / name for name in ("missing.png", "text.png", "truncated.jpg", "empty")]
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
+    bad = [tmp_path / name for name in ("missing.png", "text.png", "truncated.jpg", "empty", "bomb.png")]
     result = run(*bad, digits / "6-4-6-3.png", *MODEL, "--out", tmp_path / "out")
     assert result.exit_code == 2
     lines = result.stderr.splitlines()
     for path, message in zip(
-        bad, ("no such file", "no image that Pillow can read", "truncated", "holds no image"), strict=True
+        bad,
+        ("no such file", "no image that Pillow can read", "truncated", "holds no image", "exceeds limit"),
+        strict=True,
     ):
         told = [line for line in lines if str(path) in line]
         assert len(told) == 1
         assert message in told[0]
-    assert "4 of 5 images were not explained" in lines[-1]
+    assert "5 of 6 images were not explained" in lines[-1]
     assert (tmp_path / "out" / "6-4-6-3.png").is_file()
 
 
@@ -141,8 +205,10 @@ def test_what_cannot_be_is_told_in_a_line(tmp_path: Path, digits: Path, options:
     model = [] if options[0] == "--model" else MODEL
     result = run(digits / "6-4-6-3.png", *model, *options, "--out", tmp_path / "out")
     assert result.exit_code == 2
-    error = result.stderr.strip().splitlines()[-1]
-    assert message in error
+    lines = result.stderr.strip().splitlines()
+    assert message in lines[-1]
+    # click shows its usage before what it finds wrong itself
+    assert len(lines) == 1 or options[0] in ("--removal", "--mode")
     assert "Traceback" not in result.output
 
 
@@ -157,6 +223,13 @@ def test_images_and_model_go_together(args: list[str]) -> None:
     result = run(*args)
     assert result.exit_code == 2
     assert "demo" in result.stderr
+
+
+def test_an_out_that_is_no_folder(tmp_path: Path, digits: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = run(digits / "6-4-6-3.png", *MODEL, "--out", tmp_path / "file" / "out")
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path, digits: Path) -> None:

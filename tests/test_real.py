@@ -62,9 +62,16 @@ def test_batches_and_chunks_do_not_decide(classifier: ImageClassifier, photograp
         assert torch.equal(alone.order, together.order[row])
 
 
-def test_masking_from_layer_0_and_token_removal_agree(classifier: ImageClassifier, photographs: list[Path]) -> None:
+def test_masking_is_masked_attention_and_from_layer_0_token_removal(
+    classifier: ImageClassifier, photographs: list[Path]
+) -> None:
     x, y = pixels(classifier, photographs[:1])
     rows = torch.rand(12, 196, generator=torch.Generator().manual_seed(0)) < torch.linspace(0, 1, 12)[:, None]
+    absent = (~rows[6]).nonzero().flatten().tolist()
+    for layer in (0, 6):
+        masked = reference.log_odds(reference.masked_logits(classifier.model, x, absent, layer, 196), int(y))
+        game = CoalitionGame(classifier.model, x, y, removal=AttentionRemoval(layer))
+        assert float(game(rows[6])) == pytest.approx(masked, abs=1e-4)
     games = [
         CoalitionGame(classifier.model, x, y, removal=removal) for removal in (AttentionRemoval(0), TokenRemoval())
     ]

@@ -1,35 +1,9 @@
 import pytest
 import torch
 import zoo
-from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from reference import masked_logits
 
 from captum_moxi import AttentionRemoval, CoalitionGame, TokenRemoval
-
-
-def masked_logits(model: torch.nn.Module, image: Tensor, absent: list[int], from_layer: int) -> Tensor:
-    """The model with the attention of every layer from that one on masked, through transformers' own interface."""
-    seen = 0
-
-    def attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: object, **kwargs: object):
-        nonlocal seen
-        seen += 1
-        allowed = torch.ones(1, 1, 1, key.shape[2], dtype=torch.bool)
-        if seen > from_layer:
-            prefix = key.shape[2] - 16
-            allowed[..., [prefix + patch for patch in absent]] = False
-        return sdpa_attention_forward(module, query, key, value, allowed, **kwargs)
-
-    AttentionInterface.register("masked_for_test", attention)
-    AttentionMaskInterface.register("masked_for_test", lambda *args, **kwargs: None)
-    before = model.config._attn_implementation
-    model.config._attn_implementation = "masked_for_test"
-    try:
-        with torch.no_grad():
-            return model(image).logits[0]
-    finally:
-        model.config._attn_implementation = before
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
