@@ -1,4 +1,4 @@
-"""The game: rows of coalitions -> logits -> rewards, in chunks. Below it nothing knows the model."""
+"""The game: rows of coalitions -> logits -> rewards, in chunks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

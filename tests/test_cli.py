@@ -118,7 +118,7 @@ def test_a_contrast_is_the_difference_of_two_logits(tmp_path: Path, digits: Path
     report = json.loads((tmp_path / "1-2-4-4.json").read_text())
     classifier = demo_classifier("cpu")
     logits = classifier.model(classifier.preprocess(Image.open(digits / "1-2-4-4.png"))).logits[0]
-    assert report["deletion"]["rewards"][0][0] == pytest.approx(float(logits[7] - logits[12]), abs=1e-4)
+    assert report["deletion"]["rewards"][0][0] == pytest.approx((logits[7] - logits[12]).item(), abs=1e-4)
 
 
 def test_a_single_logit_is_reported_as_what_it_is(tmp_path: Path, digits: Path) -> None:

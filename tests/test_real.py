@@ -62,7 +62,7 @@ def test_batches_and_chunks_do_not_decide(classifier: ImageClassifier, photograp
         assert torch.equal(alone.order, together.order[row])
 
 
-def test_masking_is_masked_attention_and_from_layer_0_token_removal(
+def test_masking_is_masked_attention_and_from_layer_0_removal(
     classifier: ImageClassifier, photographs: list[Path]
 ) -> None:
     x, y = pixels(classifier, photographs[:1])
