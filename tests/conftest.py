@@ -1,6 +1,7 @@
 """Fixtures: trained small models, and the real weights and photographs where they are there."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,16 @@ def shared() -> Path:
     if not (SHARED / "models" / "vit-tiny-patch16-224").is_dir():
         pytest.skip(f"no real weights at {SHARED}; set CAPTUM_MOXI_SHARED to a folder that has them")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def one_thread_for_small_models(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Threads that wait for each other cost small models more than they bring, most of all beside other work."""
+    threads = torch.get_num_threads()
+    if request.node.get_closest_marker("real") is None:
+        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def squares(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
