@@ -132,7 +132,7 @@ def test_a_single_logit_is_reported_as_what_it_is(tmp_path: Path, digits: Path) 
     result = run(image, "--model", tmp_path / "single", "--n-steps", 1, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "out" / "1-2-4-4.json").read_text())
-    logit = float(model(classifier.preprocess(Image.open(image))).logits)
+    logit = model(classifier.preprocess(Image.open(image))).logits.item()
     assert report["target"]["confidence"] == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-5)
     assert report["predicted"]["label"] == ("even" if logit > 0 else None)
 
