@@ -20,6 +20,7 @@ from captum_moxi import MoXIDeletion, MoXIInsertion, __version__, patch_mask
 from captum_moxi.demo import demo_classifier, demo_images
 from captum_moxi.models import ImageClassifier, LogitsModel, load
 from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, TokenRemoval, default_removal
+from captum_moxi.removal.tokens import SequenceRemoval
 from captum_moxi.rewards import REWARDS, contrast, predicted, probability
 from captum_moxi.search import Selection
 from captum_moxi.visualization import explanation_figure
@@ -78,7 +79,11 @@ def main() -> None:
     help="Confidence that insertion must exceed to flip.",
 )
 @click.option("--n-steps", type=click.IntRange(1), help="Choose at most this many patches.")
-@click.option("--grid", type=click.IntRange(1), help="N x N patches as players. Default: the model's own.")
+@click.option(
+    "--grid",
+    type=click.IntRange(1),
+    help="N x N players, of whole patches where tokens are taken out. Default: the model's own patches.",
+)
 @click.option(
     "--removal",
     type=RemovalType(),
@@ -192,14 +197,28 @@ class Job:
             mask = patch_mask(tuple(x.shape[2:]), removal.patch_size(self.classifier.model))
         else:
             mask = patch_mask(tuple(x.shape[2:]), grid=self.grid)
+            if isinstance(removal, SequenceRemoval):
+                sides = [
+                    size // patch
+                    for size, patch in zip(x.shape[2:], removal.patch_size(self.classifier.model), strict=True)
+                ]
+                if any(side % self.grid for side in sides):
+                    fit = [str(n) for n in range(1, min(sides) + 1) if not any(side % n for side in sides)]
+                    raise ValueError(
+                        f"--grid {self.grid} cuts patches, of which the model has {sides[0]} x {sides[1]}; "
+                        f"pass --grid {', '.join(fit)}, or --removal zero"
+                    )
         results = {mode: self._attribute(mode, x, y, removal, mask) for mode in self.modes}
         label = self.classifier.labels[y]
+        said = f"{label} (confidence {confidence:.2f})"
+        if predicted_class != y and predicted_class >= 0:
+            said += f", though {self.classifier.labels[predicted_class]} is predicted"
         figure, _ = explanation_figure(
             self.classifier.to_images(x)[0],
             mask[0, 0],
             list(results.values()),
             y,
-            title=f"{Path(name).name}: {label} (confidence {confidence:.2f})",
+            title=f"{Path(name).name}: {said}",
             min_confidence=self.min_confidence,
         )
         report = {
@@ -228,7 +247,7 @@ class Job:
         figure.savefig(self.out / f"{stem}.png", dpi=150)
         (self.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
         found = "; ".join(_sentence(selection) for _, selection in results.values())
-        return f"{name}: {label}; {found}; see {self.out / f'{stem}.png'}"
+        return f"{name}: {said}; {found}; see {self.out / f'{stem}.png'}"
 
     def _attribute(
         self, mode: str, x: torch.Tensor, y: int, removal: Removal, mask: torch.Tensor

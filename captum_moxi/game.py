@@ -1,5 +1,6 @@
 """The game: rows of coalitions -> logits -> rewards, in chunks."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from captum_moxi import models
 from captum_moxi.arguments import check_baselines, check_inputs, check_positive_int, read_target
 from captum_moxi.players import Players, make_players, scalar_mask
 from captum_moxi.removal import ForwardCall, Removal, check_removal, default_removal
-from captum_moxi.rewards import Reward, get_reward, predicted, probability
+from captum_moxi.rewards import REWARDS, Reward, get_reward, predicted, probability
 
 MAX_PLAYERS = 600
 
@@ -303,6 +304,8 @@ class CoalitionGame:
             self._check_target(output)
         self.exists = self.call.players.exists.expand(self.n_games, -1)
         examples = torch.arange(self.n_games)
+        if self._reward_is_named and self._reward is not REWARDS["output"]:
+            _warn_if_probabilities(output)
         target = self._select(output, examples)[1]
         self.targets = None if target is None else target.cpu()
         rewards, confidences, predictions, broken = (part.cpu() for part in self._value(output, examples))
@@ -350,8 +353,11 @@ class CoalitionGame:
             if len(target) > 1:
                 raise ValueError(f"target is {target} where the model returns classes only; pass one index an example")
             if target[0] >= classes:
+                single = (
+                    "; a single logit's is 0, and the other is explained by negating the logit" if classes == 1 else ""
+                )
                 raise ValueError(
-                    f"target is {target[0]}, and the model has classes 0 to {classes - 1}; pass one of them"
+                    f"target is {target[0]}, and the model has classes 0 to {classes - 1}; pass one of them{single}"
                 )
 
     def _check_coalitions(self, coalitions: Tensor) -> Tensor:
@@ -395,6 +401,19 @@ def _check_player_count(players: Players, inputs: tuple[Tensor, ...], patch: tup
         f"feature_mask is None, which makes {n:,} players here, and a full ranking takes {n * (n + 1) // 2:,} forward "
         f"rows an example; pass {cure}"
     )
+
+
+def _warn_if_probabilities(output: Tensor) -> None:
+    """Say so where a model's output looks like a softmax's, whose confidences would be taken of probabilities."""
+    if output.dim() != 2 or output.shape[1] < 2 or not output.is_floating_point():
+        return
+    sums = output.float().sum(1)
+    if bool((output >= 0).all()) and bool((sums - 1).abs().max() < 1e-3):
+        warnings.warn(
+            "forward_func seems to return probabilities: they are not negative and sum to 1. Rewards, confidences and "
+            "predictions take them for logits; pass the model without its softmax, or one that returns their logarithm",
+            stacklevel=2,
+        )
 
 
 def _as_tensor(output: Any) -> Tensor:

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,17 +68,17 @@ class ImageClassifier:
                 raise ValueError(f"class {text}: the model has {len(labels)} classes, 0 to {len(labels) - 1}")
             return int(text)
         folded = [label.casefold() for label in labels]
-        synonyms = [[part.strip() for part in label.split(",")] for label in folded]
+        # 'crane (n02012849)' is a crane, and so is 'crane': who asks for one is told of both
+        synonyms = [[re.sub(r"\s*\(.*\)$", "", part).strip() for part in label.split(",")] for label in folded]
         wanted = text.casefold()
         for matches in (
-            [i for i, label in enumerate(folded) if label == wanted],
-            [i for i, parts in enumerate(synonyms) if wanted in parts],
+            [i for i, parts in enumerate(synonyms) if wanted in (folded[i], *parts)],
             [i for i, label in enumerate(folded) if wanted and wanted in label],
         ):
             if len(matches) == 1:
                 return matches[0]
             if matches:
-                found = "; ".join(f"{i} ({labels[i]})" for i in matches[:5])
+                found = "; ".join(f"{i} ({labels[i]})" for i in matches[:5]) + ("; ..." if len(matches) > 5 else "")
                 raise ValueError(f"class {text!r} fits {len(matches)} classes: {found}; pass an index")
         near = difflib.get_close_matches(wanted, [part for parts in synonyms for part in parts], 3, 0.5)
         hint = f"; near it are {', '.join(near)}" if near else f", such as {labels[0]!r}"
@@ -103,6 +104,8 @@ def load(
         ValueError: no such folder or hub model, not an image classifier, or weights that are not safetensors.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if not Path(name).exists() and (Path(name).is_absolute() or str(name).startswith(".")):
+        raise ValueError(f"model {str(name)!r} is no folder; pass one that save_pretrained wrote, or a hub name")
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
         raise ValueError(
             f"model {str(name)!r} holds no config.json; pass a hub name or a folder that save_pretrained wrote"

@@ -8,6 +8,7 @@ import torch
 from captum.attr import visualization as captum_visualization
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -84,10 +85,15 @@ def plot_path(selection: Selection, ax: Axes, example: int = 0, flip: int | None
     colours = np.where(together >= 0, POSITIVE, NEGATIVE)
     bars.bar(np.arange(1, steps + 1), together, width=0.6, color=colours, alpha=0.6, label="interaction")
     reach = float(np.abs(together).max(initial=0))
-    bars.set_ylim(*((-1.6 * reach, 1.6 * reach) if reach > 1e-3 else (-1, 1)))
-    bars.axhline(0, color="0.6", linewidth=0.6)
-    bars.set_ylabel("interaction with those chosen before\n(units of the reward)", fontsize=8)
-    bars.tick_params(labelsize=8)
+    if reach > 1e-3:
+        bars.set_ylim(-1.6 * reach, 1.6 * reach)
+        bars.axhline(0, color="0.6", linewidth=0.6)
+        bars.set_ylabel("interaction with those chosen before\n(units of the reward)", fontsize=8)
+        bars.tick_params(labelsize=8)
+        keys = [Patch(color=POSITIVE, alpha=0.6), Patch(color=NEGATIVE, alpha=0.6)]
+        bars.legend(keys, ["positive", "negative"], fontsize=7, loc="upper left", framealpha=0.6)
+    else:  # fewer than two steps, or players that have nothing to do with one another
+        bars.set_yticks([])
     ax.set_zorder(bars.get_zorder() + 1)
     ax.patch.set_visible(False)
     ax.plot(np.arange(steps + 1), confidences, color=LINE, marker="o" if steps <= 40 else None, markersize=4)

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +132,16 @@ def test_a_reward_may_be_any_function_and_need_no_target(x: Tensor) -> None:
         CoalitionGame(model, x, reward=lambda logits, target: logits[:, 0] * torch.inf)
     with pytest.raises(ValueError, match="reward returned"):
         CoalitionGame(model, x, target=0, reward=lambda logits, target: logits)
+
+
+def test_probabilities_taken_for_logits_are_warned_of(x: Tensor) -> None:
+    softmax = nn.Sequential(zoo.Classes(6), nn.Softmax(-1))
+    with pytest.warns(UserWarning, match="seems to return probabilities"):
+        CoalitionGame(softmax, x, target=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CoalitionGame(softmax, x, target=0, reward="output")
+        CoalitionGame(zoo.Classes(6), x, target=0)
 
 
 def test_half_precision_is_rewarded_in_single(x: Tensor) -> None:

@@ -103,6 +103,14 @@ def test_classes_that_are_not_there_are_told(imagenet: models.ImageClassifier, n
         imagenet.class_index(name)
 
 
+def test_a_name_that_stands_twice_is_told_of_both() -> None:
+    classifier = models.ImageClassifier(zoo.token_model("vit"), None, "test")
+    classifier.model.config.id2label = dict(enumerate(["crane", "crane (n02012849)", "heron", "stork", "ibis"]))
+    with pytest.raises(ValueError, match=r"fits 2 classes: 0 \(crane\); 1 \(crane \(n02012849\)\)"):
+        classifier.class_index("crane")
+    assert classifier.class_index("crane (n02012849)") == 1
+
+
 def test_an_int_is_always_an_index() -> None:
     classifier = models.ImageClassifier(zoo.token_model("vit"), None, "test")
     classifier.model.config.id2label = dict(enumerate("43210"))

@@ -84,6 +84,11 @@ class _MoXI(PerturbationAttribution):
         return_convergence_delta: bool = False,
     ) -> Any:
         r"""
+        Choose players one after another and score each by when, or by how much, it was chosen.
+
+        A search through all n players takes n (n + 1) / 2 forward rows an example; ``stop`` and ``n_steps`` bound it.
+        forward_func must return logits: probabilities would be taken for logits.
+
         Args:
             inputs (Tensor or tuple[Tensor, ...]): The examples to explain, dimension 0 being the batch ``(B, ...)``;
                         a tuple if forward_func takes several tensors. Any dtype that the model takes.
