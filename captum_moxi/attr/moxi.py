@@ -167,10 +167,8 @@ class _MoXI(PerturbationAttribution):
                 "call model.eval() for a selection that can be repeated",
                 stacklevel=3,  # past Captum's log_usage, to the line that called attribute
             )
-        tensors = [x for x in (inputs if isinstance(inputs, tuple) else (inputs,)) if isinstance(x, Tensor)]
-        call = (inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
-        with models.unchanged(self.forward_func, {x.device for x in tensors}):
-            game = self._game(*call)
+        with models.unchanged(self.forward_func, _devices(inputs)):
+            game = self._game(inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
             if stop == "flip" and game.targets is None:
                 raise ValueError("stop is 'flip' and target is None; pass the target whose prediction flips")
             search = greedy if self.interactions else rank
@@ -191,7 +189,8 @@ class _MoXI(PerturbationAttribution):
         if return_selection:
             results.append(selection)
         if return_convergence_delta:
-            results.append(self.compute_convergence_delta(results[0], *call))
+            with models.unchanged(self.forward_func, _devices(inputs)):
+                results.append(_convergence_delta(attributions, game))
         return results[0] if len(results) == 1 else tuple(results)
 
     def attribute_future(self, *args: Any, **kwargs: Any) -> Any:
@@ -231,21 +230,9 @@ class _MoXI(PerturbationAttribution):
         Raises:
             ValueError: attributions that do not have the inputs' shape.
         """
-        tensors = inputs if isinstance(inputs, tuple) else (inputs,)
-        with models.unchanged(self.forward_func, {x.device for x in tensors if isinstance(x, Tensor)}):
+        with models.unchanged(self.forward_func, _devices(inputs)):
             game = self._game(inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
-            nobody = torch.zeros(game.n_games, game.n_players, dtype=torch.bool)
-            empty = game.outcome(nobody, torch.arange(game.n_games))
-        given = attributions if isinstance(attributions, tuple) else (attributions,)
-        wanted = [(game.n_games, *x.shape[1:]) for x in game.call.inputs]
-        if [tuple(values.shape) for values in given] != wanted:
-            raise ValueError(
-                f"attributions have shapes {[tuple(values.shape) for values in given]}; pass what attribute returned, "
-                f"{wanted}"
-            )
-        total = collect_scores(given, game.call.players).sum(1)
-        delta = total - (game.full.rewards.double() - empty.rewards.double())
-        return delta.to(given[0].device, torch.promote_types(game.output_dtype, torch.float32))
+            return _convergence_delta(attributions if isinstance(attributions, tuple) else (attributions,), game)
 
     @classmethod
     def get_name(cls) -> str:
@@ -351,3 +338,20 @@ def _by_player(values: Tensor, selection: Selection, ids: Tensor) -> Tensor:
     examples, steps = chosen.nonzero(as_tuple=True)
     scores[examples, torch.searchsorted(ids, selection.order[examples, steps])] = values[examples, steps].double()
     return scores
+
+
+def _convergence_delta(attributions: tuple[Tensor, ...], game: CoalitionGame) -> Tensor:
+    """``(B,)``: the sum of the players' scores less f(N) - f(empty)."""
+    shapes = [tuple(values.shape) for values in attributions]
+    wanted = [(game.n_games, *x.shape[1:]) for x in game.call.inputs]
+    if shapes != wanted:
+        raise ValueError(f"attributions have shapes {shapes}; pass what attribute returned, {wanted}")
+    nobody = torch.zeros(game.n_games, game.n_players, dtype=torch.bool)
+    empty = game.outcome(nobody, torch.arange(game.n_games))
+    total = collect_scores(attributions, game.call.players).sum(1)
+    delta = total - (game.full.rewards.double() - empty.rewards.double())
+    return delta.to(attributions[0].device, torch.promote_types(game.output_dtype, torch.float32))
+
+
+def _devices(inputs: Any) -> set[torch.device]:
+    return {x.device for x in (inputs if isinstance(inputs, tuple) else (inputs,)) if isinstance(x, Tensor)}
