@@ -4,14 +4,19 @@ from captum_moxi.attr import MoXIDeletion, MoXIInsertion
 from captum_moxi.game import CoalitionGame
 from captum_moxi.players import patch_mask
 from captum_moxi.removal import AttentionRemoval, BaselineRemoval, TokenRemoval
+from captum_moxi.screens import GradientScreen, HalfPrecisionScreen, LastGainsScreen, RandomScreen
 from captum_moxi.search import Selection
 
 __all__ = [
     "AttentionRemoval",
     "BaselineRemoval",
     "CoalitionGame",
+    "GradientScreen",
+    "HalfPrecisionScreen",
+    "LastGainsScreen",
     "MoXIDeletion",
     "MoXIInsertion",
+    "RandomScreen",
     "Selection",
     "TokenRemoval",
     "patch_mask",

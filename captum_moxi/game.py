@@ -1,5 +1,6 @@
 """The game: rows of coalitions -> logits -> rewards, in chunks."""
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from captum_moxi.removal import ForwardCall, Removal, check_removal, default_rem
 from captum_moxi.rewards import REWARDS, Reward, get_reward, predicted, probability
 
 MAX_PLAYERS = 600
+# a row that keeps its activations for a backward pass takes the memory of some ten that do not
+BACKWARD_ROWS = 8
+NO_GRADIENT = "pass a screen that needs no gradient, such as LastGainsScreen"
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ class CoalitionGame:
         rounds_relatively (bool): Whether the reward's rounding error is in proportion to the reward.
         n_rows (int): How many rows went through the model so far, the first forward of the inputs included.
         n_forwards (int): In how many forward passes.
+        n_backward_rows (int): How many of the rows went back through the model, for ``effects``.
 
     Raises:
         ValueError: shapes, values or options that do not fit; see the message. Also in a call, where
@@ -134,7 +139,7 @@ class CoalitionGame:
         self.ids = players.ids
         self.n_players = len(self.ids)
         self.n_games = call.batch
-        self.n_rows = self.n_forwards = 0
+        self.n_rows = self.n_forwards = self.n_backward_rows = 0
         self.targets: Tensor | None = None
         self.output_dtype = torch.get_default_dtype()
         with torch.no_grad():
@@ -170,32 +175,81 @@ class CoalitionGame:
         """
         coalitions = self._check_coalitions(coalitions)
         examples = torch.zeros(len(coalitions), dtype=torch.long) if examples is None else examples.cpu()
+        with torch.no_grad():
+            values = self._in_chunks(coalitions, examples, self._evaluate, rows_are=1)
+        if values is None:
+            empty = torch.empty(0)
+            return Outcome(empty, empty, empty.long())
+        reward, confidence, prediction, broken = values
+        self._check_finite(broken, coalitions, examples)
+        return Outcome(reward, confidence, prediction)
+
+    def effects(self, coalitions: Tensor, examples: Tensor | None = None) -> Tensor:
+        r"""First-order estimates of what every player is worth to a coalition, from one backward pass a row.
+
+        The model is relaxed to players that are there in part, by a gate from 0 (absent) to 1 (present), and the
+        derivative of the reward in each player's gate stands for :math:`f(A \cup b) - f(A \setminus b)`: under
+        baseline fill the input is ``baseline + gate * (input - baseline)``, so that the estimate is gradient times
+        (input - baseline), summed over the player; where tokens are taken out, the gate weighs what the token's
+        keys get of the attention.
+
+        Args:
+            coalitions (Tensor): ``(M, n)``, bool or numbers that are 0 or 1.
+            examples (Tensor, optional): ``(M,)`` int64: which example of the batch each row is of.
+                Default: all of the first
+
+        Returns:
+            Tensor: ``(M, n)`` floating, on the CPU.
+
+        Raises:
+            ValueError: a forward function or removal without such a derivative; the message says which.
+        """
+        coalitions = self._check_coalitions(coalitions)
+        examples = torch.zeros(len(coalitions), dtype=torch.long) if examples is None else examples.cpu()
+        # gradients are wanted, also of a caller that has turned them off
+        with torch.inference_mode(False), torch.enable_grad():
+            values = self._in_chunks(coalitions, examples, self._differentiate, rows_are=BACKWARD_ROWS)
+        return torch.empty(0, self.n_players) if values is None else values[0]
+
+    def _in_chunks(
+        self,
+        coalitions: Tensor,
+        examples: Tensor,
+        run: Callable[[Tensor, Tensor], tuple[Tensor, ...] | None],
+        rows_are: int,
+    ) -> tuple[Tensor, ...] | None:
+        """What ``run`` returns of every row, on the CPU; None of no rows. A row of it takes the memory of several."""
         sizes = self._model.sizes(coalitions, examples)
         values: list[tuple[Tensor, ...]] = []
         done: list[Tensor] = []
-        with torch.no_grad():
-            for size in sizes.unique().tolist():
-                todo = self._slots((sizes == size).nonzero().flatten(), examples)
-                while len(todo):
-                    slots = todo[: self._limit(size)]
-                    rows = slots.flatten()
-                    # a slot without a coalition of its own shows its example whole
+        for size in sizes.unique().tolist():
+            todo = self._slots((sizes == size).nonzero().flatten(), examples)
+            while len(todo):
+                # passes of even length, rather than a short one at the end
+                limit = max(1, self._limit(size) // rows_are)
+                slots = todo[: math.ceil(len(todo) / math.ceil(len(todo) / limit))]
+                rows = slots.flatten()
+                part = self._run_or_shrink(run, *self._padded(rows, slots.shape[1], coalitions, examples))
+                if part is None:
+                    continue
+                if self._copies_batch:
                     given = rows >= 0
-                    owners = torch.where(given, examples[rows], torch.arange(slots.shape[1]).repeat(len(slots)))
-                    part = self._run_or_shrink(
-                        torch.where(given[:, None], coalitions[rows], self.exists[owners]), owners
-                    )
-                    if part is not None:
-                        values.append(tuple(column[given.to(column.device)] for column in part))
-                        done.append(rows[given])
-                        todo = todo[len(slots) :]
+                    part, rows = tuple(column[given.to(column.device)] for column in part), rows[given]
+                values.append(part)
+                done.append(rows)
+                todo = todo[len(slots) :]
         if not done:
-            empty = torch.empty(0)
-            return Outcome(empty, empty, empty.long())
+            return None
         place = torch.cat(done).argsort()
-        reward, confidence, prediction, broken = (torch.cat(parts).cpu()[place] for parts in zip(*values, strict=True))
-        self._check_finite(broken, coalitions, examples)
-        return Outcome(reward, confidence, prediction)
+        return tuple(torch.cat(parts).cpu()[place] for parts in zip(*values, strict=True))
+
+    def _padded(self, rows: Tensor, width: int, coalitions: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
+        """The coalitions of rows and their examples; a place without a coalition shows its example whole."""
+        if not self._copies_batch:
+            return coalitions[rows], examples[rows]
+        given = rows >= 0
+        owners = torch.where(given, examples[rows], torch.arange(width).repeat(len(rows) // width))
+        return torch.where(given[:, None], coalitions[rows], self.exists[owners]), owners
 
     def _slots(self, rows: Tensor, examples: Tensor) -> Tensor:
         """Rows as they go through the model together: ``(slots, 1)`` one by one, or ``(slots, B)`` copies of the batch.
@@ -224,31 +278,50 @@ class CoalitionGame:
             limit = self._per_eval if self._copies_batch else self._per_eval * self.n_games
         return max(1, limit // self._shrink)
 
-    def _run_or_shrink(self, coalitions: Tensor, examples: Tensor) -> tuple[Tensor, ...] | None:
+    def _run_or_shrink(
+        self, run: Callable[[Tensor, Tensor], tuple[Tensor, ...] | None], coalitions: Tensor, examples: Tensor
+    ) -> tuple[Tensor, ...] | None:
         """One forward pass; None where it did not go through and the next is to have fewer rows."""
         try:
-            if self._one_value_a_batch:
-                output = self._model.whole_batch(coalitions[0])
-            else:
-                output = self._model(coalitions, examples)
+            return run(coalitions, examples)
         except torch.OutOfMemoryError:
             if len(coalitions) <= (self.n_games if self._copies_batch else 1):
                 raise
             self._shrink *= 2
             return None
-        output = _as_tensor(output)
-        if not self._one_value_a_batch and output.shape[:1] != (len(coalitions),):
-            if self._per_eval is None and output.numel() == 1:
+
+    def _evaluate(self, coalitions: Tensor, examples: Tensor) -> tuple[Tensor, ...] | None:
+        """Reward, confidence, prediction and what is not finite, of rows that share a forward pass, or None."""
+        if self._one_value_a_batch:
+            output = _as_tensor(self._model.whole_batch(coalitions[0]))
+        else:
+            output = _as_tensor(self._model(coalitions, examples))
+            if self._per_eval is None and output.numel() == 1 < len(coalitions):
                 # with one example the first pass does not tell a value for the row from one for the batch; this does
                 self._take_one_value_a_batch(output)
                 return None
-            raise ValueError(
-                f"forward_func returned shape {tuple(output.shape)} for {len(coalitions)} rows; return one row an "
-                "example, or pass perturbations_per_eval=1 for one value a batch"
-            )
+            _check_rows(output, len(coalitions))
         self.n_rows += len(coalitions)
         self.n_forwards += 1
         return self._value(output, examples)
+
+    def _differentiate(self, coalitions: Tensor, examples: Tensor) -> tuple[Tensor]:
+        """The derivative of the reward in every player's gate, of rows that share a forward and a backward pass."""
+        if self._one_value_a_batch:
+            raise ValueError(f"forward_func returned one value for the whole batch; {NO_GRADIENT}")
+        gates = coalitions.to(self.call.inputs[0].device, torch.get_default_dtype()).requires_grad_()
+        output = _as_tensor(self._model.relaxed(gates, examples))
+        _check_rows(output, len(coalitions))
+        rewards = self._value(output, examples)[0]
+        if not rewards.requires_grad:
+            raise ValueError(f"the reward of forward_func has no gradient in its inputs; {NO_GRADIENT}")
+        self.n_rows += len(coalitions)
+        self.n_backward_rows += len(coalitions)
+        self.n_forwards += 1
+        (effects,) = torch.autograd.grad(rewards.sum(), gates, allow_unused=True)
+        if effects is None:
+            raise ValueError(f"the reward of forward_func has no gradient in its inputs; {NO_GRADIENT}")
+        return (effects,)
 
     def _value(self, output: Tensor, examples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Reward, confidence, prediction and what is not finite, of every row, on the model's device."""
@@ -413,6 +486,14 @@ def _warn_if_probabilities(output: Tensor) -> None:
             "forward_func seems to return probabilities: they are not negative and sum to 1. Rewards, confidences and "
             "predictions take them for logits; pass the model without its softmax, or one that returns their logarithm",
             stacklevel=2,
+        )
+
+
+def _check_rows(output: Tensor, rows: int) -> None:
+    if output.shape[:1] != (rows,):
+        raise ValueError(
+            f"forward_func returned shape {tuple(output.shape)} for {rows} rows; return one row an example, or pass "
+            "perturbations_per_eval=1 for one value a batch"
         )
 
 

@@ -20,6 +20,9 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Pr
 # length: tokens can be taken out of it. Others (Swin, BEiT, DINOv3, convolutional networks) need the whole grid.
 TOKEN_MODELS = ("vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers")
 
+# Classifiers that read the first token of the last layer and no other
+FIRST_TOKEN_CLASSIFIERS = ("ViTForImageClassification", "DeiTForImageClassification", "ViTMSNForImageClassification")
+
 
 @dataclass(frozen=True)
 class ImageClassifier:
@@ -246,6 +249,12 @@ def prefix_tokens(model: PreTrainedModel) -> int:
     return {"deit": 2}.get(model.config.model_type, 1) + getattr(model.config, "num_register_tokens", 0)
 
 
+def is_convolutional(forward_func: Callable[..., Any]) -> bool:
+    """Whether a forward function is a transformers model made for feature maps, not for a sequence of tokens."""
+    model = transformer(forward_func)
+    return model is not None and not has_patch_tokens(model)
+
+
 def embedding_module(model: PreTrainedModel) -> nn.Module:
     """The module that makes the sequence of tokens."""
     return model.base_model.get_submodule("embeddings")
@@ -256,6 +265,31 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     count = model.config.num_hidden_layers
     lists = (module for module in model.base_model.modules() if isinstance(module, nn.ModuleList))
     return next(layers for layers in lists if len(layers) == count)
+
+
+def first_token_module(forward_func: Callable[..., Any]) -> nn.Module | None:
+    """The module of the last layer that nothing but the first token need go through; None if more of them is read."""
+    module = module_of(forward_func)
+    if isinstance(module, LogitsModel):
+        module = module_of(module.model)
+    if type(module).__name__ not in FIRST_TOKEN_CLASSIFIERS or not isinstance(module, PreTrainedModel):
+        return None
+    return getattr(encoder_layers(module)[-1], "layernorm_after", None)
+
+
+@contextmanager
+def sdpa_attention(forward_func: Callable[..., Any]) -> Iterator[None]:
+    """Have a transformers model compute attention by torch's scaled_dot_product_attention, and then as before."""
+    model = transformer(forward_func)
+    if model is None:
+        yield
+        return
+    before = model.config._attn_implementation
+    model.config._attn_implementation = "sdpa"
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
 
 
 def _inner(forward_func: Any) -> Any:

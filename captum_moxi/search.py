@@ -8,12 +8,14 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from captum_moxi.screens import Look, Screen
 
 Mode = Literal["insertion", "deletion"]
 
@@ -46,6 +48,10 @@ class Selection:
         interactions (Tensor): ``(B, K)`` floating: its interaction with the players chosen before it (Eqs. 6
             and 12). The two sum to the change in reward of the step (Eqs. 7 and 13): the gain in insertion, the loss
             in deletion.
+        n_evaluated (Tensor): ``(B, K)`` int64: how many candidates the step evaluated, in all the groups that a beam
+            kept; 0 after an example stopped.
+        skipped (Tensor): ``(B, K)`` floating: the largest gain that the screen expected of a candidate that the step
+            did not evaluate; NaN where none was skipped, or where it expects nothing.
         n_steps (Tensor): ``(B,)`` int64: the steps that each example took.
         flipped (Tensor): ``(B,)`` bool: whether the prediction flipped by its last step: to the target with more than
             the least confidence asked for (insertion), away from the target (deletion).
@@ -58,6 +64,8 @@ class Selection:
     predictions: Tensor
     shapley: Tensor
     interactions: Tensor
+    n_evaluated: Tensor
+    skipped: Tensor
     n_steps: Tensor
     flipped: Tensor
 
@@ -88,7 +96,7 @@ class Selection:
             raise ValueError(f"this is no selection: it lacks {', '.join(sorted(missing))}")
         if values["mode"] not in ("insertion", "deletion"):
             raise ValueError(f"mode is {values['mode']!r}; a selection's is insertion or deletion")
-        kinds = {"order": torch.long, "predictions": torch.long, "n_steps": torch.long, "flipped": torch.bool}
+        kinds = dict.fromkeys(("order", "predictions", "n_evaluated", "n_steps"), torch.long) | {"flipped": torch.bool}
         tensors = {
             name: torch.tensor(_nan_for_none(values[name]), dtype=kinds.get(name, torch.float64))
             for name in names - {"mode"}
@@ -134,13 +142,15 @@ def greedy(
     stop: str | None = None,
     min_confidence: float = 0.0,
     progress: Callable[[int], Any] = lambda rows: None,
+    screen: Screen | None = None,
+    beam_width: int = 1,
 ) -> Selection:
     r"""
     Choose at every step the player that changes the reward most (the paper's Algorithms 1 and 2).
 
     That is the player whose Shapley value plus interaction with those chosen is largest: insertion maximises
     :math:`f(A \cup b)`, deletion minimises :math:`f(N \setminus (A \cup b))`. Step k evaluates the n - k + 1 players
-    that are left. Rewards within rounding of the best tie, and the lowest id wins.
+    that are left, or those that a screen names. Rewards within rounding of the best tie, and the lowest id wins.
 
     Args:
         game (BatchGame): The game.
@@ -149,20 +159,136 @@ def greedy(
         stop (str, optional): ``"flip"`` to stop an example as soon as its prediction flips. Default: None
         min_confidence (float, optional): The confidence that insertion must exceed to flip. Default: 0
         progress (Callable, optional): Called with the rows evaluated by each step.
+        screen (Screen, optional): Which candidates a step evaluates. Default: None, all
+        beam_width (int, optional): How many groups of players are kept at every step: greedy search's own and the
+            best others. The selection is the best group's of the last step. Default: 1
 
     Returns:
         Selection: on the CPU.
     """
     path = _Path(game, mode, n_steps, stop, min_confidence)
     while path.active.any():
-        examples, players = (game.exists & ~path.chosen & path.active[:, None]).nonzero(as_tuple=True)
-        outcome = game.outcome(path.coalitions(examples, path.chosen[examples], players), examples)
-        progress(len(examples))
-        values = path.table(examples, players, path.sign * outcome.rewards)
-        rows = path.table(examples, players, torch.arange(len(examples)))
-        choice = path.best(values, outcome.rewards.dtype)
-        path.step(choice, values, outcome, rows[path.every, choice].long())
-    return path.selection()
+        trial = _try(path, screen, progress)
+        parents, choice = _widen(path, trial, beam_width)
+        path.branch(parents)
+        path.step(choice, trial, parents)
+        path.branch(path.survivors())
+    return path.selection(progress)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a step found out, by state and player.
+
+    Args:
+        examples (Tensor): ``(S,)`` int64: the example of each state.
+        base (Tensor): ``(S,)`` float64: the reward that each state starts from.
+        rewards, confidences, predictions (Tensor): ``(M,)``: what the model said of some rows.
+        rows (Tensor): ``(S, n)`` int64: the row of each candidate evaluated, else -1.
+        values (Tensor): ``(S, n)`` float64: what the search maximises, -inf where not evaluated.
+        estimates (Tensor): ``(S, n)`` float64: what the screen had estimated; NaN without one.
+        n_evaluated (Tensor): ``(S,)`` int64.
+        skipped (Tensor): ``(S,)`` float64: the most that the screen expected of a candidate not evaluated, or NaN.
+    """
+
+    examples: Tensor
+    base: Tensor
+    rewards: Tensor
+    confidences: Tensor
+    predictions: Tensor
+    rows: Tensor
+    values: Tensor
+    estimates: Tensor
+    n_evaluated: Tensor
+    skipped: Tensor
+
+
+def _try(path: "_Path", screen: Screen | None, progress: Callable[[int], Any]) -> _Trial:
+    """Evaluate the candidates of a step, or those that the screen names."""
+    look = path.look()
+    rows = torch.full(look.candidates.shape, -1)
+    values = torch.full(look.candidates.shape, -torch.inf, dtype=torch.float64)
+    estimates = torch.full_like(values, torch.nan)
+    promise = estimates
+    todo = look.candidates
+    if screen is not None:
+        estimates = screen.estimate(look).double()
+        # what the screen cannot tell is evaluated
+        promise = screen.promise(look, estimates).double().nan_to_num(nan=torch.inf, posinf=torch.inf)
+        promise = promise.masked_fill(~look.candidates, -torch.inf)
+        gains = torch.full_like(values, torch.nan)
+        todo = screen.more(look, promise, gains)
+    outcomes: list[Any] = []
+    done = 0
+    while todo.any():
+        outcome, rows[todo] = _evaluate(path, todo, done)
+        outcomes.append(outcome)
+        done += len(outcome.rewards)
+        progress(len(outcome.rewards))
+        values[todo] = path.sign * torch.cat([part.rewards for part in outcomes])[rows[todo]].double()
+        if screen is None:
+            break
+        gains = (values - path.sign * look.rewards[:, None]).masked_fill(rows < 0, torch.nan)
+        todo = screen.more(look, promise, gains)
+    left = look.candidates & (rows < 0)
+    skipped = promise.masked_fill(~left, -torch.inf).amax(1)
+    if screen is None or not screen.estimates_gains:
+        skipped = torch.full_like(skipped, torch.nan)
+    return _Trial(
+        examples=look.examples,
+        base=look.rewards,
+        rewards=torch.cat([outcome.rewards for outcome in outcomes]),
+        confidences=torch.cat([outcome.confidences for outcome in outcomes]),
+        predictions=torch.cat([outcome.predictions for outcome in outcomes]),
+        rows=rows,
+        values=values,
+        estimates=estimates,
+        n_evaluated=(rows >= 0).sum(1),
+        skipped=skipped.masked_fill(skipped.isinf(), torch.nan),
+    )
+
+
+def _evaluate(path: "_Path", todo: Tensor, first: int) -> tuple[Any, Tensor]:
+    """Outcomes of candidates, and the row of each, counted from ``first``; groups that meet are evaluated once."""
+    states, players = todo.nonzero(as_tuple=True)
+    examples = path.examples[states]
+    coalitions = path.coalitions(examples, path.chosen[states], players[:, None])
+    rows = torch.arange(len(states))
+    if len(path.examples) > path.game.n_games:
+        both = torch.cat([examples[:, None], coalitions.long()], 1)
+        both, rows = both.unique(dim=0, return_inverse=True)
+        examples, coalitions = both[:, 0], both[:, 1:].bool()
+    return path.game.outcome(coalitions, examples), rows + first
+
+
+def _widen(path: "_Path", trial: _Trial, width: int) -> tuple[Tensor, Tensor]:
+    """The states to go on from and the player that each takes: ``(S',)`` positions of states, ``(S',)`` of players.
+
+    The first of every example is greedy search's own; the others are the best groups beside it.
+    """
+    dtype = trial.rewards.dtype
+    own = path.best(trial.values, dtype)
+    if width == 1:
+        return torch.arange(len(own)), own
+    n = path.game.n_players
+    parents: list[int] = []
+    choice: list[int] = []
+    for example in range(path.game.n_games):
+        states = (path.examples == example).nonzero().flatten()
+        parents.append(int(states[0]))
+        choice.append(int(own[states[0]]))
+        if not path.active[states[0]]:
+            continue
+        values, rows = trial.values[states].flatten(), trial.rows[states].flatten()
+        for _ in range(width - 1):
+            # the group just taken is out, by whichever way it is reached
+            values = values.masked_fill(rows == trial.rows[parents[-1], choice[-1]], -torch.inf)
+            if bool(values.isinf().all()):
+                break
+            best = int(path.best(values[None], dtype))
+            parents.append(int(states[best // n]))
+            choice.append(best % n)
+    return torch.tensor(parents), torch.tensor(choice)
 
 
 def rank(
@@ -182,40 +308,59 @@ def rank(
     Args and Returns: as :func:`greedy`.
     """
     path = _Path(game, mode, n_steps, stop, min_confidence)
-    examples, players = (game.exists & path.active[:, None]).nonzero(as_tuple=True)
-    outcome = game.outcome(path.coalitions(examples, path.chosen[examples], players), examples)
-    progress(len(examples))
-    values = path.table(examples, players, path.sign * outcome.rewards)
+    if not path.active.any():
+        return path.selection(progress)
+    first = _try(path, None, progress)
     order: list[Tensor] = []
-    left = values.clone()
+    left = first.values.clone()
     for _ in range(int(path.limit.max())):
-        order.append(path.best(left, outcome.rewards.dtype))
-        left[path.every, order[-1]] = -torch.inf
+        order.append(path.best(left, first.rewards.dtype))
+        left[path.examples, order[-1]] = -torch.inf
     block = PATH_BLOCK if stop else len(order)
-    for start in range(0, len(order), max(1, block)):
+    for start in range(0, len(order), block):
         if not path.active.any():
             break
         block_steps = range(start, min(start + block, len(order)))
         held = path.chosen.clone()
         coalitions: list[Tensor] = []
         owners: list[Tensor] = []
-        rows = torch.zeros(game.n_games, len(block_steps), dtype=torch.long)
+        rows = torch.full((len(block_steps), *first.rows.shape), -1)
         for step in block_steps:
             on = (path.active & (path.limit > step)).nonzero().flatten()
-            rows[on, step - start] = sum(map(len, owners)) + torch.arange(len(on))
-            coalitions.append(path.coalitions(on, held[on], order[step][on]))
+            rows[step - start, on, order[step][on]] = sum(map(len, owners)) + torch.arange(len(on))
+            coalitions.append(path.coalitions(on, held[on], order[step][on, None]))
             owners.append(on)
             held[on, order[step][on]] = True
         outcome = game.outcome(torch.cat(coalitions), torch.cat(owners))
         progress(len(outcome.rewards))
         for step in block_steps:
             if path.active.any():
-                path.step(order[step], values, outcome, rows[:, step - start])
-    return path.selection()
+                # the players were evaluated at the first step, and from then on the path alone
+                evaluated = first.n_evaluated if step == 0 else torch.ones_like(first.n_evaluated)
+                trial = replace(
+                    first,
+                    rewards=outcome.rewards,
+                    confidences=outcome.confidences,
+                    predictions=outcome.predictions,
+                    rows=rows[step - start],
+                    n_evaluated=evaluated,
+                )
+                path.step(order[step], trial, path.examples)
+    return path.selection(progress)
 
 
 class _Path:
-    """A selection in the making: what is chosen so far in every example, and who still goes on."""
+    """Selections in the making: what is chosen so far in each of S states, and which go on.
+
+    A state is one group of players of one example: one an example, or several in a beam. The states of an example stand
+    together, greedy search's own first.
+    """
+
+    # what every state has of its own, by its first dimension
+    BY_STATE = (
+        *("examples", "limit", "chosen", "gains", "estimates", "n_steps", "flipped"),
+        *("order", "rewards", "confidences", "predictions", "n_evaluated", "skipped"),
+    )
 
     def __init__(
         self, game: BatchGame, mode: Mode, n_steps: int | None, stop: str | None, min_confidence: float
@@ -226,88 +371,142 @@ class _Path:
         self.stops = stop == "flip"
         # what the search maximises is the reward in insertion and its negative in deletion
         self.sign = 1 if mode == "insertion" else -1
-        self.every = torch.arange(game.n_games)
-        self.chosen = torch.zeros(game.n_games, game.n_players, dtype=torch.bool)
+        # what a player changes by itself, by example; NaN where that was not evaluated
+        self.own = torch.full((game.n_games, game.n_players), torch.nan, dtype=torch.float64)
+
+        self.examples = torch.arange(game.n_games)
         players = game.exists.sum(1)
         self.limit = players if n_steps is None else players.clamp(max=int(n_steps))
-        start = game.outcome(self.chosen, self.every) if mode == "insertion" else game.full
-        self.order: list[Tensor] = []
-        self.shapley: list[Tensor] = []
-        self.rewards = [_floating(start.rewards)]
-        self.confidences = [start.confidences]
-        self.predictions = [start.predictions]
-        self.own: Tensor | None = None
+        self.chosen = torch.zeros_like(game.exists)
+        # what each player changed when last evaluated on the way here, and what the screen had estimated
+        self.gains = self.own.clone()
+        self.estimates = self.own.clone()
+        start = game.outcome(self.chosen, self.examples) if mode == "insertion" else game.full
         self.n_steps = torch.zeros(game.n_games, dtype=torch.long)
         self.flipped = self._flips(start.predictions, start.confidences)
+        self.order = torch.empty(game.n_games, 0, dtype=torch.long)
+        self.rewards = _floating(start.rewards)[:, None]
+        self.confidences = start.confidences[:, None]
+        self.predictions = start.predictions[:, None]
+        self.n_evaluated = torch.empty(game.n_games, 0, dtype=torch.long)
+        self.skipped = torch.empty(game.n_games, 0, dtype=torch.float64)
 
     @property
     def active(self) -> Tensor:
-        """``(B,)`` bool: which examples take another step."""
+        """``(S,)`` bool: which states take another step."""
         return (self.n_steps < self.limit) & ~(self.flipped & self.stops)
 
+    def look(self) -> Look:
+        """Where the search stands."""
+        nobody = torch.zeros(len(self.examples), 0, dtype=torch.long)
+        return Look(
+            game=self.game,
+            mode=self.mode,
+            step=self.order.shape[1] + 1,
+            examples=self.examples,
+            present=self.coalitions(self.examples, self.chosen, nobody),
+            candidates=self.game.exists[self.examples] & ~self.chosen & self.active[:, None],
+            rewards=self.rewards[:, -1].double(),
+            gains=self.gains,
+            estimates=self.estimates,
+        )
+
     def coalitions(self, examples: Tensor, chosen: Tensor, players: Tensor) -> Tensor:
-        """``(M, n)`` bool: who is present once a player joins those chosen, or leaves with them."""
-        held = chosen.clone()
-        held[torch.arange(len(players)), players] = True
+        """``(M, n)`` bool: who is present once players ``(M, any)`` join those chosen, or leave with them."""
+        held = chosen.scatter(1, players, True)
         return held if self.mode == "insertion" else self.game.exists[examples] & ~held
 
-    def table(self, examples: Tensor, players: Tensor, values: Tensor) -> Tensor:
-        """``(B, n)`` float64 of values by example and player, -inf where there is none."""
-        table = torch.full((self.game.n_games, self.game.n_players), -torch.inf, dtype=torch.float64)
-        table[examples, players] = values.double()
-        return table
+    def branch(self, parents: Tensor) -> None:
+        """Go on from these states, any of them several times or not at all."""
+        for name in self.BY_STATE:
+            setattr(self, name, getattr(self, name)[parents])
 
-    def step(self, choice: Tensor, values: Tensor, outcome: Any, rows: Tensor) -> None:
-        """Take a step in every active example.
+    def step(self, choice: Tensor, trial: "_Trial", parents: Tensor) -> None:
+        """Take a step in every active state.
 
         Args:
-            choice (Tensor): ``(B,)`` int64: the position of the player that each chooses.
-            values (Tensor): ``(B, n)``: what the search maximises, by player; at the first step, of each by itself.
-            outcome (Outcome): What the model said, some rows of it of the players chosen.
-            rows (Tensor): ``(B,)`` int64: which.
+            choice (Tensor): ``(S,)`` int64: the position of the player that each takes.
+            trial (_Trial): What the step found out, of the states before they branched.
+            parents (Tensor): ``(S,)`` int64: which of those each state was.
         """
         on = self.active
-        rows = torch.where(on, rows, 0)
-        if self.own is None:
-            self.own = values - self.sign * self.rewards[0].double()[:, None]
+        rows = torch.where(on, trial.rows[parents, choice], 0)
+        gains = (trial.values - self.sign * trial.base[:, None]).masked_fill(trial.values.isinf(), torch.nan)
+        if not self.order.shape[1]:
+            self.own = gains
+        known = trial.values[parents].isfinite()
+        self.gains = torch.where(known, gains[parents], self.gains)
+        self.estimates = torch.where(known, trial.estimates[parents], self.estimates)
         self.chosen[on, choice[on]] = True
-        self.n_steps += on
-        self.order.append(torch.where(on, self.game.ids[choice], -1))
-        self.shapley.append(torch.where(on, self.own[self.every, choice], torch.nan))
-        self.rewards.append(torch.where(on, _floating(outcome.rewards[rows]), torch.nan))
-        self.confidences.append(torch.where(on, outcome.confidences[rows], torch.nan))
-        self.predictions.append(torch.where(on, outcome.predictions[rows], -1))
-        self.flipped |= on & self._flips(outcome.predictions[rows], outcome.confidences[rows])
+        self.n_steps = self.n_steps + on
+        self.flipped = self.flipped | on & self._flips(trial.predictions[rows], trial.confidences[rows])
+        self.order = _with(self.order, on, self.game.ids[choice], -1)
+        self.rewards = _with(self.rewards, on, _floating(trial.rewards[rows]), torch.nan)
+        self.confidences = _with(self.confidences, on, trial.confidences[rows], torch.nan)
+        self.predictions = _with(self.predictions, on, trial.predictions[rows], -1)
+        evaluated = torch.zeros(self.game.n_games, dtype=torch.long)
+        evaluated.index_add_(0, trial.examples, trial.n_evaluated)
+        self.n_evaluated = _with(self.n_evaluated, on, evaluated[self.examples], 0)
+        self.skipped = _with(self.skipped, on, trial.skipped[parents], torch.nan)
+
+    def survivors(self) -> Tensor:
+        """Positions of the states that go on, and of examples that do not, of the best."""
+        if len(self.examples) == self.game.n_games:
+            return torch.arange(self.game.n_games)
+        kept: list[int] = []
+        for example in range(self.game.n_games):
+            states = (self.examples == example).nonzero().flatten()
+            done = states[~self.active[states]]
+            if len(done) and len(states) > 1:
+                # by the last reward, then by the rewards on the way, which a full ranking differs in alone
+                last = self.sign * self.rewards[done].double()
+                done = done[self._tied(last[None, :, -1], self.rewards.dtype)[0]]
+                way = self.sign * self.rewards[done].double().sum(1)
+                states = done[way.argmax()][None]
+            kept += states.tolist()
+        return torch.tensor(kept)
 
     def best(self, values: Tensor, dtype: torch.dtype) -> Tensor:
-        """``(B,)``: the first position of each row whose value is the largest, but for rounding in that dtype."""
+        """``(S,)``: the first position of each row whose value is the largest, but for rounding in that dtype."""
+        return (~self._tied(values, dtype)).long().cumprod(1).sum(1).clamp(max=values.shape[1] - 1)
+
+    def _tied(self, values: Tensor, dtype: torch.dtype) -> Tensor:
         best = values.amax(1, keepdim=True)
         scale = best.abs()
         if not self.game.rounds_relatively:
             scale = values.masked_fill(values.isinf(), 0).abs().amax(1, keepdim=True)
         slack = TIE_EPS * torch.finfo(dtype).eps * scale if dtype.is_floating_point else torch.zeros_like(best)
-        tied = values >= best - slack
-        return (~tied).long().cumprod(1).sum(1).clamp(max=values.shape[1] - 1)
+        return values >= best - slack
 
     def _flips(self, predictions: Tensor, confidences: Tensor) -> Tensor:
         if self.game.targets is None:
             return torch.zeros_like(predictions, dtype=torch.bool)
-        return flips(self.mode, predictions, confidences, self.game.targets, self.min_confidence)
+        return flips(self.mode, predictions, confidences, self.game.targets[self.examples], self.min_confidence)
 
-    def selection(self) -> Selection:
-        rewards = torch.stack(self.rewards, 1)
-        none = torch.empty(self.game.n_games, 0)
-        order = torch.stack(self.order, 1) if self.order else none.long()
-        shapley = torch.stack(self.shapley, 1) if self.shapley else none.double()
-        gains = self.sign * rewards.double().diff(dim=1)
+    def selection(self, progress: Callable[[int], Any]) -> Selection:
+        """The selections, one an example. What a screen left out of the Shapley values is evaluated here."""
+        taken = self.order >= 0
+        columns = torch.searchsorted(self.game.ids, self.order.clamp(min=self.game.ids[0]))
+        examples = self.examples[:, None].expand_as(columns)
+        unknown = taken & self.own[examples, columns].isnan()
+        if unknown.any():
+            of, players = examples[unknown], columns[unknown]
+            outcome = self.game.outcome(self.coalitions(of, torch.zeros_like(self.chosen)[of], players[:, None]), of)
+            progress(len(of))
+            self.own[of, players] = self.sign * (outcome.rewards.double() - self.rewards[of, 0].double())
+        shapley = torch.where(taken, self.own[examples, columns], torch.nan)
+        gains = self.sign * self.rewards.double().diff(dim=1)
+        dtype = self.rewards.dtype
         return Selection(
             mode=self.mode,
-            order=order,
-            rewards=rewards,
-            confidences=torch.stack(self.confidences, 1),
-            predictions=torch.stack(self.predictions, 1),
-            shapley=shapley.to(rewards.dtype),
-            interactions=(gains - shapley).to(rewards.dtype),
+            order=self.order,
+            rewards=self.rewards,
+            confidences=self.confidences,
+            predictions=self.predictions,
+            shapley=shapley.to(dtype),
+            interactions=(gains - shapley).to(dtype),
+            n_evaluated=self.n_evaluated,
+            skipped=self.skipped.to(dtype),
             n_steps=self.n_steps,
             flipped=self.flipped,
         )
@@ -317,6 +516,11 @@ def flips(mode: Mode, predictions: Tensor, confidences: Tensor, target: Tensor |
     """Where the prediction is flipped: to the target and sure enough (insertion), or away from it (deletion)."""
     hit = predictions == target
     return hit & (confidences > min_confidence) if mode == "insertion" else ~hit
+
+
+def _with(columns: Tensor, on: Tensor, values: Tensor, otherwise: float) -> Tensor:
+    """The columns and one more: these values where on."""
+    return torch.cat([columns, torch.where(on, values, otherwise).to(columns.dtype)[:, None]], 1)
 
 
 def _floating(values: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """MoXIInsertion and MoXIDeletion: the search as Captum attributions."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from captum_moxi.game import CoalitionGame
 from captum_moxi.players import collect_scores, spread_scores
 from captum_moxi.removal import Removal, check_removal
 from captum_moxi.rewards import Reward, get_reward
+from captum_moxi.screens import Screen
 from captum_moxi.search import Mode, Selection, greedy, rank
 
 TensorOrTensors = Tensor | tuple[Tensor, ...]
@@ -35,6 +37,8 @@ class _MoXI(PerturbationAttribution):
         reward: str | Reward = "log_odds",
         removal: Removal | None = None,
         interactions: bool = True,
+        candidates: Screen | None = None,
+        beam_width: int = 1,
     ) -> None:
         r"""
         Args:
@@ -53,18 +57,32 @@ class _MoXI(PerturbationAttribution):
                         Default: None
             interactions (bool, optional): False ranks the players by their Shapley value alone: MoXI(-).
                         Default: True
+            candidates (Screen, optional): Which candidates a step evaluates: :class:`captum_moxi.GradientScreen`
+                        (best for deletion), :class:`captum_moxi.LastGainsScreen` or :class:`captum_moxi.RandomScreen`
+                        (any forward function), each the m most promising; :class:`captum_moxi.HalfPrecisionScreen`, on
+                        a GPU. What each step evaluated and skipped is in the selection's ``n_evaluated`` and
+                        ``skipped``.
+                        Default: None, all of them: the exact search
+            beam_width (int, optional): How many groups of players the search keeps at every step: greedy search's own
+                        and the best beside it, at that many times the forward rows. The selection is the best group's
+                        of the last step, whose reward is never worse than that of ``beam_width=1`` after as many steps;
+                        with ``stop="flip"`` it never takes more steps. Earlier steps of it may be worse than greedy's.
+                        Default: 1
 
         Raises:
-            ValueError: an unknown reward.
-            TypeError: a removal that is none.
+            ValueError: an unknown reward; a beam_width below 1; candidates or a beam with ``interactions=False``.
+            TypeError: a removal or candidates that are none; a beam_width that is no int.
         """
         super().__init__(forward_func)
         # what is unknown is told here, not at the first use
         get_reward(reward)
         check_removal(removal)
+        _check_search(interactions, candidates, beam_width)
         self.reward = reward
         self.removal = removal
         self.interactions = interactions
+        self.candidates = candidates
+        self.beam_width = beam_width
 
     @log_usage()
     def attribute(
@@ -171,9 +189,12 @@ class _MoXI(PerturbationAttribution):
             game = self._game(inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
             if stop == "flip" and game.targets is None:
                 raise ValueError("stop is 'flip' and target is None; pass the target whose prediction flips")
-            search = greedy if self.interactions else rank
-            # where it may stop early, nobody knows the time left
-            most = _most_rows(game, n_steps, self.interactions) if stop is None else None
+            search: Callable[..., Selection] = rank
+            if self.interactions:
+                search = functools.partial(greedy, screen=self.candidates, beam_width=self.beam_width)
+            # where it may stop early or skip some, nobody knows the time left
+            knows = stop is None and self.candidates is None and self.beam_width == 1
+            most = _most_rows(game, n_steps, self.interactions) if knows else None
             with tqdm(total=most, desc=self.get_name(), unit=" forwards", leave=None, disable=not show_progress) as bar:
                 selection = search(game, self.mode, n_steps, stop, min_confidence, bar.update)
         if score == "gain":
@@ -314,6 +335,20 @@ def _check_options(n_steps: int | None, stop: str | None, min_confidence: float,
         raise TypeError(f"min_confidence is {min_confidence!r}; pass a number from 0 to 1")
     if not 0 <= min_confidence < 1:
         raise ValueError(f"min_confidence is {min_confidence}; pass a confidence of at least 0 and less than 1")
+
+
+def _check_search(interactions: bool, candidates: Any, beam_width: int) -> None:
+    check_positive_int("beam_width", beam_width)
+    if candidates is not None and not isinstance(candidates, Screen):
+        raise TypeError(
+            f"candidates is {candidates!r}; pass GradientScreen(m), LastGainsScreen(m), RandomScreen(m), "
+            "HalfPrecisionScreen() or None for all"
+        )
+    if not interactions and (candidates is not None or beam_width > 1):
+        raise ValueError(
+            "interactions is False, which ranks all players at once: there are no candidates to screen and no beam; "
+            "pass candidates=None and beam_width=1 with it"
+        )
 
 
 def _most_rows(game: CoalitionGame, n_steps: int | None, interactions: bool) -> int:

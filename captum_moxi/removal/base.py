@@ -60,6 +60,18 @@ class MaskedModel(ABC):
             What the model returns, one row a coalition.
         """
 
+    def relaxed(self, gates: Tensor, examples: Tensor) -> Any:
+        """Run the model with players that are there in part, differentiably.
+
+        Args:
+            gates (Tensor): ``(rows, n)`` floating on the inputs' device, from 0 (absent) to 1 (present).
+            examples (Tensor): ``(rows,)`` int64 on the CPU.
+
+        Returns:
+            What the model returns; where all gates are 0 or 1, what it returns of that coalition.
+        """
+        raise ValueError(f"{type(self).__name__} has no gradient; pass a screen that needs none")
+
     def whole_batch(self, coalition: Tensor) -> Any:
         """Run the model on the batch as it is, every example with the same coalition ``(n,)``."""
         raise ValueError("forward_func returned one value for the whole batch; pass removal=BaselineRemoval()")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from captum_moxi.models import call_model
+from captum_moxi.models import call_model, is_convolutional
 from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, free_memory
 
 FILLS = ("mean", "blur")
@@ -60,12 +60,25 @@ class _FilledModel(MaskedModel):
     def __init__(self, call: ForwardCall, baselines: tuple[Any, ...]) -> None:
         self.call = call
         self.baselines = baselines
+        # convolutions on a CPU are faster so; a user's own function may not take such strides
+        self.channels_last = (
+            is_convolutional(call.forward_func) and call.inputs[0].dim() == 4 and call.inputs[0].device.type == "cpu"
+        )
 
     def __call__(self, coalitions: Tensor, examples: Tensor) -> Any:
         inputs = tuple(
             self._fill(i, x, baseline, coalitions, examples)
             for i, (x, baseline) in enumerate(zip(self.call.inputs, self.baselines, strict=True))
         )
+        return call_model(self.call.forward_func, *inputs, *self.call.arguments(examples))
+
+    def relaxed(self, gates: Tensor, examples: Tensor) -> Any:
+        inputs = []
+        for i, (x, baseline) in enumerate(zip(self.call.inputs, self.baselines, strict=True)):
+            if not x.is_floating_point():
+                raise ValueError(f"inputs of dtype {x.dtype} have no gradient; pass a screen that needs none")
+            whole, filling = self._rows(x, baseline, examples)
+            inputs.append(filling + self.call.players.spread(gates, i, examples).to(x.dtype) * (whole - filling))
         return call_model(self.call.forward_func, *inputs, *self.call.arguments(examples))
 
     def whole_batch(self, coalition: Tensor) -> Any:
@@ -78,12 +91,17 @@ class _FilledModel(MaskedModel):
 
     def _fill(self, index: int, x: Tensor, baseline: Any, coalitions: Tensor, examples: Tensor) -> Tensor:
         present = self.call.players.spread(coalitions, index, examples)
+        filled = torch.where(present, *self._rows(x, baseline, examples))
+        return filled.contiguous(memory_format=torch.channels_last) if self.channels_last else filled
+
+    def _rows(self, x: Tensor, baseline: Any, examples: Tensor) -> tuple[Tensor, Any]:
+        """The inputs of these examples, and what fills them."""
         rows = examples.to(x.device)
         if isinstance(baseline, Tensor):
             baseline = baseline.to(x.device)
             if baseline.dim() == x.dim() and baseline.shape[0] == x.shape[0] > 1:
                 baseline = baseline[rows]
-        return torch.where(present, x[rows], baseline)
+        return x[rows], baseline
 
     def rows_at_once(self, size: int) -> int:
         device = self.call.inputs[0].device

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import multi_head_attention_forward, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
@@ -165,9 +166,11 @@ class _SequenceModel(MaskedModel):
         self.one_image_a_row = any(call.has_batch(arg) for arg in call.additional_forward_args)
 
     def _present_tokens(self, coalitions: Tensor, examples: Tensor) -> Tensor:
-        if len(self.patch_owner) == 1:
-            return coalitions[:, self.patch_owner[0]]
-        return coalitions.gather(1, self.patch_owner[examples])
+        """``(rows, tokens)``: of every token, what its player has."""
+        owners = self.patch_owner.to(coalitions.device)
+        if len(owners) == 1:
+            return coalitions[:, owners[0]]
+        return coalitions.gather(1, owners[examples.to(owners.device)])
 
     def sizes(self, coalitions: Tensor, examples: Tensor) -> Tensor:
         return self._present_tokens(coalitions, examples).sum(1)
@@ -179,30 +182,67 @@ class _SequenceModel(MaskedModel):
         return max(1, tokens // (size + 1))
 
     def __call__(self, coalitions: Tensor, examples: Tensor) -> Any:
+        patches = self._present_tokens(coalitions, examples).nonzero()[:, 1].reshape(len(coalitions), -1)
+
+        def gather(tokens: Tensor, prefix: int, image_of_row: Tensor) -> Tensor:
+            kept = torch.cat([torch.arange(prefix).expand(len(patches), -1), patches + prefix], 1)
+            return tokens[image_of_row[:, None], kept.to(tokens.device)]
+
+        with nullcontext() if patches.shape[1] else _EmptyMeanIsZero():
+            return self._run(examples, gather)
+
+    def relaxed(self, gates: Tensor, examples: Tensor) -> Any:
+        """All tokens stay, and a token's gate weighs what its keys get of every query's attention.
+
+        What a classifier averages itself, as DINOv2's does, is averaged over all tokens.
+        """
+        attention = _GatedAttention()
+
+        def gate(tokens: Tensor, prefix: int, image_of_row: Tensor) -> Tensor:
+            of_tokens = self._present_tokens(gates, examples)
+            attention.gates = torch.cat([of_tokens.new_ones(len(gates), prefix), of_tokens], 1)
+            return tokens[image_of_row]
+
+        with models.sdpa_attention(self.call.forward_func), attention:
+            output = self._run(examples, gate)
+        if not attention.calls:
+            raise ValueError(
+                "forward_func runs no attention that can be weighed, neither scaled_dot_product_attention nor "
+                "torch.nn.MultiheadAttention; pass a screen that needs no gradient, such as LastGainsScreen"
+            )
+        return output
+
+    def _run(self, examples: Tensor, change: Callable[[Tensor, int, Tensor], Tensor]) -> Any:
+        """Run the model once, its sequence being what ``change`` makes of the tokens of each image.
+
+        ``change`` takes the tokens, how many of them stand before the patches', and the image of each row.
+        """
+        device = self.call.inputs[0].device
         images, image_of_row = examples, torch.arange(len(examples))
         if not self.one_image_a_row:
             images, image_of_row = examples.unique(return_inverse=True)
-        pixels = self.call.inputs[0][images.to(self.call.inputs[0].device)]
-        present = self._present_tokens(coalitions, examples)
-        patches = present.nonzero()[:, 1].reshape(len(present), -1)
-
+        pixels = self.call.inputs[0][images.to(device)]
         calls = 0
 
-        def gather(tokens: Tensor) -> Tensor:
+        def changed(tokens: Tensor) -> Tensor:
             nonlocal calls
             calls += 1
-            prefix = self._prefix(tokens, len(pixels))
-            kept = torch.cat([torch.arange(prefix).expand(len(patches), -1), patches + prefix], 1)
-            return tokens[image_of_row.to(tokens.device)[:, None], kept.to(tokens.device)]
+            return change(tokens, self._prefix(tokens, len(pixels)), image_of_row.to(tokens.device))
 
-        handle = _hook_input(self.site, gather) if self.before else _hook_output(self.site, gather)
-        # a compiled module inside the model would not see the hook
+        handles = [_hook_input(self.site, changed) if self.before else _hook_output(self.site, changed)]
+        last = models.first_token_module(self.call.forward_func)
+        if last is not None:
+            # after the last attention tokens meet no more, and the classifier reads the first one alone; what is left
+            # out comes back when the residual is added, broadcast
+            handles.append(last.register_forward_pre_hook(lambda _module, args: (args[0][:, :1],)))
+        # a compiled module inside the model would not see the hooks
         eager = torch.compiler.set_stance("force_eager")
         try:
-            with eager, nullcontext() if patches.shape[1] else _EmptyMeanIsZero():
+            with eager:
                 output = models.call_model(self.forward, pixels, *self.call.arguments(examples))
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
         if calls != 1:
             raise ValueError(
                 f"{type(self.site).__name__}, where tokens are taken out, ran {calls} times in one forward pass; "
@@ -240,6 +280,38 @@ def _hook_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Remova
         return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
 
     return module.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+class _GatedAttention(TorchFunctionMode):
+    """Weigh what keys get of attention, from when ``gates`` ``(rows, keys)`` is set: 1 all, 0 nothing.
+
+    A gate is added to the attention's scores as its logarithm, so that any implementation that takes a mask does it.
+    """
+
+    # the logarithm of a closed gate, and its derivative there, are those of one that is this far open
+    AJAR = 1e-6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates: Tensor | None = None
+        self.calls = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if self.gates is not None and func in (scaled_dot_product_attention, multi_head_attention_forward):
+            self.calls += 1
+            bias = (self.gates.clamp(min=0) + self.AJAR).log()[:, None, None, :].to(args[0].dtype)
+            if func is multi_head_attention_forward:
+                # one mask for every row and head; sequences are (length, rows, width)
+                length, heads = args[0].shape[0], args[4]
+                bias = bias.expand(-1, heads, length, -1).flatten(0, 1)
+            given = kwargs.get("attn_mask")
+            if given is not None:
+                bias = bias + (
+                    torch.zeros_like(bias).masked_fill(~given, -torch.inf) if given.dtype is torch.bool else given
+                )
+            kwargs["attn_mask"] = bias
+        return func(*args, **kwargs)
 
 
 class _EmptyMeanIsZero(TorchFunctionMode):

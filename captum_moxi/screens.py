@@ -1,0 +1,224 @@
+"""Screens: which candidates a step of the search evaluates, of all that are left.
+
+A screen estimates what each candidate would change, and the search evaluates the most promising ones exactly and
+chooses among these. A screen knows a game and where the search stands, and keeps nothing itself, so that one can be
+used again, also for several inputs at once. A new screen is a class with one method, ``estimate``.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from captum_moxi.arguments import check_positive_int
+
+
+@dataclass(frozen=True)
+class Look:
+    r"""
+    Where a search stands: S coalitions, each of one example, and the candidates to join or leave them.
+
+    Args:
+        game (BatchGame): The game.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        step (int): The step to be taken, counted from 1.
+        examples (Tensor): ``(S,)`` int64: which example of the batch each coalition is of.
+        present (Tensor): ``(S, n)`` bool: the coalitions.
+        candidates (Tensor): ``(S, n)`` bool: the players that may be chosen next.
+        rewards (Tensor): ``(S,)`` float64: the rewards of the coalitions.
+        gains (Tensor): ``(S, n)`` float64: what each player was found to change when last evaluated on the way
+            here, the rise in reward in insertion and the fall in deletion; NaN where it never was.
+        estimates (Tensor): ``(S, n)`` float64: what the screen had estimated for that evaluation.
+    """
+
+    game: Any
+    mode: str
+    step: int
+    examples: Tensor
+    present: Tensor
+    candidates: Tensor
+    rewards: Tensor
+    gains: Tensor
+    estimates: Tensor
+
+    def coalitions(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Every candidate taken: its state and player ``(M,)``, the coalition ``(M, n)`` and its example ``(M,)``."""
+        states, players = self.candidates.nonzero(as_tuple=True)
+        coalitions = self.present[states]
+        coalitions[torch.arange(len(states)), players] = self.mode == "insertion"
+        return states, players, coalitions, self.examples[states]
+
+
+class Screen(ABC):
+    """Evaluates the m most promising candidates of each step; a subclass says in ``estimate`` which they are.
+
+    Args:
+        m (int): The candidates that a step evaluates, at least 1.
+
+    Raises:
+        TypeError: m is no whole number.
+        ValueError: m is less than 1.
+    """
+
+    # Whether what ``estimate`` returns are gains; if not, the selection records none for those skipped
+    estimates_gains: ClassVar[bool] = True
+
+    def __init__(self, m: int) -> None:
+        check_positive_int("m", m)
+        self.m = m
+
+    @abstractmethod
+    def estimate(self, look: Look) -> Tensor:
+        """``(S, n)`` floating: what each candidate would change, larger is better; inf: it has to be evaluated."""
+
+    def promise(self, look: Look, estimates: Tensor) -> Tensor:
+        """``(S, n)``: what candidates are sorted by; the largest of those skipped is recorded."""
+        return estimates
+
+    def more(self, look: Look, promise: Tensor, gains: Tensor) -> Tensor:
+        """Which candidates to evaluate next; the search asks until there is none.
+
+        Args:
+            look (Look): Where the search stands.
+            promise (Tensor): ``(S, n)`` float64, -inf where there is no candidate.
+            gains (Tensor): ``(S, n)`` float64: what this step has found so far; NaN where not evaluated.
+
+        Returns:
+            Tensor: ``(S, n)`` bool.
+        """
+        if not bool(gains.isnan().all()):
+            return torch.zeros_like(look.candidates)
+        return self._largest(promise, look)
+
+    def _largest(self, promise: Tensor, look: Look) -> Tensor:
+        top = promise.argsort(dim=1, descending=True, stable=True)[:, : self.m]
+        chosen = torch.zeros_like(look.candidates).scatter(1, top, True)
+        return (chosen | promise.isposinf()) & look.candidates
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.m})"
+
+
+class GradientScreen(Screen):
+    r"""
+    Estimate by gradient: one forward and one backward pass a step, then m candidates evaluated.
+
+    The estimate is the derivative of the reward in a gate on each player, see :meth:`CoalitionGame.effects`. How far
+    it was off when a player was last evaluated is added to it from then on. Of players never evaluated the size
+    counts, not the sign: tokens that draw much attention can matter most where the derivative points the wrong way.
+
+    Made for deletion, where nearly all players are there and one more absent changes little. In insertion, few players
+    are there, each new one changes much, and the derivative says little: use :class:`LastGainsScreen`.
+
+    Args:
+        m (int): The candidates that a step evaluates.
+            Default: 8
+    """
+
+    def __init__(self, m: int = 8) -> None:
+        super().__init__(m)
+
+    def estimate(self, look: Look) -> Tensor:
+        going = look.candidates.any(1)
+        estimates = torch.full(look.candidates.shape, torch.nan, dtype=torch.float64)
+        estimates[going] = look.game.effects(look.present[going], look.examples[going]).double()
+        return estimates
+
+    def promise(self, look: Look, estimates: Tensor) -> Tensor:
+        return torch.where(look.gains.isnan(), estimates.abs(), estimates + look.gains - look.estimates)
+
+
+class LastGainsScreen(Screen):
+    r"""
+    Estimate by what each candidate changed when it was last evaluated; for any forward function.
+
+    The first step evaluates all players, each later one the m whose last known gain is largest, so that K steps take
+    n + (K - 1) m rows. It is the order of lazy greedy search (Minoux, 'Accelerated greedy algorithms for maximizing
+    submodular set functions', 1978), cut off after m: were gains never to rise as the coalition grows, a known gain
+    would bound the gain. Rewards of models are not so, and a candidate that gains from others chosen can be passed by.
+
+    Args:
+        m (int): The candidates that a step evaluates.
+            Default: 16
+    """
+
+    def __init__(self, m: int = 16) -> None:
+        super().__init__(m)
+
+    def estimate(self, look: Look) -> Tensor:
+        return look.gains.nan_to_num(nan=torch.inf)
+
+
+class RandomScreen(Screen):
+    r"""
+    Evaluate m candidates drawn at random; for any forward function.
+
+    Stochastic greedy search (Mirzasoleiman et al., 'Lazier than lazy greedy', AAAI 2015): for the best k of n players,
+    draws of :math:`m = \frac{n}{k} \log \frac{1}{\epsilon}` lose at most a share epsilon of what greedy search
+    guarantees, if the reward is monotone and submodular. K steps take K m rows.
+
+    Args:
+        m (int): The candidates that a step evaluates.
+            Default: 16
+        seed (int, optional): The draws; the same in every example, so that a batch does not decide.
+            Default: 0
+    """
+
+    estimates_gains = False
+
+    def __init__(self, m: int = 16, seed: int = 0) -> None:
+        super().__init__(m)
+        self.seed = seed
+
+    def estimate(self, look: Look) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + look.step)
+        return torch.rand(look.candidates.shape[1], generator=generator).expand(look.candidates.shape)
+
+    def __repr__(self) -> str:
+        return f"RandomScreen({self.m}, seed={self.seed})"
+
+
+class HalfPrecisionScreen(Screen):
+    r"""
+    Evaluate all candidates in half precision, and again in full those that may be the best; made for GPUs.
+
+    The first step evaluates all players in both precisions, which shows how far half precision is off. From then on, a
+    step evaluates in full precision those whose estimate, given twice the largest error seen so far in this search, may
+    reach the best value found: unless an error is larger than that, the selection is that of the exact search. On a CPU
+    half precision is rarely faster, and this screen then costs time.
+
+    Args:
+        dtype (torch.dtype, optional): What ``torch.autocast`` computes in.
+            Default: torch.bfloat16
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.bfloat16) -> None:
+        super().__init__(8)
+        if dtype not in (torch.bfloat16, torch.float16):
+            raise ValueError(f"dtype is {dtype}; pass torch.bfloat16 or torch.float16")
+        self.dtype = dtype
+
+    def estimate(self, look: Look) -> Tensor:
+        states, players, coalitions, examples = look.coalitions()
+        with torch.autocast(look.game.call.inputs[0].device.type, self.dtype):
+            rewards = look.game.outcome(coalitions, examples).rewards.double()
+        gains = rewards - look.rewards[states]
+        estimates = torch.full(look.candidates.shape, torch.nan, dtype=torch.float64)
+        estimates[states, players] = gains if look.mode == "insertion" else -gains
+        return estimates
+
+    def more(self, look: Look, promise: Tensor, gains: Tensor) -> Tensor:
+        left = look.candidates & gains.isnan()
+        if look.step == 1:
+            return left
+        if bool(gains.isnan().all()):
+            return self._largest(promise, look)
+        seen = torch.cat([look.gains - look.estimates, gains - promise], 1)
+        error = torch.where(seen.isnan(), 0, seen).abs().amax(1, keepdim=True)
+        best = gains.masked_fill(gains.isnan(), -torch.inf).amax(1, keepdim=True)
+        return left & (promise + 2 * error >= best)
+
+    def __repr__(self) -> str:
+        return f"HalfPrecisionScreen({self.dtype})"
