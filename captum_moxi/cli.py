@@ -18,6 +18,8 @@ from transformers.utils import logging as transformers_logging
 
 from captum_moxi import MoXIDeletion, MoXIInsertion, __version__, patch_mask
 from captum_moxi.demo import demo_classifier, demo_images
+from captum_moxi.evaluation.benchmarks import BENCHMARKS, Bench
+from captum_moxi.evaluation.records import Records, machine
 from captum_moxi.models import ImageClassifier, LogitsModel, load
 from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, TokenRemoval, default_removal
 from captum_moxi.removal.tokens import SequenceRemoval
@@ -157,6 +159,59 @@ def explain(
             tqdm.write(line)
     if failed:
         raise Refused(f"{failed} of {len(names)} images were not explained")
+
+
+@main.command()
+@click.argument("name", type=click.Choice(list(BENCHMARKS)))
+@click.option("--model", "names", multiple=True, help="Hub name or folder; may be given again. Default: the demo's.")
+@click.option("--images", "paths", multiple=True, help="Image or folder; may be given again. Default: the demo's.")
+@click.option("--limit", type=click.IntRange(1), help="At most this many images, the first by name.")
+@click.option("--grid", type=click.IntRange(1), help="N x N players. Default: the model's own patches.")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Times taken, for the median.")
+@click.option("--most-steps", type=click.IntRange(1), help="Where long searches stop. Default: every patch.")
+@click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep what is measured in this file, and go on from it when interrupted.",
+)
+def benchmark(
+    name: str,
+    names: tuple[str, ...],
+    paths: tuple[str, ...],
+    limit: int | None,
+    grid: int | None,
+    repeats: int,
+    most_steps: int | None,
+    device: str | None,
+    out: Path | None,
+) -> None:
+    """Measure what a search costs and finds here, and print it as a Markdown table.
+
+    \b
+    bare        the exact search against the bare model, for the same rows
+    methods     MoXI beside Captum's ShapleyValueSampling, KernelShap and FeatureAblation
+    screens     screened searches and beams against the exact search
+    growth      seconds and memory by players, model size and batch
+    throughput  images a minute
+    """
+    try:
+        classifiers = [load(model, _device(device)) for model in names] or [demo_classifier(_device(device))]
+        images = [(Path(path).name, _open(path)) for path in _expand(paths)[:limit]]
+        if not images:
+            images = [(title, image) for title, image, _ in demo_images()][:limit]
+        bench = Bench(
+            classifiers=classifiers,
+            images=images,
+            grid=grid,
+            repeats=repeats,
+            most_steps=most_steps,
+            records=Records(out),
+            machine=machine(classifiers[0].model.device),
+        )
+        click.echo(f"{bench.machine}\n\n{BENCHMARKS[name](bench)}")
+    except (ValueError, OSError) as error:
+        raise Refused(" ".join(str(error).split())) from None
 
 
 class Refused(click.ClickException):

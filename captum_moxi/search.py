@@ -211,6 +211,8 @@ def _try(path: "_Path", screen: Screen | None, progress: Callable[[int], Any]) -
     estimates = torch.full_like(values, torch.nan)
     promise = estimates
     todo = look.candidates
+    if screen is not None and bool((todo.sum(1) <= screen.m).all()):
+        screen = None  # no candidate would be skipped
     if screen is not None:
         estimates = screen.estimate(look).double()
         # what the screen cannot tell is evaluated

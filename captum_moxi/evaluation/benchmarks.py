@@ -1,0 +1,460 @@
+"""Benchmarks: what the search costs and what it finds, measured on this machine.
+
+Each benchmark is a function of a ``Bench`` and returns a Markdown table. The target is always the predicted class. A
+forward is a row through the model; a row that also goes back through it counts as three.
+"""
+
+import multiprocessing
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+import torch
+from captum.attr import FeatureAblation, KernelShap, ShapleyValueSampling
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import ViTConfig, ViTForImageClassification
+
+from captum_moxi import models
+from captum_moxi.evaluation.records import Record, Records, table
+from captum_moxi.game import CoalitionGame
+from captum_moxi.players import patch_mask
+from captum_moxi.screens import GradientScreen, HalfPrecisionScreen, LastGainsScreen, RandomScreen, Screen
+from captum_moxi.search import Mode, Selection, greedy, rank
+
+MODES: tuple[Mode, Mode] = ("insertion", "deletion")
+# tokens, and images, of the passes among which the fastest is taken for the bare model
+TOKEN_BUDGETS = {"cpu": (1024, 2048, 4096, 8192), "cuda": (2**14, 2**16, 2**18)}
+IMAGE_BUDGETS = {"cpu": (2, 4, 8, 16), "cuda": (32, 128, 512)}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured on.
+
+    Args:
+        classifiers (Sequence[ImageClassifier]): The models.
+        images (Sequence[tuple[str, Image]]): The images and their names.
+        grid (int or None): N x N players; None: the model's own patches.
+        repeats (int): How often a time is taken, for the median.
+        most_steps (int or None): Where searches that go beyond a flip stop.
+        records (Records): What is measured already.
+        machine (str): The machine in words.
+    """
+
+    classifiers: Sequence[models.ImageClassifier]
+    images: Sequence[tuple[str, Any]]
+    grid: int | None
+    repeats: int
+    most_steps: int | None
+    records: Records
+    machine: str
+
+    def measure(self, settings: Record, what: Callable[[], Record]) -> Record:
+        return self.records.get({"machine": self.machine, "grid": self.grid, **settings}, what)
+
+    def each(self, what: str) -> Any:
+        """Models and images, with a progress bar."""
+        pairs = [(classifier, *image) for classifier in self.classifiers for image in self.images]
+        return tqdm(pairs, desc=what, unit="image", disable=None)
+
+    def game(self, classifier: models.ImageClassifier, images: Sequence[Any]) -> CoalitionGame:
+        """The game of images, for their predicted classes."""
+        x = classifier.preprocess(images)
+        with torch.no_grad():
+            target = models.call_model(classifier.model, x).argmax(1)
+        mask = None if self.grid is None else patch_mask(tuple(x.shape[2:]), grid=self.grid)
+        return CoalitionGame(classifier.model, x, target=target, feature_mask=mask)
+
+
+def bare(bench: Bench) -> str:
+    """Table 1: the exact search against the bare model, for the same rows at the same lengths.
+
+    Of a model with patch tokens the bare model is the encoder and the classifier, on ready-made tokens; of others, the
+    model on ready-made images; each in passes of the size that is fastest here.
+    """
+    extents = {"to the flip": (None, "flip"), f"{bench.most_steps or 'all'} steps": (bench.most_steps, None)}
+    rows = []
+    for classifier in bench.classifiers:
+        name, image = bench.images[0]
+        for mode in MODES:
+            for extent, (n_steps, stop) in extents.items():
+
+                def measure(
+                    mode: Mode = mode,
+                    n_steps: int | None = n_steps,
+                    stop: str | None = stop,
+                    classifier: models.ImageClassifier = classifier,
+                    image: Any = image,
+                ) -> Record:
+                    return _search_against_bare(bench, classifier, image, mode, n_steps, stop)
+
+                settings = {"benchmark": "bare", "model": classifier.name, "image": name, "mode": mode}
+                found = bench.measure(settings | {"extent": extent, "repeats": bench.repeats}, measure)
+                ratio = median(a / b for a, b in zip(found["search"], found["bare"], strict=True))
+                seconds = [median(found["search"]), median(found["bare"])]
+                rows.append([_short(classifier), mode, extent, found["steps"], found["rows"], *seconds, ratio])
+    header = ["model", "search", "extent", "steps", "forwards", "seconds", "bare model, seconds", "ratio"]
+    return table(header, rows)
+
+
+def _search_against_bare(
+    bench: Bench, classifier: models.ImageClassifier, image: Any, mode: Mode, n_steps: int | None, stop: str | None
+) -> Record:
+    model, device = classifier.model, classifier.model.device
+    tokens = models.has_patch_tokens(model)
+    shapes: Counter[tuple[int, ...]] = Counter()
+    watched = models.encoder_layers(model)[0] if tokens else model
+
+    def count(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = args[0] if args else kwargs["hidden_states" if tokens else "pixel_values"]
+        shapes[tuple(given.shape[1:])] += len(given)
+
+    handle = watched.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        game, selection = _searched(bench, classifier, image, mode, n_steps, stop)
+    finally:
+        handle.remove()
+
+    run = _encoder(model) if tokens else lambda images: model(images).logits
+    layouts = [torch.contiguous_format] if tokens else [torch.contiguous_format, torch.channels_last]
+    budgets = (TOKEN_BUDGETS if tokens else IMAGE_BUDGETS)[device.type]
+
+    def ready(shape: tuple[int, ...], total: int, budget: int, layout: torch.memory_format) -> list[Tensor]:
+        size = max(1, budget // shape[0]) if tokens else budget
+        batch = torch.randn(min(size, total), *shape, device=device, dtype=model.dtype).contiguous(memory_format=layout)
+        return [batch] * (total // len(batch)) + ([batch[: total % len(batch)]] if total % len(batch) else [])
+
+    # the fastest size on a sample of the commonest shape
+    shape, total = shapes.most_common(1)[0]
+    sample = min(total, 4 * max(budgets) // (shape[0] if tokens else 1) or 1, 64 if not tokens else 256)
+    times = {
+        (budget, layout): min(_seconds(run, ready(shape, sample, budget, layout), device) for _ in range(3))
+        for budget in budgets
+        for layout in layouts
+    }
+    best = min(times, key=lambda choice: times[choice])
+    batches = [batch for shape, total in shapes.items() for batch in ready(shape, total, *best)]
+    search_times, bare_times = [], []
+    for _ in range(bench.repeats):
+        _synchronize(device)
+        start = time.perf_counter()
+        _searched(bench, classifier, image, mode, n_steps, stop)
+        _synchronize(device)
+        search_times.append(time.perf_counter() - start)
+        bare_times.append(_seconds(run, batches, device))
+    return {
+        "steps": int(selection.n_steps[0]),
+        "rows": game.n_rows,
+        "search": search_times,
+        "bare": bare_times,
+        "budget": best[0],
+    }
+
+
+def _searched(
+    bench: Bench,
+    classifier: models.ImageClassifier,
+    image: Any,
+    mode: Mode,
+    n_steps: int | None,
+    stop: str | None,
+    screen: Screen | None = None,
+    beam_width: int = 1,
+) -> tuple[CoalitionGame, Selection]:
+    game = bench.game(classifier, [image])
+    return game, greedy(game, mode, n_steps, stop, screen=screen, beam_width=beam_width)
+
+
+def _encoder(model: Any) -> Callable[[Tensor], Tensor]:
+    """Layers, last norm and classifier of a model with patch tokens, on its sequence."""
+
+    def run(hidden: Tensor) -> Tensor:
+        for layer in models.encoder_layers(model):
+            out = layer(hidden)
+            hidden = out if isinstance(out, Tensor) else out[0]
+        return model.classifier(model.base_model.layernorm(hidden)[:, 0])
+
+    return run
+
+
+def methods(bench: Bench) -> str:
+    """Table 2: MoXI and what Captum has for the same players, removal and reward."""
+    searches: dict[str, Callable[[CoalitionGame], Tensor]] = {
+        "MoXI insertion": lambda game: greedy(game, "insertion").order[0],
+        "MoXI deletion": lambda game: greedy(game, "deletion").order[0],
+        "MoXI deletion, GradientScreen(8)": lambda game: greedy(game, "deletion", screen=GradientScreen(8)).order[0],
+        "MoXI insertion, LastGainsScreen(16)": (
+            lambda game: greedy(game, "insertion", screen=LastGainsScreen(16)).order[0]
+        ),
+        "MoXI(-) insertion": lambda game: rank(game, "insertion").order[0],
+        "ShapleyValueSampling, 25": lambda game: _captum(ShapleyValueSampling, game, n_samples=25),
+        "ShapleyValueSampling, 200": lambda game: _captum(ShapleyValueSampling, game, n_samples=200),
+        "KernelShap, 2n + 2048 samples": (lambda game: _captum(KernelShap, game, n_samples=2 * game.n_players + 2048)),
+        "FeatureAblation": lambda game: _captum(FeatureAblation, game),
+    }
+    found: dict[tuple[str, str], list[Record]] = {}
+    for classifier, name, image in bench.each("methods"):
+        for method, order_of in searches.items():
+
+            def measure(
+                order_of: Callable[[CoalitionGame], Tensor] = order_of,
+                classifier: models.ImageClassifier = classifier,
+                image: Any = image,
+            ) -> Record:
+                torch.manual_seed(0)
+                game = bench.game(classifier, [image])
+                before = game.n_rows
+                start = time.perf_counter()
+                order = order_of(game)
+                seconds = time.perf_counter() - start
+                forwards = _forwards(game) - before
+                return {"seconds": seconds, "forwards": forwards} | {
+                    mode: fmean(_path_confidences(game, order, mode)) for mode in MODES
+                }
+
+            settings = {"benchmark": "methods", "model": classifier.name, "image": name, "method": method}
+            found.setdefault((_short(classifier), method), []).append(bench.measure(settings, measure))
+    rows = [
+        [*key, *(fmean(record[column] for record in records) for column in ("forwards", "seconds", *MODES))]
+        for key, records in found.items()
+    ]
+    header = ["model", "method", "forwards", "seconds", "area under insertion (more is better)"]
+    return table([*header, "area under deletion (less is better)"], rows)
+
+
+def _captum(method: Any, game: CoalitionGame, **options: Any) -> Tensor:
+    """The players in the order that one of Captum's classes gives them."""
+    everyone = torch.ones(1, game.n_players)
+    if method is not KernelShap:
+        # a lone evaluation is a small pass; KernelShap has its samples in one
+        options["perturbations_per_eval"] = 32
+    else:
+        options["perturbations_per_eval"] = 64
+    scores = method(game).attribute(everyone, **options)
+    return game.ids[scores[0].argsort(descending=True, stable=True)]
+
+
+def _path_confidences(game: CoalitionGame, order: Tensor, mode: str) -> list[float]:
+    """P(target) with none of the players, then one more after another: there (insertion) or away (deletion)."""
+    columns = torch.searchsorted(game.ids, order)
+    inserted = torch.zeros(len(order) + 1, game.n_players, dtype=torch.bool)
+    for k, column in enumerate(columns.tolist(), 1):
+        inserted[k:, column] = True
+    return game.outcome(inserted if mode == "insertion" else ~inserted).confidences.tolist()
+
+
+def screens(bench: Bench) -> str:
+    """Table 3: screened searches and beams against the exact search, to the flip."""
+    exact = "exact"
+    searches: dict[Mode, dict[str, tuple[Screen | None, int]]] = {
+        "deletion": {
+            exact: (None, 1),
+            **{f"GradientScreen({m})": (GradientScreen(m), 1) for m in (4, 8, 16, 32)},
+            **{f"GradientScreen(4), beam of {w}": (GradientScreen(4), w) for w in (2, 4, 8)},
+            "LastGainsScreen(16)": (LastGainsScreen(16), 1),
+            "RandomScreen(16)": (RandomScreen(16), 1),
+        },
+        "insertion": {
+            exact: (None, 1),
+            **{f"beam of {w}": (None, w) for w in (2, 4, 8)},
+            **{f"LastGainsScreen({m})": (LastGainsScreen(m), 1) for m in (4, 8, 16, 32)},
+            "GradientScreen(16)": (GradientScreen(16), 1),
+            "RandomScreen(16)": (RandomScreen(16), 1),
+        },
+    }
+    if any(classifier.model.device.type == "cuda" for classifier in bench.classifiers):
+        for of_mode in searches.values():
+            of_mode["HalfPrecisionScreen"] = (HalfPrecisionScreen(), 1)
+    found: dict[tuple[str, str, str], list[Record]] = {}
+    for classifier, name, image in bench.each("screens"):
+        for mode, of_mode in searches.items():
+            for search, (screen, width) in of_mode.items():
+
+                def measure(
+                    mode: Mode = mode,
+                    screen: Screen | None = screen,
+                    width: int = width,
+                    classifier: models.ImageClassifier = classifier,
+                    image: Any = image,
+                ) -> Record:
+                    start = time.perf_counter()
+                    game, selection = _searched(bench, classifier, image, mode, bench.most_steps, "flip", screen, width)
+                    return {
+                        "seconds": time.perf_counter() - start,
+                        "forwards": _forwards(game),
+                        "steps": int(selection.n_steps[0]),
+                        "flipped": bool(selection.flipped[0]),
+                        "confidences": selection.confidences[0].tolist(),
+                    }
+
+                settings = {"benchmark": "screens", "model": classifier.name, "image": name, "mode": mode}
+                settings |= {"search": search, "most_steps": bench.most_steps}
+                found.setdefault((_short(classifier), mode, search), []).append(bench.measure(settings, measure))
+    rows = []
+    for (model, of, search), records in found.items():
+        reference = found[model, of, exact]
+        steps, at_best = (sum(record["steps"] for record in some) for some in (records, reference))
+        forwards, all_forwards = (sum(record["forwards"] for record in some) for some in (records, reference))
+        faster = median(b["seconds"] / a["seconds"] for a, b in zip(records, reference, strict=True))
+        # the path to where the exact search flipped; one that flipped sooner stays where it was
+        areas = [
+            _area(record["confidences"], len(b["confidences"])) for record, b in zip(records, reference, strict=True)
+        ]
+        flipped = f"{sum(record['flipped'] for record in records)} of {len(records)}"
+        players = [median(record["steps"] for record in records), steps / len(records), f"{steps / at_best - 1:+.1%}"]
+        cost = [forwards / len(records), all_forwards / forwards, fmean(record["seconds"] for record in records)]
+        rows.append([model, of, search, flipped, *players, fmean(areas), *cost, faster])
+    header = ["model", "search", "candidates", "flipped", "players to flip, median", "mean", "against exact"]
+    header += ["mean confidence on the way", "forwards an image", "times fewer", "seconds an image"]
+    return table([*header, "times faster, median"], rows)
+
+
+def _area(confidences: list[float], points: int) -> float:
+    held = confidences + confidences[-1:] * points
+    return fmean(held[:points])
+
+
+def growth(bench: Bench) -> str:
+    """Table 4: how seconds and memory grow with players, model size and batch, on untrained ViTs.
+
+    Ten insertion steps, and one deletion step, each in a process of its own, whose peak of memory is read.
+    """
+    widths = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
+    cases = [(size, side, 1) for size in widths for side in (112, 224, 384)]
+    cases += [("tiny", 224, batch) for batch in (4, 16, 64)]
+    device = str(bench.classifiers[0].model.device)
+    rows = []
+    for size, side, batch in tqdm(cases, desc="growth", unit="case", disable=None):
+        for mode, steps in (("insertion", 10), ("deletion", 1)):
+
+            def measure(case: tuple[Any, ...] = (*widths[size], side, batch, mode, steps, device)) -> Record:
+                # a process of its own, so that its memory is this search's
+                context = multiprocessing.get_context("spawn")
+                with context.Pool(1) as pool:
+                    return pool.apply(_grown, case)
+
+            settings = {"benchmark": "growth", "size": size, "side": side, "batch": batch, "mode": mode}
+            found = bench.measure(settings | {"steps": steps, "device": device}, measure)
+            gibibytes = found["bytes"] / 2**30
+            per_row = 1000 * found["seconds"] / found["rows"]
+            rows.append(
+                [
+                    size,
+                    (side // 16) ** 2,
+                    batch,
+                    f"{mode}, {steps}",
+                    found["rows"],
+                    found["seconds"],
+                    per_row,
+                    gibibytes,
+                ]
+            )
+    header = ["ViT", "players", "batch", "search, steps", "forwards", "seconds", "ms a forward"]
+    return table([*header, "peak memory, GiB (model and libraries included)"], rows)
+
+
+def _grown(width: int, heads: int, side: int, batch: int, mode: Mode, steps: int, device: str) -> Record:
+    config = ViTConfig(  # type: ignore[call-arg]
+        hidden_size=width,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        image_size=side,
+        num_labels=1000,
+    )
+    torch.manual_seed(0)
+    model = ViTForImageClassification(config).eval().to(device)
+    images = torch.randn(batch, 3, side, side, device=device)
+    start = time.perf_counter()
+    game = CoalitionGame(model, images, target=0)
+    greedy(game, mode, steps)
+    _synchronize(model.device)
+    seconds = time.perf_counter() - start
+    if model.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(model.device)
+    else:
+        # macOS counts bytes, others KiB
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"seconds": seconds, "rows": game.n_rows, "bytes": peak}
+
+
+def throughput(bench: Bench) -> str:
+    """Table 5: seconds an image, to the flip and for a full ranking, images in batches."""
+    rows = []
+    for classifier in bench.classifiers:
+        device = classifier.model.device
+        batch = 16 if device.type == "cuda" else 1
+        jobs: dict[str, tuple[Mode, Screen | None, str | None]] = {
+            "insertion to the flip": ("insertion", None, "flip"),
+            "deletion to the flip": ("deletion", None, "flip"),
+            "deletion to the flip, GradientScreen(8)": ("deletion", GradientScreen(8), "flip"),
+            "full insertion": ("insertion", None, None),
+            "full deletion": ("deletion", None, None),
+        }
+        for job, (mode, screen, stop) in jobs.items():
+            images = bench.images if stop else bench.images[:batch]
+            names = [name for name, _ in images]
+
+            def measure(
+                mode: Mode = mode,
+                screen: Screen | None = screen,
+                stop: str | None = stop,
+                images: Sequence[tuple[str, Any]] = images,
+                classifier: models.ImageClassifier = classifier,
+                job: str = job,
+                batch: int = batch,
+            ) -> Record:
+                start = time.perf_counter()
+                steps = 0
+                for first in tqdm(range(0, len(images), batch), desc=job, unit="batch", disable=None):
+                    game = bench.game(classifier, [image for _, image in images[first : first + batch]])
+                    steps += int(greedy(game, mode, None, stop, screen=screen).n_steps.sum())
+                _synchronize(classifier.model.device)
+                return {"seconds": time.perf_counter() - start, "steps": steps}
+
+            settings = {"benchmark": "throughput", "model": classifier.name, "job": job, "images": names}
+            found = bench.measure(settings, measure)
+            seconds = found["seconds"] / len(images)
+            rows.append(
+                [_short(classifier), job, len(images), batch, found["steps"] / len(images), seconds, 60 / seconds]
+            )
+    header = ["model", "search", "images", "batch", "steps an image", "seconds an image", "images a minute"]
+    return table(header, rows)
+
+
+BENCHMARKS: dict[str, Callable[[Bench], str]] = {
+    "bare": bare,
+    "methods": methods,
+    "screens": screens,
+    "growth": growth,
+    "throughput": throughput,
+}
+
+
+def _forwards(game: CoalitionGame) -> int:
+    """Rows, one that went back through the model as three."""
+    return game.n_rows + 2 * game.n_backward_rows
+
+
+def _seconds(run: Callable[[Tensor], Any], batches: Sequence[Tensor], device: torch.device) -> float:
+    _synchronize(device)
+    start = time.perf_counter()
+    with torch.no_grad():
+        for batch in batches:
+            run(batch)
+    _synchronize(device)
+    return time.perf_counter() - start
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _short(classifier: models.ImageClassifier) -> str:
+    return classifier.name.rstrip("/").rpartition("/")[2]
