@@ -310,17 +310,23 @@ class CoalitionGame:
         if self._one_value_a_batch:
             raise ValueError(f"forward_func returned one value for the whole batch; {NO_GRADIENT}")
         gates = coalitions.to(self.call.inputs[0].device, torch.get_default_dtype()).requires_grad_()
-        output = _as_tensor(self._model.relaxed(gates, examples))
+        try:
+            output = _as_tensor(self._model.relaxed(gates, examples))
+        except RuntimeError as error:
+            # what torch says of numpy() and the like
+            if "requires grad" in str(error):
+                raise ValueError(f"forward_func cannot be differentiated ({error}); {NO_GRADIENT}") from error
+            raise
         _check_rows(output, len(coalitions))
         rewards = self._value(output, examples)[0]
         if not rewards.requires_grad:
-            raise ValueError(f"the reward of forward_func has no gradient in its inputs; {NO_GRADIENT}")
+            raise ValueError(f"forward_func and reward have no gradient in the inputs; {NO_GRADIENT}")
         self.n_rows += len(coalitions)
         self.n_backward_rows += len(coalitions)
         self.n_forwards += 1
         (effects,) = torch.autograd.grad(rewards.sum(), gates, allow_unused=True)
         if effects is None:
-            raise ValueError(f"the reward of forward_func has no gradient in its inputs; {NO_GRADIENT}")
+            raise ValueError(f"forward_func and reward have no gradient in the inputs; {NO_GRADIENT}")
         return (effects,)
 
     def _value(self, output: Tensor, examples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -104,3 +104,23 @@ def masked_logits(
             return model(image).logits[0]
     finally:
         model.config._attn_implementation = before
+
+
+def gated_logits(model: torch.nn.Module, image: Tensor, gates: Tensor) -> Tensor:
+    """The model with every patch's share of every attention weighed: gate times exp(score) over their sum."""
+
+    def attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: object, **kwargs: object):
+        scores = (query @ key.transpose(2, 3)) * kwargs["scaling"]
+        prefix = torch.ones(key.shape[2] - len(gates), dtype=gates.dtype)
+        weights = torch.cat([prefix, gates]) * (scores - scores.amax(-1, keepdim=True)).exp()
+        return (weights / weights.sum(-1, keepdim=True) @ value).transpose(1, 2), None
+
+    AttentionInterface.register("gated_for_test", attention)
+    AttentionMaskInterface.register("gated_for_test", lambda *args, **kwargs: None)
+    before = model.config._attn_implementation
+    model.config._attn_implementation = "gated_for_test"
+    try:
+        with torch.no_grad():
+            return model(image).logits[0]
+    finally:
+        model.config._attn_implementation = before

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from captum_moxi import CoalitionGame, interactions
 from captum_moxi.rewards import contrast
+from captum_moxi.search import greedy
 
 
 @pytest.fixture
@@ -172,3 +173,47 @@ def test_logits_that_are_not_finite_name_the_coalition(x: Tensor) -> None:
     game(torch.tensor([[1, 1, 0, 1, 1, 1]]))
     with pytest.raises(ValueError, match=r"not finite for example 0 with 2 of 6 players present: \{4, 23\}"):
         game(torch.tensor([[1, 1, 1, 1, 1, 1], [1, 0, 0, 0, 1, 0]]))
+
+
+@pytest.mark.parametrize("name", ["vit", "deit", "dinov2_with_registers"])
+@pytest.mark.parametrize("mode", ["insertion", "deletion"])
+def test_a_full_ranking_takes_no_row_and_no_token_too_many(name: str, mode: str) -> None:
+    model, n = zoo.token_model(name), 16
+    prefix = {"vit": 1, "deit": 2, "dinov2_with_registers": 4}[name]
+    seen: dict[int, int] = {}
+
+    def count(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        tokens = args[0] if args else kwargs["hidden_states"]
+        seen[tokens.shape[1]] = seen.get(tokens.shape[1], 0) + len(tokens)
+
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    game = CoalitionGame(model, images, target=1)
+    assert game.n_rows == 2
+    layers = model.base_model.layers if hasattr(model.base_model, "layers") else model.base_model.encoder.layer
+    handle = layers[0].register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        greedy(game, mode)
+    finally:
+        handle.remove()
+    # step k: n - k + 1 rows of k tokens (insertion) or n - k (deletion), beside the prefix; and the empty start
+    if mode == "insertion":
+        expected = {k + prefix: 2 * (n - k + 1) for k in range(1, n + 1)} | {prefix: 2}
+    else:
+        expected = {n - k + prefix: 2 * (n - k + 1) for k in range(1, n + 1)}
+    assert seen == expected
+    assert game.n_rows == 2 + n * (n + 1) + (2 if mode == "insertion" else 0)
+    assert game.n_backward_rows == 0
+
+
+def test_passes_of_a_step_are_of_even_length() -> None:
+    sizes = []
+
+    def forward(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return x.sum(1)
+
+    game = CoalitionGame(forward, torch.ones(1, 10), reward="output", perturbations_per_eval=None)
+    game._limit = lambda size: 4
+    sizes.clear()
+    game.outcome(torch.rand(9, 10) < 0.5)
+    assert sorted(sizes) == [3, 3, 3]

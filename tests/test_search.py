@@ -1,3 +1,4 @@
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -210,3 +211,84 @@ def test_what_is_no_selection_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match="no selection"):
             Selection.from_dict(values)
+
+
+def prefix_rewards(game: TableGame, selection: Selection, example: int) -> list[float]:
+    """The reward before the first step and after each, from the game itself."""
+    value, taken = game.value(example), selection.order[example].tolist()
+    groups = [frozenset(taken[:k]) for k in range(len(taken) + 1) if -1 not in taken[:k]]
+    everyone = frozenset(range(game.n_players))
+    return [value(group if selection.mode == "insertion" else everyone - group) for group in groups]
+
+
+@MODES
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 6])
+def test_a_beam_of_all_groups_finds_the_best_one(mode: Mode, k: int) -> None:
+    game = random_game(seed=4)
+    selection = greedy(game, mode, k, beam_width=20)
+    everyone = frozenset(range(6))
+    for example in range(3):
+        value = game.value(example)
+        groups = [frozenset(group) for group in combinations(range(6), k)]
+        best = max(map(value, groups)) if mode == "insertion" else min(value(everyone - group) for group in groups)
+        assert float(selection.rewards[example, -1]) == pytest.approx(best)
+
+
+@MODES
+@pytest.mark.parametrize("width", [2, 3, 4, 8])
+def test_a_beam_is_never_worse_than_greedy_after_as_many_steps(mode: Mode, width: int) -> None:
+    game = random_game(batch=8, n=7, seed=5)
+    sign = 1 if mode == "insertion" else -1
+    better = 0
+    for k in range(1, 8):
+        alone, beam = greedy(game, mode, k), greedy(game, mode, k, beam_width=width)
+        gap = sign * (beam.rewards[:, -1] - alone.rewards[:, -1])
+        assert (gap >= -1e-6).all()
+        better += int((gap > 1e-3).sum())
+        for example in range(8):
+            assert beam.rewards[example].tolist() == pytest.approx(prefix_rewards(game, beam, example))
+    assert better
+    alone, beam = (greedy(game, mode, stop="flip", beam_width=w) for w in (1, width))
+    assert (beam.n_steps <= alone.n_steps).all()
+    assert (beam.flipped >= alone.flipped).all()
+
+
+@MODES
+def test_a_beam_of_one_is_greedy_search_and_a_batch_is_its_examples(mode: Mode) -> None:
+    game = random_game(batch=3, seed=6)
+    assert torch.equal(greedy(game, mode, beam_width=1).order, greedy(game, mode).order)
+    together = greedy(game, mode, 4, stop="flip", beam_width=3)
+    for example in range(3):
+        alone = greedy(game.alone(example), mode, 4, stop="flip", beam_width=3)
+        steps = int(alone.n_steps[0])
+        assert int(together.n_steps[example]) == steps
+        assert torch.equal(together.order[example, :steps], alone.order[0, :steps])
+        assert together.rewards[example, : steps + 1].tolist() == pytest.approx(alone.rewards[0].tolist())
+        assert (together.order[example, steps:] == -1).all()
+
+
+def test_a_beam_keeps_the_two_that_are_strong_together_only() -> None:
+    # alone, player 0 is best; players 1 and 2 together are better than any two with it
+    rewards = {(): 0.0, (0,): 1.0, (1,): 0.9, (2,): 0.8, (0, 1): 1.5, (0, 2): 1.4, (1, 2): 3.0, (0, 1, 2): 3.5}
+    logits = torch.zeros(1, 8, 2)
+    for group, reward in rewards.items():
+        logits[0, sum(1 << i for i in group), 0] = reward
+    game = TableGame(logits)
+    assert greedy(game, "insertion", 2).order.tolist() == [[0, 1]]
+    game.rows = 0
+    beam = greedy(game, "insertion", 2, beam_width=2)
+    assert beam.order.tolist() == [[1, 2]]
+    assert beam.shapley[0].tolist() == pytest.approx([0.9, 0.8])
+    assert beam.interactions[0].tolist() == pytest.approx([0.0, 3.0 - 0.9 - 0.8])
+    # nobody, three, and of the two groups' four next ones {0, 1} but once
+    assert game.rows == 1 + 3 + 3
+    assert beam.n_evaluated.tolist() == [[3, 4]]
+
+
+@MODES
+def test_a_beam_through_all_players_takes_the_path_of_the_largest_rewards(mode: Mode) -> None:
+    game = random_game(batch=1, seed=7)
+    alone, beam = greedy(game, mode), greedy(game, mode, beam_width=4)
+    assert sorted(beam.order[0].tolist()) == list(range(6))
+    sign = 1 if mode == "insertion" else -1
+    assert sign * float(beam.rewards.sum()) >= sign * float(alone.rewards.sum()) - 1e-6

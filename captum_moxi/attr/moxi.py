@@ -185,7 +185,8 @@ class _MoXI(PerturbationAttribution):
                 "call model.eval() for a selection that can be repeated",
                 stacklevel=3,  # past Captum's log_usage, to the line that called attribute
             )
-        with models.unchanged(self.forward_func, _devices(inputs)):
+        # tensors made in inference mode could not be differentiated with, which some screens do
+        with models.unchanged(self.forward_func, _devices(inputs)), torch.inference_mode(False), torch.no_grad():
             game = self._game(inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
             if stop == "flip" and game.targets is None:
                 raise ValueError("stop is 'flip' and target is None; pass the target whose prediction flips")
