@@ -24,10 +24,12 @@ from captum_moxi.models import ImageClassifier, LogitsModel, load
 from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, TokenRemoval, default_removal
 from captum_moxi.removal.tokens import SequenceRemoval
 from captum_moxi.rewards import REWARDS, contrast, predicted, probability
+from captum_moxi.screens import GradientScreen, HalfPrecisionScreen, LastGainsScreen, RandomScreen, Screen
 from captum_moxi.search import Selection
 from captum_moxi.visualization import explanation_figure
 
 METHODS = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
+CANDIDATES = "all, gradient:M, last-gains:M, random:M or half-precision"
 REMOVALS = "token, attention:LAYER, zero, mean or blur"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -47,6 +49,21 @@ class RemovalType(click.ParamType):
         if match := re.fullmatch(r"attention(?::(\d+))?", value):
             return AttentionRemoval(int(match[1] or 0))
         self.fail(f"{value!r} is not a removal; pass {REMOVALS}.", param, ctx)
+
+
+class CandidatesType(click.ParamType):
+    name = "candidates"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Screen | None:
+        if value is None or isinstance(value, Screen) or value == "all":
+            return None if value == "all" else value
+        if value == "half-precision":
+            return HalfPrecisionScreen()
+        match = re.fullmatch(r"(gradient|last-gains|random)(?::([1-9]\d*))?", value)
+        if match is None:
+            self.fail(f"{value!r} is not a choice of candidates; pass {CANDIDATES}.", param, ctx)
+        screen = {"gradient": GradientScreen, "last-gains": LastGainsScreen, "random": RandomScreen}[match[1]]
+        return screen(int(match[2])) if match[2] else screen()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -98,6 +115,18 @@ def main() -> None:
     help=f"What is raised or lowered: {', '.join(REWARDS)}, or contrast:CLASS, the target against that class.",
 )
 @click.option("--interactions/--no-interactions", default=True, help="Without: patches ranked one by one, MoXI(-).")
+@click.option(
+    "--candidates",
+    type=CandidatesType(),
+    help=f"Which patches a step tries: {CANDIDATES}, each the M most promising. Default: all, the exact search.",
+)
+@click.option(
+    "--beam-width",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Groups of patches kept at every step; the best is shown.",
+)
 @click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("moxi-out"), show_default=True)
 def explain(
@@ -112,6 +141,8 @@ def explain(
     removal: Removal | None,
     reward: str,
     interactions: bool,
+    candidates: Screen | None,
+    beam_width: int,
     device: str | None,
     out: Path,
 ) -> None:
@@ -121,6 +152,8 @@ def explain(
     """
     if images and model is None:
         raise Refused("images were given without --model; pass a hub name or a folder, or no image for the demo")
+    if not interactions and (candidates is not None or beam_width > 1):
+        raise Refused("--no-interactions ranks all patches at once; pass it without --candidates and --beam-width")
     if model is not None and not images:
         raise Refused("--model was given without an image; pass images, or no --model for the demo")
     try:
@@ -140,6 +173,8 @@ def explain(
             reward=reward,
             against=_contrasted(reward, classifier),
             interactions=interactions,
+            candidates=candidates,
+            beam_width=beam_width,
             out=out,
         )
         out.mkdir(parents=True, exist_ok=True)
@@ -236,6 +271,8 @@ class Job:
     reward: str
     against: int | None
     interactions: bool
+    candidates: Screen | None
+    beam_width: int
     out: Path
 
     def explain(self, name: str, image: Image.Image, stem: str) -> str:
@@ -292,6 +329,8 @@ class Job:
                 "removal": repr(removal),
                 "reward": self.reward,
                 "interactions": self.interactions,
+                "candidates": repr(self.candidates) if self.candidates else "all",
+                "beam_width": self.beam_width,
                 "device": str(x.device),
             },
             "patches": _boxes(mask[0, 0]),
@@ -308,7 +347,14 @@ class Job:
         self, mode: str, x: torch.Tensor, y: int, removal: Removal, mask: torch.Tensor
     ) -> tuple[torch.Tensor, Selection]:
         reward = self.reward if self.against is None else contrast(y, self.against)
-        method = METHODS[mode](self.classifier.model, reward=reward, removal=removal, interactions=self.interactions)
+        method = METHODS[mode](
+            self.classifier.model,
+            reward=reward,
+            removal=removal,
+            interactions=self.interactions,
+            candidates=self.candidates,
+            beam_width=self.beam_width,
+        )
         attribution, selection = method.attribute(
             x,
             target=y,

@@ -187,11 +187,11 @@ class CoalitionGame:
     def effects(self, coalitions: Tensor, examples: Tensor | None = None) -> Tensor:
         r"""First-order estimates of what every player is worth to a coalition, from one backward pass a row.
 
-        The model is relaxed to players that are there in part, by a gate from 0 (absent) to 1 (present), and the
-        derivative of the reward in each player's gate stands for :math:`f(A \cup b) - f(A \setminus b)`: under
-        baseline fill the input is ``baseline + gate * (input - baseline)``, so that the estimate is gradient times
-        (input - baseline), summed over the player; where tokens are taken out, the gate weighs what the token's
-        keys get of the attention.
+        The model is relaxed to players that are there in part, by a gate from 0 (absent) to 1 (present) at each stage
+        of the model where players come in. The derivative of the reward in a player's gates, summed over stages, stands
+        for :math:`f(A \cup b) - f(A \setminus b)`. Under baseline fill the one stage is the input, ``baseline + gate *
+        (input - baseline)``, so that the estimate is gradient times (input - baseline), summed over the player. Where
+        tokens are taken out, every attention is a stage, and the gate weighs what the token's keys get of it.
 
         Args:
             coalitions (Tensor): ``(M, n)``, bool or numbers that are 0 or 1.
@@ -199,7 +199,7 @@ class CoalitionGame:
                 Default: all of the first
 
         Returns:
-            Tensor: ``(M, n)`` floating, on the CPU.
+            Tensor: ``(M, stages, n)`` floating, on the CPU: the derivative at each stage.
 
         Raises:
             ValueError: a forward function or removal without such a derivative; the message says which.
@@ -209,7 +209,7 @@ class CoalitionGame:
         # gradients are wanted, also of a caller that has turned them off
         with torch.inference_mode(False), torch.enable_grad():
             values = self._in_chunks(coalitions, examples, self._differentiate, rows_are=BACKWARD_ROWS)
-        return torch.empty(0, self.n_players) if values is None else values[0]
+        return torch.empty(0, 1, self.n_players) if values is None else values[0]
 
     def _in_chunks(
         self,
@@ -309,14 +309,14 @@ class CoalitionGame:
         """The derivative of the reward in every player's gate, of rows that share a forward and a backward pass."""
         if self._one_value_a_batch:
             raise ValueError(f"forward_func returned one value for the whole batch; {NO_GRADIENT}")
-        gates = coalitions.to(self.call.inputs[0].device, torch.get_default_dtype()).requires_grad_()
         try:
-            output = _as_tensor(self._model.relaxed(gates, examples))
+            relaxed, gates = self._model.relaxed(coalitions, examples)
         except RuntimeError as error:
             # what torch says of numpy() and the like
             if "requires grad" in str(error):
                 raise ValueError(f"forward_func cannot be differentiated ({error}); {NO_GRADIENT}") from error
             raise
+        output = _as_tensor(relaxed)
         _check_rows(output, len(coalitions))
         rewards = self._value(output, examples)[0]
         if not rewards.requires_grad:
@@ -324,10 +324,11 @@ class CoalitionGame:
         self.n_rows += len(coalitions)
         self.n_backward_rows += len(coalitions)
         self.n_forwards += 1
-        (effects,) = torch.autograd.grad(rewards.sum(), gates, allow_unused=True)
-        if effects is None:
+        effects = torch.autograd.grad(rewards.sum(), gates, allow_unused=True)
+        if all(effect is None for effect in effects):
             raise ValueError(f"forward_func and reward have no gradient in the inputs; {NO_GRADIENT}")
-        return (effects,)
+        none = torch.zeros_like(gates[0])
+        return (torch.stack([none if effect is None else effect for effect in effects], 1),)
 
     def _value(self, output: Tensor, examples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Reward, confidence, prediction and what is not finite, of every row, on the model's device."""

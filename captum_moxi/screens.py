@@ -70,12 +70,14 @@ class Screen(ABC):
         self.m = m
 
     @abstractmethod
-    def estimate(self, look: Look) -> Tensor:
-        """``(S, n)`` floating: what each candidate would change, larger is better; inf: it has to be evaluated."""
+    def estimate(self, look: Look) -> tuple[Tensor, Tensor]:
+        """What each candidate would change, larger is better.
 
-    def promise(self, look: Look, estimates: Tensor) -> Tensor:
-        """``(S, n)``: what candidates are sorted by; the largest of those skipped is recorded."""
-        return estimates
+        Returns:
+            Two tensors ``(S, n)`` floating: the estimates, which ``look.estimates`` shows to later steps; and what
+            each candidate promises, which the search sorts by and of which it records the largest that it skipped.
+            Candidates of which nothing is known (inf or NaN) are evaluated.
+        """
 
     def more(self, look: Look, promise: Tensor, gains: Tensor) -> Tensor:
         """Which candidates to evaluate next; the search asks until there is none.
@@ -105,9 +107,10 @@ class GradientScreen(Screen):
     r"""
     Estimate by gradient: one forward and one backward pass a step, then m candidates evaluated.
 
-    The estimate is the derivative of the reward in a gate on each player, see :meth:`CoalitionGame.effects`. How far
-    it was off when a player was last evaluated is added to it from then on. Of players never evaluated the size
-    counts, not the sign: tokens that draw much attention can matter most where the derivative points the wrong way.
+    The estimate is the derivative of the reward in gates on each player, see :meth:`CoalitionGame.effects`. How far it
+    was off when a player was last evaluated is added to it from then on. Of a player never evaluated the stages of the
+    model count at which it speaks for the target, and those where it speaks against it do not: what is small because
+    large parts cancel is seldom small.
 
     Made for deletion, where nearly all players are there and one more absent changes little. In insertion, few players
     are there, each new one changes much, and the derivative says little: use :class:`LastGainsScreen`.
@@ -120,14 +123,14 @@ class GradientScreen(Screen):
     def __init__(self, m: int = 8) -> None:
         super().__init__(m)
 
-    def estimate(self, look: Look) -> Tensor:
+    def estimate(self, look: Look) -> tuple[Tensor, Tensor]:
         going = look.candidates.any(1)
+        effects = look.game.effects(look.present[going], look.examples[going]).double()
         estimates = torch.full(look.candidates.shape, torch.nan, dtype=torch.float64)
-        estimates[going] = look.game.effects(look.present[going], look.examples[going]).double()
-        return estimates
-
-    def promise(self, look: Look, estimates: Tensor) -> Tensor:
-        return torch.where(look.gains.isnan(), estimates.abs(), estimates + look.gains - look.estimates)
+        hopes = estimates.clone()
+        estimates[going] = effects.sum(1)
+        hopes[going] = effects.clamp(min=0).sum(1)
+        return estimates, torch.where(look.gains.isnan(), hopes, estimates + look.gains - look.estimates)
 
 
 class LastGainsScreen(Screen):
@@ -147,8 +150,8 @@ class LastGainsScreen(Screen):
     def __init__(self, m: int = 16) -> None:
         super().__init__(m)
 
-    def estimate(self, look: Look) -> Tensor:
-        return look.gains.nan_to_num(nan=torch.inf)
+    def estimate(self, look: Look) -> tuple[Tensor, Tensor]:
+        return look.gains, look.gains
 
 
 class RandomScreen(Screen):
@@ -172,9 +175,10 @@ class RandomScreen(Screen):
         super().__init__(m)
         self.seed = seed
 
-    def estimate(self, look: Look) -> Tensor:
+    def estimate(self, look: Look) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + look.step)
-        return torch.rand(look.candidates.shape[1], generator=generator).expand(look.candidates.shape)
+        drawn = torch.rand(look.candidates.shape[1], generator=generator).expand(look.candidates.shape)
+        return drawn, drawn
 
     def __repr__(self) -> str:
         return f"RandomScreen({self.m}, seed={self.seed})"
@@ -200,14 +204,14 @@ class HalfPrecisionScreen(Screen):
             raise ValueError(f"dtype is {dtype}; pass torch.bfloat16 or torch.float16")
         self.dtype = dtype
 
-    def estimate(self, look: Look) -> Tensor:
+    def estimate(self, look: Look) -> tuple[Tensor, Tensor]:
         states, players, coalitions, examples = look.coalitions()
         with torch.autocast(look.game.call.inputs[0].device.type, self.dtype):
             rewards = look.game.outcome(coalitions, examples).rewards.double()
         gains = rewards - look.rewards[states]
         estimates = torch.full(look.candidates.shape, torch.nan, dtype=torch.float64)
         estimates[states, players] = gains if look.mode == "insertion" else -gains
-        return estimates
+        return estimates, estimates
 
     def more(self, look: Look, promise: Tensor, gains: Tensor) -> Tensor:
         left = look.candidates & gains.isnan()

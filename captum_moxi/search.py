@@ -214,10 +214,9 @@ def _try(path: "_Path", screen: Screen | None, progress: Callable[[int], Any]) -
     if screen is not None and bool((todo.sum(1) <= screen.m).all()):
         screen = None  # no candidate would be skipped
     if screen is not None:
-        estimates = screen.estimate(look).double()
+        estimates, promise = (part.double() for part in screen.estimate(look))
         # what the screen cannot tell is evaluated
-        promise = screen.promise(look, estimates).double().nan_to_num(nan=torch.inf, posinf=torch.inf)
-        promise = promise.masked_fill(~look.candidates, -torch.inf)
+        promise = promise.nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill(~look.candidates, -torch.inf)
         gains = torch.full_like(values, torch.nan)
         todo = screen.more(look, promise, gains)
     outcomes: list[Any] = []

@@ -107,12 +107,17 @@ def masked_logits(
 
 
 def gated_logits(model: torch.nn.Module, image: Tensor, gates: Tensor) -> Tensor:
-    """The model with every patch's share of every attention weighed: gate times exp(score) over their sum."""
+    """The model with every patch's share of attention weighed, gate times exp(score) over their sum.
+
+    Gates are (layers, patches).
+    """
+    of_layers = iter(gates)
 
     def attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: object, **kwargs: object):
+        here = next(of_layers)
         scores = (query @ key.transpose(2, 3)) * kwargs["scaling"]
-        prefix = torch.ones(key.shape[2] - len(gates), dtype=gates.dtype)
-        weights = torch.cat([prefix, gates]) * (scores - scores.amax(-1, keepdim=True)).exp()
+        prefix = torch.ones(key.shape[2] - len(here), dtype=gates.dtype)
+        weights = torch.cat([prefix, here]) * (scores - scores.amax(-1, keepdim=True)).exp()
         return (weights / weights.sum(-1, keepdim=True) @ value).transpose(1, 2), None
 
     AttentionInterface.register("gated_for_test", attention)

@@ -247,3 +247,43 @@ def test_logits_that_are_not_finite_fail_the_image_alone(tmp_path: Path, digits:
     result = run(digits / "6-4-6-3.png", "--model", tmp_path / "broken", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "not finite" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("all", "all"),
+        ("gradient", "GradientScreen(8)"),
+        ("gradient:2", "GradientScreen(2)"),
+        ("last-gains:3", "LastGainsScreen(3)"),
+        ("random:2", "RandomScreen(2, seed=0)"),
+        ("half-precision", "HalfPrecisionScreen(torch.bfloat16)"),
+    ],
+)
+def test_candidates_and_beam_are_used_and_recorded(tmp_path: Path, given: str, used: str) -> None:
+    result = CliRunner().invoke(
+        main, ["explain", "--candidates", given, "--beam-width", "2", "--mode", "deletion", "--out", str(tmp_path)]
+    )
+    assert result.exit_code == 0, result.output
+    report = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert report["settings"]["candidates"] == used
+    assert report["settings"]["beam_width"] == 2
+    # a beam's second step looks from two groups
+    counts = [json.loads(path.read_text())["deletion"]["n_evaluated"][0] for path in tmp_path.glob("*.json")]
+    of_one = {"GradientScreen(2)": 2, "RandomScreen(2, seed=0)": 2}.get(used, 4)
+    assert {count[0] for count in counts} == {of_one}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--candidates", "best"], "is not a choice of candidates; pass all, gradient:M"),
+        (["--candidates", "gradient:0"], "is not a choice of candidates"),
+        (["--candidates", "gradient", "--no-interactions"], "without --candidates"),
+        (["--beam-width", "0"], "beam-width"),
+    ],
+)
+def test_candidates_that_are_none_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, ["explain", *options, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert message in result.output

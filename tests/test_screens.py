@@ -31,8 +31,8 @@ class Told(Screen):
         super().__init__(m)
         self.estimates = estimates
 
-    def estimate(self, look: Look) -> Tensor:
-        return self.estimates[look.examples]
+    def estimate(self, look: Look) -> tuple[Tensor, Tensor]:
+        return (self.estimates[look.examples],) * 2
 
 
 def image(batch: int = 1) -> Tensor:
@@ -176,11 +176,11 @@ def test_gradient_of_a_linear_model_is_what_each_player_changes(mode: Mode) -> N
     game = CoalitionGame(lambda x: x @ weights, x, baselines=baseline, reward="output", removal=BaselineRemoval())
     rows = torch.tensor([[True] * 6, [False] * 6, [True, False] * 3])
     expected = (x - baseline) * weights
-    torch.testing.assert_close(game.effects(rows), expected.expand(3, -1))
+    torch.testing.assert_close(game.effects(rows), expected.expand(3, 1, -1))
     assert (game.n_backward_rows, game.n_rows) == (3, 4)
-    # with signs known, the larger half is found by its gradients alone
-    best = expected[0].argsort(descending=True)[:2].tolist()
-    assert greedy(game, mode, 2, screen=GradientScreen(4)).order[0].tolist() == best
+    # of a linear model they are the truth, and one candidate a step is enough
+    best = expected[0].argsort(descending=True)[:3].tolist()
+    assert greedy(game, mode, 3, screen=GradientScreen(1)).order[0].tolist() == best
 
 
 @pytest.mark.parametrize("fill", ["mean", "blur"])
@@ -200,7 +200,7 @@ def test_gradient_under_fill_is_that_of_the_input_on_its_way_to_the_fill(fill: s
         with torch.no_grad():
             return float(model(part * x + (1 - part) * filling)[0, 1])
 
-    _check_derivatives(game.effects(present[None])[0], value, present.double())
+    _check_derivatives(game.effects(present[None])[0, 0], value, present.double())
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -212,10 +212,16 @@ def test_gradient_of_tokens_is_that_of_their_share_of_attention(name: str, atten
     game = CoalitionGame(model, x, target=2, reward="output")
     present = torch.rand(16, generator=torch.Generator().manual_seed(2)) < 0.7
 
-    def value(gates: Tensor) -> float:
-        return float(reference.gated_logits(model, x, gates)[2])
+    got = game.effects(present[None])[0]
+    assert got.shape == (3, 16)
+    for layer in range(3):
 
-    _check_derivatives(game.effects(present[None])[0], value, present.double())
+        def value(gates: Tensor, layer: int = layer) -> float:
+            of_layers = present.double().repeat(3, 1)
+            of_layers[layer] = gates
+            return float(reference.gated_logits(model, x, of_layers)[2])
+
+        _check_derivatives(got[layer], value, present.double())
     assert model.config._attn_implementation == attention
 
 
@@ -228,39 +234,61 @@ def _check_derivatives(got: Tensor, value: object, gates: Tensor) -> None:
         assert float(got[player]) == pytest.approx(slope, rel=2e-3, abs=2e-4)
 
 
-@pytest.mark.parametrize(
-    ("model", "site"),
-    [(lambda: zoo.TimmLayout("token"), "norm_pre"), (zoo.TorchvisionLayout, "encoder.dropout")],
-    ids=["scaled_dot_product_attention", "MultiheadAttention"],
-)
+def as_torchvision(timm: zoo.TimmLayout) -> zoo.TorchvisionLayout:
+    """The same network in the other layout."""
+    other = zoo.TorchvisionLayout()
+    pairs = [(other.conv_proj, timm.patch_embed), (other.encoder.ln, timm.norm), (other.heads, timm.head)]
+    for theirs, ours in zip(other.encoder.layers, timm.blocks, strict=True):
+        pairs += [(theirs.ln_1, ours.norm1), (theirs.ln_2, ours.norm2), (theirs.mlp, ours.mlp)]
+        pairs += [(theirs.self_attention.out_proj, ours.attn.proj)]
+        theirs.self_attention.in_proj_weight.data = ours.attn.qkv.weight.data.clone()
+        theirs.self_attention.in_proj_bias.data = ours.attn.qkv.bias.data.clone()
+    for theirs, ours in pairs:
+        theirs.load_state_dict(ours.state_dict())
+    other.class_token.data, other.encoder.pos_embedding.data = timm.cls_token.data, timm.pos_embed.data
+    return other.eval()
+
+
 @pytest.mark.parametrize("frozen", [False, True])
-def test_gradient_of_other_layouts_finds_a_small_change(model: object, site: str, frozen: bool) -> None:
+def test_gradient_of_other_layouts_is_that_of_their_share_of_attention(
+    frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
-    net = zoo.randomised(model()).double()
-    net.requires_grad_(not frozen)
-    mask = patch_mask(32, 8)
-    game = CoalitionGame(
-        net, image().double(), target=1, feature_mask=mask, removal=TokenRemoval(site), reward="output"
-    )
-    everyone = torch.ones(1, 16, dtype=torch.bool)
-    with torch.no_grad():
-        gates = torch.ones(2, 16, dtype=torch.float64)
-        gates[0, 3], gates[1, 3] = 1 + 1e-4, 1 - 1e-4
-        more, less = game._model.relaxed(gates, torch.zeros(2, dtype=torch.long))[:, 1]
-        whole = game._model.relaxed(torch.ones(1, 16), torch.zeros(1, dtype=torch.long))[0]
-    torch.testing.assert_close(whole, net(image().double())[0].detach(), rtol=1e-4, atol=1e-4)
-    assert float(game.effects(everyone)[0, 3]) == pytest.approx(float(more - less) / 2e-4, rel=1e-3)
-    assert all(parameter.grad is None for parameter in net.parameters())
+    timm = zoo.randomised(zoo.TimmLayout("token")).double()
+    torchvision = as_torchvision(timm).double()
+    x, everyone = image().double(), torch.ones(1, 16, dtype=torch.bool)
+    options = {"target": 1, "feature_mask": patch_mask(32, 8), "reward": "output"}
+    got = {}
+    for model, site in ((timm, "norm_pre"), (torchvision, "encoder.dropout")):
+        model.requires_grad_(not frozen)
+        game = CoalitionGame(model, x, removal=TokenRemoval(site), **options)
+        got[site] = game.effects(everyone)[0].sum(0)
+        assert all(parameter.grad is None for parameter in model.parameters())
+    torch.testing.assert_close(got["norm_pre"], got["encoder.dropout"])
+
+    def value(gates: Tensor) -> float:
+        weights = torch.cat([torch.ones(1), gates]).double()
+
+        def attention(query: Tensor, key: Tensor, values: Tensor) -> Tensor:
+            shares = weights * (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).exp()
+            return shares / shares.sum(-1, keepdim=True) @ values
+
+        with monkeypatch.context() as patched, torch.no_grad():
+            patched.setattr(nn.functional, "scaled_dot_product_attention", attention)
+            return float(timm(x)[0, 1])
+
+    _check_derivatives(got["norm_pre"], value, torch.ones(16, dtype=torch.float64))
 
 
 def test_gradients_start_at_the_layer_from_which_attention_is_masked() -> None:
     model = zoo.token_model("vit")
     late, early = (
-        CoalitionGame(model, image(), target=1, removal=AttentionRemoval(layer)).effects(torch.ones(1, 16))
+        CoalitionGame(model, image(), target=1, removal=AttentionRemoval(layer)).effects(torch.ones(1, 16))[0]
         for layer in (2, 0)
     )
-    of_tokens = CoalitionGame(model, image(), target=1, removal=TokenRemoval()).effects(torch.ones(1, 16))
+    of_tokens = CoalitionGame(model, image(), target=1, removal=TokenRemoval()).effects(torch.ones(1, 16))[0]
     torch.testing.assert_close(early, of_tokens)
+    torch.testing.assert_close(late, early[2:])
     # the last layer alone is nearly linear in a gate: taking the token is a finite step of it
     game = CoalitionGame(model, image(), target=1, removal=AttentionRemoval(2))
     absent = ~torch.eye(16, dtype=torch.bool)
@@ -279,6 +307,29 @@ def test_gradients_are_found_also_where_the_caller_has_turned_them_off() -> None
         assert method.attribute(image(), target=1, n_steps=2).shape == (1, 3, 32, 32)
 
 
+def test_players_never_evaluated_count_by_the_stages_that_speak_for_the_target() -> None:
+    game = random_game(batch=1, n=4)
+    # by stage and player: 1 is torn between its stages, 2 is against in both
+    game.effects = lambda coalitions, examples: torch.tensor([[[1.0, 5.0, -1.0, 2.0], [1.0, -6.0, -2.0, -0.5]]])
+    known = torch.tensor([[4.0, torch.nan, torch.nan, 3.0]])
+    said = torch.tensor([[2.5, torch.nan, torch.nan, 1.0]])
+    rows = torch.ones(1, 4, dtype=torch.bool)
+    look = Look(game, "deletion", 2, torch.zeros(1, dtype=torch.long), rows, rows, torch.zeros(1), known, said)
+    estimates, promise = GradientScreen(2).estimate(look)
+    assert estimates.tolist() == [[2.0, -1.0, -3.0, 1.5]]
+    # player 0 was worth 1.5 more than was said, and player 3 2.0 more
+    assert promise.tolist() == [[3.5, 5.0, 0.0, 3.5]]
+
+
+class Detached(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.detach() * self.weight).sum(1)
+
+
 class NoAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -293,6 +344,7 @@ class NoAttention(nn.Module):
     ("forward", "inputs", "options", "message"),
     [
         (lambda x: torch.tensor(x.numpy().sum(1)), torch.ones(1, 4), {}, "cannot be differentiated"),
+        (Detached(), torch.ones(1, 4), {}, "no gradient"),
         (lambda x: x.detach().sum(1), torch.ones(1, 4), {}, "no gradient"),
         (lambda x: x.float().sum(1), torch.ones(1, 4, dtype=torch.long), {}, "dtype torch.int64"),
         (lambda x: x.sum(), torch.ones(2, 4), {}, "one value for the whole batch"),

@@ -60,15 +60,16 @@ class MaskedModel(ABC):
             What the model returns, one row a coalition.
         """
 
-    def relaxed(self, gates: Tensor, examples: Tensor) -> Any:
-        """Run the model with players that are there in part, differentiably.
+    def relaxed(self, coalitions: Tensor, examples: Tensor) -> tuple[Any, list[Tensor]]:
+        """Run the model differentiably in how far each player is there.
 
         Args:
-            gates (Tensor): ``(rows, n)`` floating on the inputs' device, from 0 (absent) to 1 (present).
+            coalitions (Tensor): ``(rows, n)`` bool on the CPU.
             examples (Tensor): ``(rows,)`` int64 on the CPU.
 
         Returns:
-            What the model returns; where all gates are 0 or 1, what it returns of that coalition.
+            What the model returns, and gates ``(rows, n)`` that it can be differentiated in: 1 where present and 0
+            where absent, one tensor for each stage of the model at which players come in.
         """
         raise ValueError(f"{type(self).__name__} has no gradient; pass a screen that needs none")
 
@@ -121,3 +122,8 @@ def free_memory(device: torch.device) -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
     except (AttributeError, ValueError, OSError):
         return 2**30
+
+
+def new_gates(coalitions: Tensor, like: Tensor) -> Tensor:
+    """Gates of coalitions to differentiate in, on the device and in the precision of a tensor."""
+    return coalitions.to(like.device, like.dtype).requires_grad_()

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from captum_moxi.models import call_model, is_convolutional
-from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, free_memory
+from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, free_memory, new_gates
 
 FILLS = ("mean", "blur")
 
@@ -72,14 +72,17 @@ class _FilledModel(MaskedModel):
         )
         return call_model(self.call.forward_func, *inputs, *self.call.arguments(examples))
 
-    def relaxed(self, gates: Tensor, examples: Tensor) -> Any:
-        inputs = []
-        for i, (x, baseline) in enumerate(zip(self.call.inputs, self.baselines, strict=True)):
+    def relaxed(self, coalitions: Tensor, examples: Tensor) -> tuple[Any, list[Tensor]]:
+        """One stage, the input: ``baseline + gate * (input - baseline)``."""
+        for x in self.call.inputs:
             if not x.is_floating_point():
                 raise ValueError(f"inputs of dtype {x.dtype} have no gradient; pass a screen that needs none")
+        gates = new_gates(coalitions, self.call.inputs[0])
+        inputs = []
+        for i, (x, baseline) in enumerate(zip(self.call.inputs, self.baselines, strict=True)):
             whole, filling = self._rows(x, baseline, examples)
             inputs.append(filling + self.call.players.spread(gates, i, examples).to(x.dtype) * (whole - filling))
-        return call_model(self.call.forward_func, *inputs, *self.call.arguments(examples))
+        return call_model(self.call.forward_func, *inputs, *self.call.arguments(examples)), [gates]
 
     def whole_batch(self, coalition: Tensor) -> Any:
         coalitions, examples = coalition[None], torch.zeros(1, dtype=torch.long)

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from captum_moxi import models
 from captum_moxi.players import Players
-from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, free_memory
+from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, free_memory, new_gates
 
 
 class SequenceRemoval(Removal):
@@ -191,26 +191,33 @@ class _SequenceModel(MaskedModel):
         with nullcontext() if patches.shape[1] else _EmptyMeanIsZero():
             return self._run(examples, gather)
 
-    def relaxed(self, gates: Tensor, examples: Tensor) -> Any:
-        """All tokens stay, and a token's gate weighs what its keys get of every query's attention.
+    def relaxed(self, coalitions: Tensor, examples: Tensor) -> tuple[Any, list[Tensor]]:
+        """A stage for every attention: all tokens stay, and a gate weighs what the token's keys get of the attention.
 
         What a classifier averages itself, as DINOv2's does, is averaged over all tokens.
         """
-        attention = _GatedAttention()
+        stages: list[Tensor] = []
+        prefix_of: list[int] = []
 
-        def gate(tokens: Tensor, prefix: int, image_of_row: Tensor) -> Tensor:
-            of_tokens = self._present_tokens(gates, examples)
-            attention.gates = torch.cat([of_tokens.new_ones(len(gates), prefix), of_tokens], 1)
+        def gates(query: Tensor) -> Tensor | None:
+            if not prefix_of:
+                return None  # an attention before the tokens are taken out
+            stages.append(new_gates(coalitions, query))
+            of_tokens = self._present_tokens(stages[-1], examples)
+            return torch.cat([of_tokens.new_ones(len(of_tokens), prefix_of[0]), of_tokens], 1)
+
+        def keep_all(tokens: Tensor, prefix: int, image_of_row: Tensor) -> Tensor:
+            prefix_of.append(prefix)
             return tokens[image_of_row]
 
-        with models.sdpa_attention(self.call.forward_func), attention:
-            output = self._run(examples, gate)
-        if not attention.calls:
+        with models.sdpa_attention(self.call.forward_func), _GatedAttention(gates):
+            output = self._run(examples, keep_all)
+        if not stages:
             raise ValueError(
                 "forward_func runs no attention that can be weighed, neither scaled_dot_product_attention nor "
                 "torch.nn.MultiheadAttention; pass a screen that needs no gradient, such as LastGainsScreen"
             )
-        return output
+        return output, stages
 
     def _run(self, examples: Tensor, change: Callable[[Tensor, int, Tensor], Tensor]) -> Any:
         """Run the model once, its sequence being what ``change`` makes of the tokens of each image.
@@ -283,34 +290,41 @@ def _hook_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Remova
 
 
 class _GatedAttention(TorchFunctionMode):
-    """Weigh what keys get of attention, from when ``gates`` ``(rows, keys)`` is set: 1 all, 0 nothing.
+    """Weigh what each key gets of every attention by a gate: 1 all, 0 nothing.
 
     A gate is added to the attention's scores as its logarithm, so that any implementation that takes a mask does it.
+
+    Args:
+        gates (Callable): The gates ``(rows, keys)`` of the next attention, given its query; None leaves it as it is.
     """
 
     # the logarithm of a closed gate, and its derivative there, are those of one that is this far open
     AJAR = 1e-6
 
-    def __init__(self) -> None:
+    def __init__(self, gates: Callable[[Tensor], Tensor | None]) -> None:
         super().__init__()
-        self.gates: Tensor | None = None
-        self.calls = 0
+        self.gates = gates
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if self.gates is not None and func in (scaled_dot_product_attention, multi_head_attention_forward):
-            self.calls += 1
-            bias = (self.gates.clamp(min=0) + self.AJAR).log()[:, None, None, :].to(args[0].dtype)
-            if func is multi_head_attention_forward:
-                # one mask for every row and head; sequences are (length, rows, width)
-                length, heads = args[0].shape[0], args[4]
-                bias = bias.expand(-1, heads, length, -1).flatten(0, 1)
-            given = kwargs.get("attn_mask")
-            if given is not None:
-                bias = bias + (
-                    torch.zeros_like(bias).masked_fill(~given, -torch.inf) if given.dtype is torch.bool else given
-                )
-            kwargs["attn_mask"] = bias
+        if func in (scaled_dot_product_attention, multi_head_attention_forward):
+            query = args[0] if args else kwargs["query"]
+            gates = self.gates(query)
+            if gates is not None:
+                bias = (gates.clamp(min=0) + self.AJAR).log()[:, None, None, :]
+                if func is multi_head_attention_forward:
+                    # one mask for every row and head; its sequences are (length, rows, width)
+                    bias = bias.expand(-1, args[4], len(query), -1).flatten(0, 1)
+                if func is scaled_dot_product_attention:
+                    kwargs |= dict(zip(("attn_mask", "dropout_p", "is_causal"), args[3:], strict=False))
+                    args = args[:3]
+                given = kwargs.get("attn_mask")
+                if given is not None:
+                    shut = (
+                        torch.zeros_like(bias).masked_fill(~given, -torch.inf) if given.dtype is torch.bool else given
+                    )
+                    bias = bias + shut
+                kwargs["attn_mask"] = bias
         return func(*args, **kwargs)
 
 
