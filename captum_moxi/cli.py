@@ -202,8 +202,10 @@ def explain(
 @click.option("--images", "paths", multiple=True, help="Image or folder; may be given again. Default: the demo's.")
 @click.option("--limit", type=click.IntRange(1), help="At most this many images, the first by name.")
 @click.option("--grid", type=click.IntRange(1), help="N x N players. Default: the model's own patches.")
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Times taken, for the median.")
-@click.option("--most-steps", type=click.IntRange(1), help="Where long searches stop. Default: every patch.")
+@click.option(
+    "--repeats", type=click.IntRange(1), default=5, show_default=True, help="bare: times taken, for the median."
+)
+@click.option("--most-steps", type=click.IntRange(1), help="bare, screens: where searches stop. Default: every patch.")
 @click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
 @click.option(
     "--out",
@@ -224,15 +226,18 @@ def benchmark(
     """Measure what a search costs and finds here, and print it as a Markdown table.
 
     \b
-    bare        the exact search against the bare model, for the same rows
+    bare        the exact search against the bare model, for the same rows, on the first image
     methods     MoXI beside Captum's ShapleyValueSampling, KernelShap and FeatureAblation
     screens     screened searches and beams against the exact search
-    growth      seconds and memory by players, model size and batch
+    growth      seconds and memory by players, model size and batch, on untrained ViTs
     throughput  images a minute
     """
     try:
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        records = Records(out)
+        images = [(path, _named(path)) for path in _expand(paths)[:limit]]
         classifiers = [load(model, _device(device)) for model in names] or [demo_classifier(_device(device))]
-        images = [(Path(path).name, _open(path)) for path in _expand(paths)[:limit]]
         if not images:
             images = [(title, image) for title, image, _ in demo_images()][:limit]
         bench = Bench(
@@ -241,11 +246,11 @@ def benchmark(
             grid=grid,
             repeats=repeats,
             most_steps=most_steps,
-            records=Records(out),
+            records=records,
             machine=machine(classifiers[0].model.device),
         )
         click.echo(f"{bench.machine}\n\n{BENCHMARKS[name](bench)}")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError, Image.DecompressionBombError) as error:
         raise Refused(" ".join(str(error).split())) from None
 
 
@@ -413,6 +418,13 @@ def _open(path: str) -> Image.Image:
         raise ValueError("this is no image that Pillow can read; pass a JPEG, PNG or the like") from None
     except (OSError, SyntaxError) as error:
         raise ValueError(f"the image cannot be read ({error}); it may be truncated: pass a whole file") from None
+
+
+def _named(path: str) -> Image.Image:
+    try:
+        return _open(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _unused(stem: str, used: set[str]) -> str:

@@ -134,7 +134,8 @@ class CoalitionGame:
         )
         self._model = self.removal.bind(call)
         self._per_eval = perturbations_per_eval
-        self._shrink = 1
+        # how many times fewer rows a pass takes than was wanted, by what a row takes
+        self._shrink: dict[int, int] = {}
         self._one_value_a_batch = False
         self.ids = players.ids
         self.n_players = len(self.ids)
@@ -176,13 +177,30 @@ class CoalitionGame:
         coalitions = self._check_coalitions(coalitions)
         examples = torch.zeros(len(coalitions), dtype=torch.long) if examples is None else examples.cpu()
         with torch.no_grad():
-            values = self._in_chunks(coalitions, examples, self._evaluate, rows_are=1)
+            values = self._in_chunks(coalitions, examples, self._evaluate, self._model.sizes(coalitions, examples))
         if values is None:
             empty = torch.empty(0)
             return Outcome(empty, empty, empty.long())
         reward, confidence, prediction, broken = values
         self._check_finite(broken, coalitions, examples)
         return Outcome(reward, confidence, prediction)
+
+    def approximate(self, coalitions: Tensor, examples: Tensor, dtype: torch.dtype) -> Tensor:
+        """Rewards of coalitions as ``torch.autocast`` computes them in that dtype, ``(M,)``, where it fails not finite.
+
+        Args:
+            coalitions (Tensor): ``(M, n)``, bool or numbers that are 0 or 1.
+            examples (Tensor): ``(M,)`` int64: which example of the batch each row is of.
+            dtype (torch.dtype): torch.bfloat16 or torch.float16.
+
+        Returns:
+            Tensor: on the CPU.
+        """
+        coalitions = self._check_coalitions(coalitions)
+        sizes = self._model.sizes(coalitions, examples)
+        with torch.no_grad(), torch.autocast(self.call.inputs[0].device.type, dtype):
+            values = self._in_chunks(coalitions, examples, self._evaluate, sizes)
+        return torch.empty(0) if values is None else values[0]
 
     def effects(self, coalitions: Tensor, examples: Tensor | None = None) -> Tensor:
         r"""First-order estimates of what every player is worth to a coalition, from one backward pass a row.
@@ -208,7 +226,9 @@ class CoalitionGame:
         examples = torch.zeros(len(coalitions), dtype=torch.long) if examples is None else examples.cpu()
         # gradients are wanted, also of a caller that has turned them off
         with torch.inference_mode(False), torch.enable_grad():
-            values = self._in_chunks(coalitions, examples, self._differentiate, rows_are=BACKWARD_ROWS)
+            # absent players go through the model, too
+            sizes = self._model.sizes(self.exists[examples], examples)
+            values = self._in_chunks(coalitions, examples, self._differentiate, sizes, rows_are=BACKWARD_ROWS)
         return torch.empty(0, 1, self.n_players) if values is None else values[0]
 
     def _in_chunks(
@@ -216,20 +236,28 @@ class CoalitionGame:
         coalitions: Tensor,
         examples: Tensor,
         run: Callable[[Tensor, Tensor], tuple[Tensor, ...] | None],
-        rows_are: int,
+        sizes: Tensor,
+        rows_are: int = 1,
     ) -> tuple[Tensor, ...] | None:
         """What ``run`` returns of every row, on the CPU; None of no rows. A row of it takes the memory of several."""
-        sizes = self._model.sizes(coalitions, examples)
         values: list[tuple[Tensor, ...]] = []
         done: list[Tensor] = []
         for size in sizes.unique().tolist():
             todo = self._slots((sizes == size).nonzero().flatten(), examples)
             while len(todo):
                 # passes of even length, rather than a short one at the end
-                limit = max(1, self._limit(size) // rows_are)
+                wanted = self._limit(size)
+                limit = max(1, wanted // self._shrink.get(rows_are, rows_are))
                 slots = todo[: math.ceil(len(todo) / math.ceil(len(todo) / limit))]
                 rows = slots.flatten()
-                part = self._run_or_shrink(run, *self._padded(rows, slots.shape[1], coalitions, examples))
+                try:
+                    part = run(*self._padded(rows, slots.shape[1], coalitions, examples))
+                except torch.OutOfMemoryError:
+                    if len(slots) == 1:
+                        raise
+                    # half as many from now on, at every size in proportion
+                    self._shrink[rows_are] = math.ceil(wanted / (len(slots) // 2))
+                    continue
                 if part is None:
                     continue
                 if self._copies_batch:
@@ -276,19 +304,7 @@ class CoalitionGame:
             limit = self._model.rows_at_once(size)
         else:
             limit = self._per_eval if self._copies_batch else self._per_eval * self.n_games
-        return max(1, limit // self._shrink)
-
-    def _run_or_shrink(
-        self, run: Callable[[Tensor, Tensor], tuple[Tensor, ...] | None], coalitions: Tensor, examples: Tensor
-    ) -> tuple[Tensor, ...] | None:
-        """One forward pass; None where it did not go through and the next is to have fewer rows."""
-        try:
-            return run(coalitions, examples)
-        except torch.OutOfMemoryError:
-            if len(coalitions) <= (self.n_games if self._copies_batch else 1):
-                raise
-            self._shrink *= 2
-            return None
+        return max(1, limit)
 
     def _evaluate(self, coalitions: Tensor, examples: Tensor) -> tuple[Tensor, ...] | None:
         """Reward, confidence, prediction and what is not finite, of rows that share a forward pass, or None."""
@@ -321,10 +337,10 @@ class CoalitionGame:
         rewards = self._value(output, examples)[0]
         if not rewards.requires_grad:
             raise ValueError(f"forward_func and reward have no gradient in the inputs; {NO_GRADIENT}")
+        effects = torch.autograd.grad(rewards.sum(), gates, allow_unused=True)
         self.n_rows += len(coalitions)
         self.n_backward_rows += len(coalitions)
         self.n_forwards += 1
-        effects = torch.autograd.grad(rewards.sum(), gates, allow_unused=True)
         if all(effect is None for effect in effects):
             raise ValueError(f"forward_func and reward have no gradient in the inputs; {NO_GRADIENT}")
         none = torch.zeros_like(gates[0])

@@ -249,8 +249,8 @@ def prefix_tokens(model: PreTrainedModel) -> int:
     return {"deit": 2}.get(model.config.model_type, 1) + getattr(model.config, "num_register_tokens", 0)
 
 
-def is_convolutional(forward_func: Callable[..., Any]) -> bool:
-    """Whether a forward function is a transformers model made for feature maps, not for a sequence of tokens."""
+def needs_grid(forward_func: Callable[..., Any]) -> bool:
+    """Whether a forward function is a transformers image model out of whose sequence no token can be taken."""
     model = transformer(forward_func)
     return model is not None and not has_patch_tokens(model)
 
@@ -268,13 +268,21 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def first_token_module(forward_func: Callable[..., Any]) -> nn.Module | None:
-    """The module of the last layer that nothing but the first token need go through; None if more of them is read."""
-    module = module_of(forward_func)
-    if isinstance(module, LogitsModel):
-        module = module_of(module.model)
-    if type(module).__name__ not in FIRST_TOKEN_CLASSIFIERS or not isinstance(module, PreTrainedModel):
+    """The module of the last layer that nothing but the first token need go through; None if more of them is read.
+
+    None also where someone watches that layer by hooks, and where a function other than the model's own is called.
+    """
+    inner = _inner(forward_func)
+    if getattr(inner, "__name__", None) in ("forward", "__call__"):
+        inner = getattr(inner, "__self__", None)
+    if isinstance(inner, LogitsModel):
+        inner = _inner(inner.model)
+    if not isinstance(inner, PreTrainedModel) or type(inner).__name__ not in FIRST_TOKEN_CLASSIFIERS:
         return None
-    return getattr(encoder_layers(module)[-1], "layernorm_after", None)
+    last = encoder_layers(inner)[-1]
+    if any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in last.modules()):
+        return None
+    return getattr(last, "layernorm_after", None)
 
 
 @contextmanager

@@ -1,8 +1,11 @@
 """Screens: which candidates a step of the search evaluates, of all that are left.
 
 A screen estimates what each candidate would change, and the search evaluates the most promising ones exactly and
-chooses among these. A screen knows a game and where the search stands, and keeps nothing itself, so that one can be
-used again, also for several inputs at once. A new screen is a class with one method, ``estimate``.
+chooses among these. Beside the rows that screens tell of, a player that was chosen unevaluated at the first step takes
+one more at the end, for its Shapley value.
+
+A screen knows a game and where the search stands, and keeps nothing itself, so that one can be used again, also for
+several inputs at once. A new screen is a class with one method, ``estimate``.
 """
 
 from abc import ABC, abstractmethod
@@ -31,6 +34,7 @@ class Look:
         gains (Tensor): ``(S, n)`` float64: what each player was found to change when last evaluated on the way
             here, the rise in reward in insertion and the fall in deletion; NaN where it never was.
         estimates (Tensor): ``(S, n)`` float64: what the screen had estimated for that evaluation.
+        error (Tensor): ``(S,)`` float64: the largest difference of the two so far.
     """
 
     game: Any
@@ -42,6 +46,7 @@ class Look:
     rewards: Tensor
     gains: Tensor
     estimates: Tensor
+    error: Tensor
 
     def coalitions(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Every candidate taken: its state and player ``(M,)``, the coalition ``(M, n)`` and its example ``(M,)``."""
@@ -167,12 +172,18 @@ class RandomScreen(Screen):
             Default: 16
         seed (int, optional): The draws; the same in every example, so that a batch does not decide.
             Default: 0
+
+    Raises:
+        TypeError: m or the seed is no whole number.
+        ValueError: m is less than 1.
     """
 
     estimates_gains = False
 
     def __init__(self, m: int = 16, seed: int = 0) -> None:
         super().__init__(m)
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"seed is {seed!r}; pass an int")
         self.seed = seed
 
     def estimate(self, look: Look) -> tuple[Tensor, Tensor]:
@@ -189,28 +200,35 @@ class HalfPrecisionScreen(Screen):
     Evaluate all candidates in half precision, and again in full those that may be the best; made for GPUs.
 
     The first step evaluates all players in both precisions, which shows how far half precision is off. From then on, a
-    step evaluates in full precision those whose estimate, given twice the largest error seen so far in this search, may
-    reach the best value found: unless an error is larger than that, the selection is that of the exact search. On a CPU
-    half precision is rarely faster, and this screen then costs time.
+    step evaluates in full precision those whose estimate, given twice the largest error seen so far on the way here,
+    may reach the best value found. Unless an error is larger than that, the selection is that of the exact search, but
+    for players that tie within rounding. On a CPU half precision is rarely faster, and this screen then costs time.
 
     Args:
-        dtype (torch.dtype, optional): What ``torch.autocast`` computes in.
+        dtype (torch.dtype, optional): What ``torch.autocast`` computes in. Candidates that overflow in float16 are
+            evaluated in full.
             Default: torch.bfloat16
+
+    Raises:
+        ValueError: another dtype.
     """
 
+    # the candidates that a step begins with, to learn the error from
+    FIRST = 8
+
     def __init__(self, dtype: torch.dtype = torch.bfloat16) -> None:
-        super().__init__(8)
+        super().__init__(self.FIRST)
         if dtype not in (torch.bfloat16, torch.float16):
             raise ValueError(f"dtype is {dtype}; pass torch.bfloat16 or torch.float16")
         self.dtype = dtype
 
     def estimate(self, look: Look) -> tuple[Tensor, Tensor]:
         states, players, coalitions, examples = look.coalitions()
-        with torch.autocast(look.game.call.inputs[0].device.type, self.dtype):
-            rewards = look.game.outcome(coalitions, examples).rewards.double()
+        rewards = look.game.approximate(coalitions, examples, self.dtype).double()
         gains = rewards - look.rewards[states]
         estimates = torch.full(look.candidates.shape, torch.nan, dtype=torch.float64)
         estimates[states, players] = gains if look.mode == "insertion" else -gains
+        estimates = estimates.masked_fill(estimates.isinf(), torch.nan)
         return estimates, estimates
 
     def more(self, look: Look, promise: Tensor, gains: Tensor) -> Tensor:
@@ -219,10 +237,10 @@ class HalfPrecisionScreen(Screen):
             return left
         if bool(gains.isnan().all()):
             return self._largest(promise, look)
-        seen = torch.cat([look.gains - look.estimates, gains - promise], 1)
-        error = torch.where(seen.isnan(), 0, seen).abs().amax(1, keepdim=True)
-        best = gains.masked_fill(gains.isnan(), -torch.inf).amax(1, keepdim=True)
-        return left & (promise + 2 * error >= best)
+        here = (gains - promise).masked_fill(gains.isnan() | promise.isinf(), 0).abs().amax(1)
+        best = gains.masked_fill(gains.isnan(), -torch.inf).amax(1)
+        bound = 2 * torch.maximum(look.error, here)
+        return left & (promise + bound[:, None] >= best[:, None])
 
     def __repr__(self) -> str:
         return f"HalfPrecisionScreen({self.dtype})"

@@ -50,8 +50,8 @@ class Selection:
             in deletion.
         n_evaluated (Tensor): ``(B, K)`` int64: how many candidates the step evaluated, in all the groups that a beam
             kept; 0 after an example stopped.
-        skipped (Tensor): ``(B, K)`` floating: the largest gain that the screen expected of a candidate that the step
-            did not evaluate; NaN where none was skipped, or where it expects nothing.
+        skipped (Tensor): ``(B, K)`` floating: the most that the screen promised of a candidate that the step did not
+            evaluate, in gain; NaN where none was skipped, or where the screen does not speak of gains.
         n_steps (Tensor): ``(B,)`` int64: the steps that each example took.
         flipped (Tensor): ``(B,)`` bool: whether the prediction flipped by its last step: to the target with more than
             the least confidence asked for (insertion), away from the target (deletion).
@@ -120,7 +120,10 @@ class Selection:
 
 
 class BatchGame(Protocol):
-    """What the search asks of a game; :class:`captum_moxi.CoalitionGame` has it."""
+    """What the search asks of a game; :class:`captum_moxi.CoalitionGame` has it.
+
+    Screens may ask for more: GradientScreen for ``effects``, HalfPrecisionScreen for ``approximate``.
+    """
 
     n_games: int
     n_players: int
@@ -215,13 +218,18 @@ def _try(path: "_Path", screen: Screen | None, progress: Callable[[int], Any]) -
         screen = None  # no candidate would be skipped
     if screen is not None:
         estimates, promise = (part.double() for part in screen.estimate(look))
+        if not estimates.shape == promise.shape == look.candidates.shape:
+            raise ValueError(
+                f"{screen!r} estimated {tuple(estimates.shape)} and promised {tuple(promise.shape)}, not one number a "
+                f"coalition and player, {tuple(look.candidates.shape)}"
+            )
         # what the screen cannot tell is evaluated
         promise = promise.nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill(~look.candidates, -torch.inf)
         gains = torch.full_like(values, torch.nan)
         todo = screen.more(look, promise, gains)
     outcomes: list[Any] = []
     done = 0
-    while todo.any():
+    while todo.any() or not outcomes:
         outcome, rows[todo] = _evaluate(path, todo, done)
         outcomes.append(outcome)
         done += len(outcome.rewards)
@@ -231,6 +239,8 @@ def _try(path: "_Path", screen: Screen | None, progress: Callable[[int], Any]) -
             break
         gains = (values - path.sign * look.rewards[:, None]).masked_fill(rows < 0, torch.nan)
         todo = screen.more(look, promise, gains)
+    if screen is not None and bool((path.active & (rows < 0).all(1)).any()):
+        raise ValueError(f"{screen!r} named no candidate at step {look.step}; each step needs one at least")
     left = look.candidates & (rows < 0)
     skipped = promise.masked_fill(~left, -torch.inf).amax(1)
     if screen is None or not screen.estimates_gains:
@@ -272,6 +282,7 @@ def _widen(path: "_Path", trial: _Trial, width: int) -> tuple[Tensor, Tensor]:
     if width == 1:
         return torch.arange(len(own)), own
     n = path.game.n_players
+    groups = _groups(path, trial.rows >= 0)
     parents: list[int] = []
     choice: list[int] = []
     for example in range(path.game.n_games):
@@ -280,16 +291,26 @@ def _widen(path: "_Path", trial: _Trial, width: int) -> tuple[Tensor, Tensor]:
         choice.append(int(own[states[0]]))
         if not path.active[states[0]]:
             continue
-        values, rows = trial.values[states].flatten(), trial.rows[states].flatten()
+        values, reached = trial.values[states].flatten(), groups[states].flatten()
         for _ in range(width - 1):
             # the group just taken is out, by whichever way it is reached
-            values = values.masked_fill(rows == trial.rows[parents[-1], choice[-1]], -torch.inf)
+            values = values.masked_fill(reached == groups[parents[-1], choice[-1]], -torch.inf)
             if bool(values.isinf().all()):
                 break
             best = int(path.best(values[None], dtype))
             parents.append(int(states[best // n]))
             choice.append(best % n)
     return torch.tensor(parents), torch.tensor(choice)
+
+
+def _groups(path: "_Path", taken: Tensor) -> Tensor:
+    """``(S, n)``: a number for the group that each state becomes with a player; the same group has the same number."""
+    states, players = taken.nonzero(as_tuple=True)
+    chosen = path.chosen[states].scatter(1, players[:, None], True)
+    numbers = torch.cat([path.examples[states][:, None], chosen.long()], 1).unique(dim=0, return_inverse=True)[1]
+    groups = torch.full(taken.shape, -1)
+    groups[states, players] = numbers
+    return groups
 
 
 def rank(
@@ -359,7 +380,7 @@ class _Path:
 
     # what every state has of its own, by its first dimension
     BY_STATE = (
-        *("examples", "limit", "chosen", "gains", "estimates", "n_steps", "flipped"),
+        *("examples", "limit", "chosen", "gains", "estimates", "error", "n_steps", "flipped"),
         *("order", "rewards", "confidences", "predictions", "n_evaluated", "skipped"),
     )
 
@@ -382,6 +403,7 @@ class _Path:
         # what each player changed when last evaluated on the way here, and what the screen had estimated
         self.gains = self.own.clone()
         self.estimates = self.own.clone()
+        self.error = torch.zeros(game.n_games, dtype=torch.float64)
         start = game.outcome(self.chosen, self.examples) if mode == "insertion" else game.full
         self.n_steps = torch.zeros(game.n_games, dtype=torch.long)
         self.flipped = self._flips(start.predictions, start.confidences)
@@ -410,6 +432,7 @@ class _Path:
             rewards=self.rewards[:, -1].double(),
             gains=self.gains,
             estimates=self.estimates,
+            error=self.error,
         )
 
     def coalitions(self, examples: Tensor, chosen: Tensor, players: Tensor) -> Tensor:
@@ -438,6 +461,8 @@ class _Path:
         known = trial.values[parents].isfinite()
         self.gains = torch.where(known, gains[parents], self.gains)
         self.estimates = torch.where(known, trial.estimates[parents], self.estimates)
+        off = (gains - trial.estimates).abs()[parents].nan_to_num(nan=0, posinf=0)
+        self.error = torch.maximum(self.error, off.amax(1))
         self.chosen[on, choice[on]] = True
         self.n_steps = self.n_steps + on
         self.flipped = self.flipped | on & self._flips(trial.predictions[rows], trial.confidences[rows])

@@ -268,10 +268,12 @@ def test_candidates_and_beam_are_used_and_recorded(tmp_path: Path, given: str, u
     report = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert report["settings"]["candidates"] == used
     assert report["settings"]["beam_width"] == 2
-    # a beam's second step looks from two groups
     counts = [json.loads(path.read_text())["deletion"]["n_evaluated"][0] for path in tmp_path.glob("*.json")]
     of_one = {"GradientScreen(2)": 2, "RandomScreen(2, seed=0)": 2}.get(used, 4)
     assert {count[0] for count in counts} == {of_one}
+    # a second step looks from two groups, and three of the four players are left to each
+    second = {"GradientScreen(2)": 4, "RandomScreen(2, seed=0)": 4}.get(used, 6)
+    assert {count[1] for count in counts if len(count) > 1} == {second}
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ forward is a row through the model; a row that also goes back through it counts 
 """
 
 import multiprocessing
-import resource
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from statistics import fmean, median
 from typing import Any
 
@@ -56,20 +56,27 @@ class Bench:
     machine: str
 
     def measure(self, settings: Record, what: Callable[[], Record]) -> Record:
-        return self.records.get({"machine": self.machine, "grid": self.grid, **settings}, what)
+        """The measurement with these settings on this machine and with these versions, from the records or made now."""
+        versions = {"captum-moxi": version("captum-moxi"), "transformers": version("transformers")}
+        return self.records.get({"machine": self.machine, **versions, "grid": self.grid, **settings}, what)
 
     def each(self, what: str) -> Any:
-        """Models and images, with a progress bar."""
+        """Models and images, with a progress bar; what only the first pass of a model takes is past."""
+        for classifier in self.classifiers:
+            greedy(self.game(classifier, [image for _, image in self.images[:1]]), "insertion", 1)
         pairs = [(classifier, *image) for classifier in self.classifiers for image in self.images]
         return tqdm(pairs, desc=what, unit="image", disable=None)
 
-    def game(self, classifier: models.ImageClassifier, images: Sequence[Any]) -> CoalitionGame:
-        """The game of images, for their predicted classes."""
+    def call(self, classifier: models.ImageClassifier, images: Sequence[Any]) -> dict[str, Any]:
+        """What a game of images is made with, for their predicted classes."""
         x = classifier.preprocess(images)
         with torch.no_grad():
             target = models.call_model(classifier.model, x).argmax(1)
         mask = None if self.grid is None else patch_mask(tuple(x.shape[2:]), grid=self.grid)
-        return CoalitionGame(classifier.model, x, target=target, feature_mask=mask)
+        return {"forward_func": classifier.model, "inputs": x, "target": target, "feature_mask": mask}
+
+    def game(self, classifier: models.ImageClassifier, images: Sequence[Any]) -> CoalitionGame:
+        return CoalitionGame(**self.call(classifier, images))
 
 
 def bare(bench: Bench) -> str:
@@ -98,7 +105,7 @@ def bare(bench: Bench) -> str:
                 found = bench.measure(settings | {"extent": extent, "repeats": bench.repeats}, measure)
                 ratio = median(a / b for a, b in zip(found["search"], found["bare"], strict=True))
                 seconds = [median(found["search"]), median(found["bare"])]
-                rows.append([_short(classifier), mode, extent, found["steps"], found["rows"], *seconds, ratio])
+                rows.append([_short(classifier.name), mode, extent, found["steps"], found["rows"], *seconds, ratio])
     header = ["model", "search", "extent", "steps", "forwards", "seconds", "bare model, seconds", "ratio"]
     return table(header, rows)
 
@@ -110,6 +117,11 @@ def _search_against_bare(
     tokens = models.has_patch_tokens(model)
     shapes: Counter[tuple[int, ...]] = Counter()
     watched = models.encoder_layers(model)[0] if tokens else model
+    call = bench.call(classifier, [image])
+
+    def search() -> tuple[CoalitionGame, Selection]:
+        game = CoalitionGame(**call)
+        return game, greedy(game, mode, n_steps, stop)
 
     def count(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = args[0] if args else kwargs["hidden_states" if tokens else "pixel_values"]
@@ -117,7 +129,7 @@ def _search_against_bare(
 
     handle = watched.register_forward_pre_hook(count, with_kwargs=True)
     try:
-        game, selection = _searched(bench, classifier, image, mode, n_steps, stop)
+        game, selection = search()
     finally:
         handle.remove()
 
@@ -132,7 +144,7 @@ def _search_against_bare(
 
     # the fastest size on a sample of the commonest shape
     shape, total = shapes.most_common(1)[0]
-    sample = min(total, 4 * max(budgets) // (shape[0] if tokens else 1) or 1, 64 if not tokens else 256)
+    sample = min(total, max(budgets) // shape[0] + 1 if tokens else 2 * max(budgets))
     times = {
         (budget, layout): min(_seconds(run, ready(shape, sample, budget, layout), device) for _ in range(3))
         for budget in budgets
@@ -144,7 +156,7 @@ def _search_against_bare(
     for _ in range(bench.repeats):
         _synchronize(device)
         start = time.perf_counter()
-        _searched(bench, classifier, image, mode, n_steps, stop)
+        search()
         _synchronize(device)
         search_times.append(time.perf_counter() - start)
         bare_times.append(_seconds(run, batches, device))
@@ -157,28 +169,20 @@ def _search_against_bare(
     }
 
 
-def _searched(
-    bench: Bench,
-    classifier: models.ImageClassifier,
-    image: Any,
-    mode: Mode,
-    n_steps: int | None,
-    stop: str | None,
-    screen: Screen | None = None,
-    beam_width: int = 1,
-) -> tuple[CoalitionGame, Selection]:
-    game = bench.game(classifier, [image])
-    return game, greedy(game, mode, n_steps, stop, screen=screen, beam_width=beam_width)
-
-
 def _encoder(model: Any) -> Callable[[Tensor], Tensor]:
     """Layers, last norm and classifier of a model with patch tokens, on its sequence."""
+    prefix = models.prefix_tokens(model)
 
     def run(hidden: Tensor) -> Tensor:
         for layer in models.encoder_layers(model):
             out = layer(hidden)
             hidden = out if isinstance(out, Tensor) else out[0]
-        return model.classifier(model.base_model.layernorm(hidden)[:, 0])
+        hidden = model.base_model.layernorm(hidden)
+        if hasattr(model, "cls_classifier"):
+            return (model.cls_classifier(hidden[:, 0]) + model.distillation_classifier(hidden[:, 1])) / 2
+        if "dinov2" in model.config.model_type:
+            return model.classifier(torch.cat([hidden[:, 0], hidden[:, prefix:].mean(1)], 1))
+        return model.classifier(hidden[:, 0])
 
     return run
 
@@ -219,10 +223,11 @@ def methods(bench: Bench) -> str:
                 }
 
             settings = {"benchmark": "methods", "model": classifier.name, "image": name, "method": method}
-            found.setdefault((_short(classifier), method), []).append(bench.measure(settings, measure))
+            found.setdefault((classifier.name, method), []).append(bench.measure(settings, measure))
+    columns = ("forwards", "seconds", *MODES)
     rows = [
-        [*key, *(fmean(record[column] for record in records) for column in ("forwards", "seconds", *MODES))]
-        for key, records in found.items()
+        [_short(name), method, *(fmean(record[column] for record in records) for column in columns)]
+        for (name, method), records in found.items()
     ]
     header = ["model", "method", "forwards", "seconds", "area under insertion (more is better)"]
     return table([*header, "area under deletion (less is better)"], rows)
@@ -284,7 +289,8 @@ def screens(bench: Bench) -> str:
                     image: Any = image,
                 ) -> Record:
                     start = time.perf_counter()
-                    game, selection = _searched(bench, classifier, image, mode, bench.most_steps, "flip", screen, width)
+                    game = bench.game(classifier, [image])
+                    selection = greedy(game, mode, bench.most_steps, "flip", screen=screen, beam_width=width)
                     return {
                         "seconds": time.perf_counter() - start,
                         "forwards": _forwards(game),
@@ -295,7 +301,7 @@ def screens(bench: Bench) -> str:
 
                 settings = {"benchmark": "screens", "model": classifier.name, "image": name, "mode": mode}
                 settings |= {"search": search, "most_steps": bench.most_steps}
-                found.setdefault((_short(classifier), mode, search), []).append(bench.measure(settings, measure))
+                found.setdefault((classifier.name, mode, search), []).append(bench.measure(settings, measure))
     rows = []
     for (model, of, search), records in found.items():
         reference = found[model, of, exact]
@@ -307,9 +313,13 @@ def screens(bench: Bench) -> str:
             _area(record["confidences"], len(b["confidences"])) for record, b in zip(records, reference, strict=True)
         ]
         flipped = f"{sum(record['flipped'] for record in records)} of {len(records)}"
-        players = [median(record["steps"] for record in records), steps / len(records), f"{steps / at_best - 1:+.1%}"]
+        players = [
+            median(record["steps"] for record in records),
+            steps / len(records),
+            f"{steps / at_best - 1:+.1%}" if at_best else "-",
+        ]
         cost = [forwards / len(records), all_forwards / forwards, fmean(record["seconds"] for record in records)]
-        rows.append([model, of, search, flipped, *players, fmean(areas), *cost, faster])
+        rows.append([_short(model), of, search, flipped, *players, fmean(areas), *cost, faster])
     header = ["model", "search", "candidates", "flipped", "players to flip, median", "mean", "against exact"]
     header += ["mean confidence on the way", "forwards an image", "times fewer", "seconds an image"]
     return table([*header, "times faster, median"], rows)
@@ -370,14 +380,16 @@ def _grown(width: int, heads: int, side: int, batch: int, mode: Mode, steps: int
     torch.manual_seed(0)
     model = ViTForImageClassification(config).eval().to(device)
     images = torch.randn(batch, 3, side, side, device=device)
-    start = time.perf_counter()
     game = CoalitionGame(model, images, target=0)
+    start = time.perf_counter()
     greedy(game, mode, steps)
     _synchronize(model.device)
     seconds = time.perf_counter() - start
     if model.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(model.device)
     else:
+        import resource  # not on Windows, where the rest of this module is wanted
+
         # macOS counts bytes, others KiB
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {"seconds": seconds, "rows": game.n_rows, "bytes": peak}
@@ -421,7 +433,7 @@ def throughput(bench: Bench) -> str:
             found = bench.measure(settings, measure)
             seconds = found["seconds"] / len(images)
             rows.append(
-                [_short(classifier), job, len(images), batch, found["steps"] / len(images), seconds, 60 / seconds]
+                [_short(classifier.name), job, len(images), batch, found["steps"] / len(images), seconds, 60 / seconds]
             )
     header = ["model", "search", "images", "batch", "steps an image", "seconds an image", "images a minute"]
     return table(header, rows)
@@ -456,5 +468,5 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _short(classifier: models.ImageClassifier) -> str:
-    return classifier.name.rstrip("/").rpartition("/")[2]
+def _short(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2]

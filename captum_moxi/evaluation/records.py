@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 Record = dict[str, Any]
+# how every line begins
+BEGIN = '{"settings": {'
 
 
 class Records:
@@ -26,19 +28,23 @@ class Records:
         self._found: dict[str, Record] = {}
         if path is None or not path.exists():
             return
-        text = path.read_text()
-        whole, _, cut = text.rpartition("\n")
+        whole, newline, cut = path.read_text().rpartition("\n")
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
                 self._found[_key(entry["settings"])] = entry["measured"]
             except (ValueError, KeyError, TypeError):
-                raise ValueError(
-                    f"{path}, line {number}, is no measurement of a benchmark; pass another file, or one it wrote"
-                ) from None
+                raise self._foreign(number) from None
         if cut:
+            if not cut.startswith(BEGIN[: len(cut)]):
+                raise self._foreign(whole.count("\n") + 1 + bool(newline))
             # a run that was killed while it wrote
-            path.write_text(whole + "\n" if whole else "")
+            path.write_text(whole + newline)
+
+    def _foreign(self, line: int) -> ValueError:
+        return ValueError(
+            f"{self.path}, line {line}, is no measurement of a benchmark; pass another file, or one it wrote"
+        )
 
     def get(self, settings: Record, measure: Callable[[], Record]) -> Record:
         """The measurement made with these settings, from the file or made now."""

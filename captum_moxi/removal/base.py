@@ -125,5 +125,5 @@ def free_memory(device: torch.device) -> int:
 
 
 def new_gates(coalitions: Tensor, like: Tensor) -> Tensor:
-    """Gates of coalitions to differentiate in, on the device and in the precision of a tensor."""
-    return coalitions.to(like.device, like.dtype).requires_grad_()
+    """Gates of coalitions to differentiate in, on the device of a tensor and in its precision, but not in half."""
+    return coalitions.to(like.device, torch.promote_types(like.dtype, torch.float32)).requires_grad_()

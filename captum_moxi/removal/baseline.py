@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from captum_moxi.models import call_model, is_convolutional
+from captum_moxi.models import call_model, needs_grid
 from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, free_memory, new_gates
 
 FILLS = ("mean", "blur")
@@ -62,7 +62,7 @@ class _FilledModel(MaskedModel):
         self.baselines = baselines
         # convolutions on a CPU are faster so; a user's own function may not take such strides
         self.channels_last = (
-            is_convolutional(call.forward_func) and call.inputs[0].dim() == 4 and call.inputs[0].device.type == "cpu"
+            needs_grid(call.forward_func) and call.inputs[0].dim() == 4 and call.inputs[0].device.type == "cpu"
         )
 
     def __call__(self, coalitions: Tensor, examples: Tensor) -> Any:

@@ -236,8 +236,8 @@ class _SequenceModel(MaskedModel):
             calls += 1
             return change(tokens, self._prefix(tokens, len(pixels)), image_of_row.to(tokens.device))
 
-        handles = [_hook_input(self.site, changed) if self.before else _hook_output(self.site, changed)]
         last = models.first_token_module(self.call.forward_func)
+        handles = [_hook_input(self.site, changed) if self.before else _hook_output(self.site, changed)]
         if last is not None:
             # after the last attention tokens meet no more, and the classifier reads the first one alone; what is left
             # out comes back when the residual is added, broadcast
@@ -306,26 +306,41 @@ class _GatedAttention(TorchFunctionMode):
         self.gates = gates
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in (scaled_dot_product_attention, multi_head_attention_forward):
-            query = args[0] if args else kwargs["query"]
-            gates = self.gates(query)
-            if gates is not None:
-                bias = (gates.clamp(min=0) + self.AJAR).log()[:, None, None, :]
-                if func is multi_head_attention_forward:
-                    # one mask for every row and head; its sequences are (length, rows, width)
-                    bias = bias.expand(-1, args[4], len(query), -1).flatten(0, 1)
-                if func is scaled_dot_product_attention:
-                    kwargs |= dict(zip(("attn_mask", "dropout_p", "is_causal"), args[3:], strict=False))
-                    args = args[:3]
-                given = kwargs.get("attn_mask")
-                if given is not None:
-                    shut = (
-                        torch.zeros_like(bias).masked_fill(~given, -torch.inf) if given.dtype is torch.bool else given
-                    )
-                    bias = bias + shut
-                kwargs["attn_mask"] = bias
-        return func(*args, **kwargs)
+        gated = {
+            scaled_dot_product_attention: self._scaled_dot_product,
+            multi_head_attention_forward: self._multi_head,
+        }
+        return gated.get(func, func)(*args, **(kwargs or {}))
+
+    def _scaled_dot_product(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        bias = self._bias(query)
+        if bias is None:
+            return scaled_dot_product_attention(query, key, value, attn_mask, *args, **kwargs)
+        # half precision would lose what passes through a closed gate
+        inputs = (part.to(bias.dtype) for part in (query, key, value))
+        return scaled_dot_product_attention(*inputs, _masked(bias, attn_mask), *args, **kwargs).to(query.dtype)
+
+    def _multi_head(self, query: Tensor, *args: Any, attn_mask: Tensor | None = None, **kwargs: Any) -> Any:
+        bias = self._bias(query)
+        if bias is not None:
+            # one mask for every row and head; sequences are (length, rows, width), and heads come fifth
+            bias = bias.expand(-1, args[3], len(query), -1).flatten(0, 1).to(query.dtype)
+            attn_mask = _masked(bias, attn_mask)
+        return multi_head_attention_forward(query, *args, attn_mask=attn_mask, **kwargs)
+
+    def _bias(self, query: Tensor) -> Tensor | None:
+        """What is added to the scores, ``(rows, 1, 1, keys)``."""
+        gates = self.gates(query)
+        return None if gates is None else (gates + self.AJAR).log()[:, None, None, :]
+
+
+def _masked(bias: Tensor, mask: Tensor | None) -> Tensor:
+    """The bias, and a mask as attention takes one, bool or added."""
+    if mask is None:
+        return bias
+    return bias.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else bias + mask
 
 
 class _EmptyMeanIsZero(TorchFunctionMode):

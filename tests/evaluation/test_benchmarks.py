@@ -1,8 +1,10 @@
+import json
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 import torch
+import zoo
 from click.testing import CliRunner
 
 from captum_moxi import CoalitionGame
@@ -30,12 +32,11 @@ def test_bare_counts_the_rows_of_both_searches(bench: benchmarks.Bench) -> None:
         m: rows for m, e, rows in zip(got["search"], got["extent"], got["forwards"], strict=True) if e == "all steps"
     }
     assert full == {"insertion": "12", "deletion": "11"}
-    assert all(float(ratio) > 0 for ratio in got["ratio"])
 
 
-def test_the_bare_encoder_is_the_model_after_its_embeddings() -> None:
-    model = demo_classifier("cpu").model
-    x = torch.rand(2, 3, 32, 32) if model.config.image_size == 32 else torch.rand(2, 3, *[model.config.image_size] * 2)
+@pytest.mark.parametrize("name", zoo.TOKEN_MODELS)
+def test_the_bare_encoder_is_the_model_after_its_embeddings(name: str) -> None:
+    model, x = zoo.token_model(name), torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(benchmarks._encoder(model)(model.base_model.embeddings(x)), model(x).logits)
 
@@ -81,6 +82,34 @@ def test_screens_compares_with_the_exact_search(bench: benchmarks.Bench) -> None
     # of four players, screens of four and more skip none
     alike = [i for i, name in enumerate(got["candidates"]) if "beam" not in name]
     assert all(got["against exact"][i] == "+0.0%" for i in alike)
+
+
+def test_images_of_one_name_are_measured_each(bench: benchmarks.Bench, tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, (_, image, _) in zip(folders, demo_images(), strict=False):
+        folder.mkdir()
+        image.save(folder / "same.png")
+    options = ["benchmark", "screens", "--grid", "2", "--device", "cpu", "--out", str(tmp_path / "new" / "kept.jsonl")]
+    for folder in folders:
+        options += ["--images", str(folder)]
+    result = CliRunner().invoke(main, options)
+    assert result.exit_code == 0, result.output
+    assert set(columns(result.stdout)["flipped"]) == {"2 of 2"}
+    kept = [
+        json.loads(line)["settings"]["image"] for line in (tmp_path / "new" / "kept.jsonl").read_text().splitlines()
+    ]
+    assert {Path(name).parent for name in kept} == set(folders)
+
+
+def test_screens_can_be_compared_where_no_step_was_needed(bench: benchmarks.Bench) -> None:
+    model = bench.classifiers[0].model
+    with torch.no_grad():
+        # one class whatever it sees: nobody is enough
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.arange(len(model.classifier.bias)))
+    got = columns(benchmarks.screens(bench))
+    assert {steps for steps, search in zip(got["mean"], got["search"], strict=True) if search == "insertion"} == {"0"}
+    assert "-" in got["against exact"]
 
 
 def test_growth_measures_time_rows_and_memory() -> None:

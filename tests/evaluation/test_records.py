@@ -32,7 +32,7 @@ def test_a_line_cut_by_a_kill_is_measured_again_and_the_others_stay(tmp_path: Pa
     assert Records(path).get({"m": 8}, pytest.fail) == {"seconds": 2}
 
 
-@pytest.mark.parametrize("text", ["hello\n", '{"settings": 1}\n', "[1, 2]\n"])
+@pytest.mark.parametrize("text", ["hello\n", "hello", '{"a": 1}', '{"settings": 1}\n', "[1, 2]\n"])
 def test_another_file_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.txt"
     path.write_text(text)

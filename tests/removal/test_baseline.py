@@ -1,5 +1,6 @@
 import pytest
 import torch
+import zoo
 from torch import Tensor
 
 from captum_moxi import BaselineRemoval, CoalitionGame, patch_mask
@@ -78,3 +79,17 @@ def test_fills_that_do_not_fit_are_refused() -> None:
         CoalitionGame(flat, torch.zeros(1, 3, 4, 4), target=0, baselines=1, removal=BaselineRemoval("mean"))
     with pytest.raises(ValueError, match="floating-point images"):
         CoalitionGame(flat, torch.zeros(1, 4), target=0, removal=BaselineRemoval("blur"))
+
+
+def test_convolutional_models_see_channels_last_and_functions_what_came() -> None:
+    strides = []
+    model = zoo.randomised(zoo.resnet())
+    model.register_forward_pre_hook(
+        lambda module, args: strides.append(args[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    x, rows = torch.randn(1, 3, 32, 32), torch.rand(3, 4) < 0.5
+    CoalitionGame(model, x, target=1, feature_mask=patch_mask(32, 16)).outcome(rows)
+    assert strides == [False, True]
+    # a view of a flattened image needs the strides that it knows
+    flat = CoalitionGame(lambda x: x.view(len(x), -1), x, target=1, feature_mask=patch_mask(32, 16))
+    assert flat.outcome(rows).rewards.shape == (3,)

@@ -1,4 +1,5 @@
 from itertools import combinations
+from types import MethodType
 
 import pytest
 import reference
@@ -6,7 +7,15 @@ import torch
 import zoo
 from torch import Tensor, nn
 
-from captum_moxi import AttentionRemoval, BaselineRemoval, CoalitionGame, MoXIInsertion, TokenRemoval, patch_mask
+from captum_moxi import (
+    AttentionRemoval,
+    BaselineRemoval,
+    CoalitionGame,
+    MoXIInsertion,
+    TokenRemoval,
+    models,
+    patch_mask,
+)
 from captum_moxi.models import LogitsModel
 
 MODELS = pytest.mark.parametrize("name", zoo.TOKEN_MODELS)
@@ -296,3 +305,63 @@ def test_modules_that_do_not_serve_are_told(removal: TokenRemoval, message: str 
     else:
         with pytest.raises(ValueError, match=message):
             attribute(images, target=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"), [("vit", 1), ("deit", 1), ("vit_msn", 1), ("deit_with_teacher", 4), ("dinov2", 3)]
+)
+def test_the_last_layer_ends_with_the_tokens_that_are_read(name: str, read: int, images: Tensor) -> None:
+    model, seen = zoo.token_model(name), []
+    norm = "norm2" if name == "dinov2" else "layernorm_after"
+    # of the last layer alone a hook would be seen, and let be
+    layers = models.encoder_layers(model)
+    game = CoalitionGame(model, images[:1], target=1)
+    mlp = nn.functional.linear
+
+    def count(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        seen.append((weight.shape, input.shape[1]))
+        return mlp(input, weight, bias)
+
+    last = next(part for part in getattr(layers[-1], "mlp", layers[-1]).modules() if isinstance(part, nn.Linear))
+    assert hasattr(layers[-1], norm)
+    row = torch.zeros(1, 16, dtype=torch.bool)
+    row[0, :2] = True
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(nn.functional, "linear", count)
+        game.outcome(row)
+    wide = [tokens for shape, tokens in seen if shape[0] == 64]
+    assert last.weight.shape[1] == 32
+    # two patches, and the prefix: all of them but in the last layer
+    prefix = models.prefix_tokens(model)
+    assert wide == [2 + prefix, 2 + prefix, read]
+
+
+def test_a_watched_last_layer_is_seen_whole(images: Tensor) -> None:
+    model, seen = zoo.token_model("vit"), []
+    models.encoder_layers(model)[-1].register_forward_hook(lambda module, args, output: seen.append(output))
+    game = CoalitionGame(model, images[:1], target=1)
+    seen.clear()
+    row = torch.zeros(1, 16, dtype=torch.bool)
+    row[0, [3, 9]] = True
+    game.outcome(row)
+    tokens = model.vit.embeddings(images[:1])[:, [0, 4, 10]]
+    for layer in models.encoder_layers(model):
+        tokens = layer(tokens)
+    torch.testing.assert_close(seen[0], tokens)
+
+
+def test_a_method_that_reads_other_tokens_gets_them(images: Tensor) -> None:
+    model = zoo.token_model("vit")
+
+    def mean(self: nn.Module, x: Tensor) -> Tensor:
+        return self.classifier(self.vit(x).last_hidden_state[:, 1:].mean(1))
+
+    row = torch.zeros(1, 16, dtype=torch.bool)
+    row[0, [3, 9]] = True
+    method = MethodType(mean, model)
+    got = logits(method, images[:1], row, torch.zeros(1, dtype=torch.long), removal=TokenRemoval())
+    tokens = model.vit.embeddings(images[:1])[:, [0, 4, 10]]
+    for layer in models.encoder_layers(model):
+        tokens = layer(tokens)
+    expected = model.classifier(model.vit.layernorm(tokens)[:, 1:].mean(1))
+    torch.testing.assert_close(got, expected.detach())
