@@ -244,9 +244,9 @@ class CoalitionGame:
         done: list[Tensor] = []
         for size in sizes.unique().tolist():
             todo = self._slots((sizes == size).nonzero().flatten(), examples)
+            wanted = self._limit(size)
             while len(todo):
                 # passes of even length, rather than a short one at the end
-                wanted = self._limit(size)
                 limit = max(1, wanted // self._shrink.get(rows_are, rows_are))
                 slots = todo[: math.ceil(len(todo) / math.ceil(len(todo) / limit))]
                 rows = slots.flatten()
@@ -259,6 +259,7 @@ class CoalitionGame:
                     self._shrink[rows_are] = math.ceil(wanted / (len(slots) // 2))
                     continue
                 if part is None:
+                    wanted = self._limit(size)
                     continue
                 if self._copies_batch:
                     given = rows >= 0

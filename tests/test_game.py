@@ -90,6 +90,36 @@ def test_too_little_memory_halves_the_chunk_and_goes_on() -> None:
         CoalitionGame(none, x, target=0)(coalitions)
 
 
+def test_out_of_memory_halves_the_pass_that_was_and_backward_passes_by_themselves(x: Tensor) -> None:
+    model, tried = zoo.Classes(6), []
+
+    def small(x: Tensor) -> Tensor:
+        tried.append(len(x))
+        if len(x) > (2 if x.requires_grad else 6):
+            raise torch.OutOfMemoryError("too many")
+        return model(x)
+
+    coalitions = torch.rand(10, 6, generator=torch.Generator().manual_seed(0)) < 0.5
+    game = CoalitionGame(small, x, target=0)
+    tried.clear()
+    game(coalitions)
+    # one pass too large, and then none of more than half its rows
+    assert tried[0] == 10
+    assert max(tried[1:]) <= 5
+    assert sum(tried) == 10 + 10
+    tried.clear()
+    effects = game.effects(coalitions)
+    assert max(tried[1:]) <= 5
+    assert sum(rows for rows in tried if rows <= 2) == 10
+    torch.testing.assert_close(effects, CoalitionGame(model, x, target=0).effects(coalitions))
+    assert game.n_backward_rows == 10
+    # what a backward pass could not hold does not make forward passes smaller
+    tried.clear()
+    game(coalitions)
+    assert 3 <= max(tried) <= 5
+    assert sum(tried) == 10
+
+
 @pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
 def test_a_sigmoid_classifiers_single_logit(shape: tuple[int, ...], x: Tensor) -> None:
     def single(x: Tensor) -> Tensor:

@@ -85,7 +85,11 @@ def bare(bench: Bench) -> str:
     Of a model with patch tokens the bare model is the encoder and the classifier, on ready-made tokens; of others, the
     model on ready-made images; each in passes of the size that is fastest here.
     """
-    extents = {"to the flip": (None, "flip"), f"{bench.most_steps or 'all'} steps": (bench.most_steps, None)}
+    most = bench.most_steps
+    extents: dict[str, tuple[int | None, str | None]] = {
+        "to the flip" + (f", {most} steps at most" if most else ""): (most, "flip"),
+        f"{most or 'all'} steps": (most, None),
+    }
     rows = []
     for classifier in bench.classifiers:
         name, image = bench.images[0]
@@ -261,9 +265,8 @@ def screens(bench: Bench) -> str:
         "deletion": {
             exact: (None, 1),
             **{f"GradientScreen({m})": (GradientScreen(m), 1) for m in (4, 8, 16, 32)},
-            **{f"GradientScreen(4), beam of {w}": (GradientScreen(4), w) for w in (2, 4, 8)},
+            **{f"GradientScreen(4), beam of {w}": (GradientScreen(4), w) for w in (2, 4)},
             "LastGainsScreen(16)": (LastGainsScreen(16), 1),
-            "RandomScreen(16)": (RandomScreen(16), 1),
         },
         "insertion": {
             exact: (None, 1),
