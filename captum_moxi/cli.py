@@ -206,6 +206,9 @@ def explain(
     "--repeats", type=click.IntRange(1), default=5, show_default=True, help="bare: times taken, for the median."
 )
 @click.option("--most-steps", type=click.IntRange(1), help="bare, screens: where searches stop. Default: every patch.")
+@click.option(
+    "--search", "searches", multiple=True, help="screens: compare this one; may be given again. Default: all."
+)
 @click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
 @click.option(
     "--out",
@@ -220,6 +223,7 @@ def benchmark(
     grid: int | None,
     repeats: int,
     most_steps: int | None,
+    searches: tuple[str, ...],
     device: str | None,
     out: Path | None,
 ) -> None:
@@ -246,6 +250,7 @@ def benchmark(
             grid=grid,
             repeats=repeats,
             most_steps=most_steps,
+            searches=searches,
             records=records,
             machine=machine(classifiers[0].model.device),
         )

@@ -43,6 +43,7 @@ class Bench:
         grid (int or None): N x N players; None: the model's own patches.
         repeats (int): How often a time is taken, for the median.
         most_steps (int or None): Where searches that go beyond a flip stop.
+        searches (Sequence[str]): Names of the searches to compare with the exact one; none: all.
         records (Records): What is measured already.
         machine (str): The machine in words.
     """
@@ -52,6 +53,7 @@ class Bench:
     grid: int | None
     repeats: int
     most_steps: int | None
+    searches: Sequence[str]
     records: Records
     machine: str
 
@@ -279,10 +281,16 @@ def screens(bench: Bench) -> str:
     if any(classifier.model.device.type == "cuda" for classifier in bench.classifiers):
         for of_mode in searches.values():
             of_mode["HalfPrecisionScreen"] = (HalfPrecisionScreen(), 1)
+    known = {search for of_mode in searches.values() for search in of_mode}
+    if unknown := set(bench.searches) - known:
+        raise ValueError(f"search {', '.join(sorted(unknown))} is unknown; pass of {', '.join(sorted(known))}")
+    wanted = {exact, *bench.searches} if bench.searches else known
     found: dict[tuple[str, str, str], list[Record]] = {}
     for classifier, name, image in bench.each("screens"):
         for mode, of_mode in searches.items():
             for search, (screen, width) in of_mode.items():
+                if search not in wanted:
+                    continue
 
                 def measure(
                     mode: Mode = mode,

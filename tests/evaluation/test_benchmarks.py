@@ -17,7 +17,7 @@ from captum_moxi.evaluation.records import Records
 @pytest.fixture
 def bench() -> benchmarks.Bench:
     images = [(name, image) for name, image, _ in demo_images()][:1]
-    return benchmarks.Bench([demo_classifier("cpu")], images, 2, 1, None, Records(), "a machine")
+    return benchmarks.Bench([demo_classifier("cpu")], images, 2, 1, None, [], Records(), "a machine")
 
 
 def columns(text: str) -> dict[str, list[str]]:
@@ -112,6 +112,16 @@ def test_screens_can_be_compared_where_no_step_was_needed(bench: benchmarks.Benc
     assert "-" in got["against exact"]
 
 
+def test_a_search_can_be_compared_alone() -> None:
+    options = ["benchmark", "screens", "--grid", "2", "--limit", "1", "--device", "cpu", "--search", "beam of 2"]
+    got = columns(CliRunner().invoke(main, options).stdout)
+    assert list(zip(got["search"], got["candidates"], strict=True)) == [
+        ("deletion", "exact"),
+        ("insertion", "exact"),
+        ("insertion", "beam of 2"),
+    ]
+
+
 def test_growth_measures_time_rows_and_memory() -> None:
     found = benchmarks._grown(48, 3, 32, 2, "deletion", 1, "cpu")
     # two images of four patches, and each of these taken from both
@@ -152,6 +162,7 @@ def test_the_command_prints_a_table_and_goes_on_where_it_stopped(tmp_path: Path)
         (["bare", "--model", "./nowhere"], "is no folder"),
         (["bare", "--images", "nowhere.jpg"], "no such file"),
         (["bare", "--device", "cuda:99"], "cannot be used"),
+        (["screens", "--search", "best"], "search best is unknown; pass of GradientScreen(16)"),
     ],
 )
 def test_what_cannot_be_measured_is_said_in_a_line(options: list[str], message: str) -> None:
