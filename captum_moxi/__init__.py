@@ -4,7 +4,7 @@ from captum_moxi.attr import MoXIDeletion, MoXIInsertion
 from captum_moxi.game import CoalitionGame
 from captum_moxi.players import patch_mask
 from captum_moxi.removal import AttentionRemoval, BaselineRemoval, TokenRemoval
-from captum_moxi.screens import GradientScreen, HalfPrecisionScreen, LastGainsScreen, RandomScreen
+from captum_moxi.screens import GradientScreen, HalfPrecisionScreen, LastGainsScreen, RandomScreen, Screen
 from captum_moxi.search import Selection
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "MoXIDeletion",
     "MoXIInsertion",
     "RandomScreen",
+    "Screen",
     "Selection",
     "TokenRemoval",
     "patch_mask",

@@ -5,7 +5,7 @@ import logging
 import platform
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from captum_moxi.search import Selection
 from captum_moxi.visualization import explanation_figure
 
 METHODS = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
-CANDIDATES = "all, gradient:M, last-gains:M, random:M or half-precision"
+CANDIDATES = "all, gradient:M (for deletion), last-gains:M (for insertion), random:M or half-precision"
 REMOVALS = "token, attention:LAYER, zero, mean or blur"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -118,7 +118,7 @@ def main() -> None:
 @click.option(
     "--candidates",
     type=CandidatesType(),
-    help=f"Which patches a step tries: {CANDIDATES}, each the M most promising. Default: all, the exact search.",
+    help=f"Which patches a step tries: {CANDIDATES}; M of them, at least 1. Default: all, the exact search.",
 )
 @click.option(
     "--beam-width",
@@ -213,7 +213,8 @@ def explain(
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Keep what is measured in this file, and go on from it when interrupted.",
+    help="Keep what is measured in this file, and go on from it when interrupted. A new version of the package "
+    "measures again; after a change of your own, take another file.",
 )
 def benchmark(
     name: str,
@@ -236,12 +237,14 @@ def benchmark(
     growth      seconds and memory by players, model size and batch, on untrained ViTs
     throughput  images a minute
     """
+    records = None
     try:
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
         records = Records(out)
         images = [(path, _named(path)) for path in _expand(paths)[:limit]]
-        classifiers = [load(model, _device(device)) for model in names] or [demo_classifier(_device(device))]
+        classifiers = [load(model, _device(device)) for model in names]
+        classifiers = classifiers or [replace(demo_classifier(_device(device)), name="demo")]
         if not images:
             images = [(title, image) for title, image, _ in demo_images()][:limit]
         bench = Bench(
@@ -257,6 +260,10 @@ def benchmark(
         click.echo(f"{bench.machine}\n\n{BENCHMARKS[name](bench)}")
     except (ValueError, OSError, RuntimeError, Image.DecompressionBombError) as error:
         raise Refused(" ".join(str(error).split())) from None
+    finally:
+        if records is not None:
+            kept = f"kept in {out}" if out else "not kept, which --out FILE would do"
+            click.echo(f"{records.made} measurements made, {records.reused} there already; {kept}", err=True)
 
 
 class Refused(click.ClickException):
@@ -313,6 +320,8 @@ class Job:
         results = {mode: self._attribute(mode, x, y, removal, mask) for mode in self.modes}
         label = self.classifier.labels[y]
         said = f"{label} (confidence {confidence:.2f})"
+        how = [repr(self.candidates)] if self.candidates else []
+        how += [f"beam of {self.beam_width}"] if self.beam_width > 1 else []
         if predicted_class != y and predicted_class >= 0:
             said += f", though {self.classifier.labels[predicted_class]} is predicted"
         figure, _ = explanation_figure(
@@ -320,7 +329,7 @@ class Job:
             mask[0, 0],
             list(results.values()),
             y,
-            title=f"{Path(name).name}: {said}",
+            title=f"{Path(name).name}: {said}" + (f"\nby {', '.join(how)}" if how else ""),
             min_confidence=self.min_confidence,
         )
         report = {
@@ -351,6 +360,7 @@ class Job:
         figure.savefig(self.out / f"{stem}.png", dpi=150)
         (self.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
         found = "; ".join(_sentence(selection) for _, selection in results.values())
+        found += f" (by {', '.join(how)})" if how else ""
         return f"{name}: {said}; {found}; see {self.out / f'{stem}.png'}"
 
     def _attribute(

@@ -112,16 +112,16 @@ class GradientScreen(Screen):
     r"""
     Estimate by gradient: one forward and one backward pass a step, then m candidates evaluated.
 
-    The estimate is the derivative of the reward in gates on each player, see :meth:`CoalitionGame.effects`. How far it
-    was off when a player was last evaluated is added to it from then on. Of a player never evaluated the stages of the
-    model count at which it speaks for the target, and those where it speaks against it do not: what is small because
-    large parts cancel is seldom small.
+    The estimate is the derivative of the reward in gates on each player, see :meth:`CoalitionGame.effects`. Once a
+    player was evaluated, how far the estimate was off is added to it from then on. Before that, only the stages of the model
+    count whose derivative says that the player matters: large parts that cancel in the sum often do not in truth.
 
     Made for deletion, where nearly all players are there and one more absent changes little. In insertion, few players
-    are there, each new one changes much, and the derivative says little: use :class:`LastGainsScreen`.
+    are there, each new one changes much, and the derivative says little: use :class:`LastGainsScreen`. Needs a forward
+    function and a reward that can be differentiated, under any of the package's removals.
 
     Args:
-        m (int): The candidates that a step evaluates.
+        m (int): The candidates that a step evaluates; more cost more, and miss fewer.
             Default: 8
     """
 
@@ -210,6 +210,7 @@ class HalfPrecisionScreen(Screen):
             Default: torch.bfloat16
 
     Raises:
+        TypeError: no dtype.
         ValueError: another dtype.
     """
 
@@ -218,6 +219,8 @@ class HalfPrecisionScreen(Screen):
 
     def __init__(self, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__(self.FIRST)
+        if not isinstance(dtype, torch.dtype):
+            raise TypeError(f"dtype is {dtype!r}; pass torch.bfloat16 or torch.float16")
         if dtype not in (torch.bfloat16, torch.float16):
             raise ValueError(f"dtype is {dtype}; pass torch.bfloat16 or torch.float16")
         self.dtype = dtype

@@ -48,10 +48,11 @@ class Selection:
         interactions (Tensor): ``(B, K)`` floating: its interaction with the players chosen before it (Eqs. 6
             and 12). The two sum to the change in reward of the step (Eqs. 7 and 13): the gain in insertion, the loss
             in deletion.
-        n_evaluated (Tensor): ``(B, K)`` int64: how many candidates the step evaluated, in all the groups that a beam
-            kept; 0 after an example stopped.
-        skipped (Tensor): ``(B, K)`` floating: the most that the screen promised of a candidate that the step did not
-            evaluate, in gain; NaN where none was skipped, or where the screen does not speak of gains.
+        n_evaluated (Tensor): ``(B, K)`` int64: how many candidates the step evaluated in full precision, in all the
+            groups that a beam kept; 0 after an example stopped.
+        skipped (Tensor): ``(B, K)`` floating: the largest gain that the screen promised of a candidate that the step
+            did not evaluate; NaN where none was skipped, or where the screen does not speak of gains. It is no bound:
+            beside ``gains``, it says where a step may have passed a better player by.
         n_steps (Tensor): ``(B,)`` int64: the steps that each example took.
         flipped (Tensor): ``(B,)`` bool: whether the prediction flipped by its last step: to the target with more than
             the least confidence asked for (insertion), away from the target (deletion).
@@ -217,7 +218,10 @@ def _try(path: "_Path", screen: Screen | None, progress: Callable[[int], Any]) -
     if screen is not None and bool((todo.sum(1) <= screen.m).all()):
         screen = None  # no candidate would be skipped
     if screen is not None:
-        estimates, promise = (part.double() for part in screen.estimate(look))
+        said = screen.estimate(look)
+        if not isinstance(said, tuple) or len(said) != 2:
+            raise TypeError(f"{screen!r} returned a {type(said).__name__} from estimate; return estimates and promise")
+        estimates, promise = (part.double() for part in said)
         if not estimates.shape == promise.shape == look.candidates.shape:
             raise ValueError(
                 f"{screen!r} estimated {tuple(estimates.shape)} and promised {tuple(promise.shape)}, not one number a "

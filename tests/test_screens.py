@@ -498,6 +498,7 @@ def test_what_has_no_gradient_is_told_so_and_what_to_pass(
         (lambda: GradientScreen(0), ValueError, "m is 0"),
         (lambda: LastGainsScreen(1.5), TypeError, "m is 1.5"),
         (lambda: RandomScreen(4, seed=1.5), TypeError, "seed is 1.5"),
+        (lambda: HalfPrecisionScreen("bfloat16"), TypeError, "dtype is 'bfloat16'"),
         (lambda: HalfPrecisionScreen(torch.float32), ValueError, "dtype is torch.float32"),
         (lambda: MoXIInsertion(zoo.Classes(4), candidates=8), TypeError, "candidates is 8"),
         (lambda: MoXIInsertion(zoo.Classes(4), candidates=GradientScreen), TypeError, "candidates is"),
@@ -531,10 +532,18 @@ class Narrow(Screen):
         return (torch.zeros(6),) * 2
 
 
-@pytest.mark.parametrize(("screen", "message"), [(Mute, "named no candidate at step 1"), (Narrow, "not one number")])
+class Single(Screen):
+    def estimate(self, look: Look) -> Tensor:
+        return torch.zeros(look.candidates.shape)
+
+
+@pytest.mark.parametrize(
+    ("screen", "message"),
+    [(Mute, "named no candidate at step 1"), (Narrow, "not one number"), (Single, "returned a Tensor")],
+)
 @pytest.mark.parametrize("batch", [2, 3])
 def test_screens_of_others_are_told_what_they_did_wrong(screen: type[Screen], message: str, batch: int) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         greedy(random_game(batch=batch), "insertion", screen=screen(2))
 
 

@@ -17,6 +17,8 @@ def selection(mode: str, predictions: list[int], confidences: list[float]) -> Se
         predictions=torch.tensor([predictions]),
         shapley=torch.zeros(1, steps),
         interactions=torch.linspace(-1, 1, steps)[None] if steps else torch.zeros(1, 0),
+        n_evaluated=torch.zeros(1, steps, dtype=torch.long),
+        skipped=torch.full((1, steps), torch.nan),
         n_steps=torch.tensor([steps]),
         flipped=torch.tensor([True]),
     )

@@ -19,12 +19,17 @@ class Records:
     Args:
         path (Path, optional): The file; what it holds already is not measured again. Default: None, nothing is kept
 
+    Attributes:
+        made (int): How many measurements were made.
+        reused (int): How many were there already.
+
     Raises:
         ValueError: a file that holds anything else.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self.reused = self.made = 0
         self._found: dict[str, Record] = {}
         if path is None or not path.exists():
             return
@@ -49,8 +54,11 @@ class Records:
     def get(self, settings: Record, measure: Callable[[], Record]) -> Record:
         """The measurement made with these settings, from the file or made now."""
         key = _key(settings)
-        if key not in self._found:
+        if key in self._found:
+            self.reused += 1
+        else:
             measured = measure()
+            self.made += 1
             if self.path is not None:
                 with self.path.open("a") as file:
                     file.write(json.dumps({"settings": settings, "measured": measured}) + "\n")

@@ -319,16 +319,17 @@ class _GatedAttention(TorchFunctionMode):
         if bias is None:
             return scaled_dot_product_attention(query, key, value, attn_mask, *args, **kwargs)
         # half precision would lose what passes through a closed gate
-        inputs = (part.to(bias.dtype) for part in (query, key, value))
-        return scaled_dot_product_attention(*inputs, _masked(bias, attn_mask), *args, **kwargs).to(query.dtype)
+        wide = [part.to(bias.dtype) for part in (query, key, value)]
+        mask = _masked(bias, attn_mask)
+        return scaled_dot_product_attention(wide[0], wide[1], wide[2], mask, *args, **kwargs).to(query.dtype)
 
-    def _multi_head(self, query: Tensor, *args: Any, attn_mask: Tensor | None = None, **kwargs: Any) -> Any:
+    def _multi_head(self, query: Tensor, *args: Any, **kwargs: Any) -> Any:
         bias = self._bias(query)
         if bias is not None:
-            # one mask for every row and head; sequences are (length, rows, width), and heads come fifth
+            # one mask for every row and head; sequences are (length, rows, width), and the heads' number comes fifth
             bias = bias.expand(-1, args[3], len(query), -1).flatten(0, 1).to(query.dtype)
-            attn_mask = _masked(bias, attn_mask)
-        return multi_head_attention_forward(query, *args, attn_mask=attn_mask, **kwargs)
+            kwargs["attn_mask"] = _masked(bias, kwargs.get("attn_mask"))
+        return multi_head_attention_forward(query, *args, **kwargs)
 
     def _bias(self, query: Tensor) -> Tensor | None:
         """What is added to the scores, ``(rows, 1, 1, keys)``."""
