@@ -113,8 +113,8 @@ class GradientScreen(Screen):
     Estimate by gradient: one forward and one backward pass a step, then m candidates evaluated.
 
     The estimate is the derivative of the reward in gates on each player, see :meth:`CoalitionGame.effects`. Once a
-    player was evaluated, how far the estimate was off is added to it from then on. Before that, only the stages of the model
-    count whose derivative says that the player matters: large parts that cancel in the sum often do not in truth.
+    player was evaluated, how far the estimate was off is added to it from then on. Before that, only the stages of the
+    model count whose derivative says that the player matters: large parts that cancel in the sum often do not in truth.
 
     Made for deletion, where nearly all players are there and one more absent changes little. In insertion, few players
     are there, each new one changes much, and the derivative says little: use :class:`LastGainsScreen`. Needs a forward
