@@ -80,6 +80,19 @@ def vit_logits(model: torch.nn.Module, pixels: Tensor, kept: list[int]) -> Tenso
     return model.classifier(tokens[:, 0])[0]
 
 
+def with_attention(model: torch.nn.Module, image: Tensor, attention: Callable[..., object]) -> Tensor:
+    """Logits of one image with another function for every layer's attention, through transformers' own interface."""
+    AttentionInterface.register("for_test", attention)
+    AttentionMaskInterface.register("for_test", lambda *args, **kwargs: None)
+    before = model.config._attn_implementation
+    model.config._attn_implementation = "for_test"
+    try:
+        with torch.no_grad():
+            return model(image).logits[0]
+    finally:
+        model.config._attn_implementation = before
+
+
 def masked_logits(
     model: torch.nn.Module, image: Tensor, absent: list[int], from_layer: int, patches: int = 16
 ) -> Tensor:
@@ -95,15 +108,7 @@ def masked_logits(
             allowed[..., [prefix + patch for patch in absent]] = False
         return sdpa_attention_forward(module, query, key, value, allowed, **kwargs)
 
-    AttentionInterface.register("masked_for_test", attention)
-    AttentionMaskInterface.register("masked_for_test", lambda *args, **kwargs: None)
-    before = model.config._attn_implementation
-    model.config._attn_implementation = "masked_for_test"
-    try:
-        with torch.no_grad():
-            return model(image).logits[0]
-    finally:
-        model.config._attn_implementation = before
+    return with_attention(model, image, attention)
 
 
 def gated_logits(model: torch.nn.Module, image: Tensor, gates: Tensor) -> Tensor:
@@ -120,12 +125,4 @@ def gated_logits(model: torch.nn.Module, image: Tensor, gates: Tensor) -> Tensor
         weights = torch.cat([prefix, here]) * (scores - scores.amax(-1, keepdim=True)).exp()
         return (weights / weights.sum(-1, keepdim=True) @ value).transpose(1, 2), None
 
-    AttentionInterface.register("gated_for_test", attention)
-    AttentionMaskInterface.register("gated_for_test", lambda *args, **kwargs: None)
-    before = model.config._attn_implementation
-    model.config._attn_implementation = "gated_for_test"
-    try:
-        with torch.no_grad():
-            return model(image).logits[0]
-    finally:
-        model.config._attn_implementation = before
+    return with_attention(model, image, attention)
