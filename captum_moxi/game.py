@@ -302,10 +302,8 @@ class CoalitionGame:
         if self._one_value_a_batch:
             return 1
         if self._per_eval is None:
-            limit = self._model.rows_at_once(size)
-        else:
-            limit = self._per_eval if self._copies_batch else self._per_eval * self.n_games
-        return max(1, limit)
+            return self._model.rows_at_once(size)
+        return self._per_eval if self._copies_batch else self._per_eval * self.n_games
 
     def _evaluate(self, coalitions: Tensor, examples: Tensor) -> tuple[Tensor, ...] | None:
         """Reward, confidence, prediction and what is not finite, of rows that share a forward pass, or None."""

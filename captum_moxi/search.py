@@ -189,6 +189,7 @@ class _Trial:
         base (Tensor): ``(S,)`` float64: the reward that each state starts from.
         rewards, confidences, predictions (Tensor): ``(M,)``: what the model said of some rows.
         rows (Tensor): ``(S, n)`` int64: the row of each candidate evaluated, else -1.
+        groups (Tensor): ``(S, n)`` int64: a number for the group that each candidate makes of its state.
         values (Tensor): ``(S, n)`` float64: what the search maximises, -inf where not evaluated.
         estimates (Tensor): ``(S, n)`` float64: what the screen had estimated; NaN without one.
         n_evaluated (Tensor): ``(S,)`` int64.
@@ -201,6 +202,7 @@ class _Trial:
     confidences: Tensor
     predictions: Tensor
     rows: Tensor
+    groups: Tensor
     values: Tensor
     estimates: Tensor
     n_evaluated: Tensor
@@ -230,19 +232,24 @@ def _try(path: "_Path", screen: Screen | None, progress: Callable[[int], Any]) -
         # what the screen cannot tell is evaluated
         promise = promise.nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill(~look.candidates, -torch.inf)
         gains = torch.full_like(values, torch.nan)
-        todo = screen.more(look, promise, gains)
+        todo = screen.more(look, promise, gains) & look.candidates
+    groups, coalitions, examples = _groups(look)
+    row_of = torch.full((len(coalitions),), -1)
     outcomes: list[Any] = []
     done = 0
     while todo.any() or not outcomes:
-        outcome, rows[todo] = _evaluate(path, todo, done)
-        outcomes.append(outcome)
-        done += len(outcome.rewards)
-        progress(len(outcome.rewards))
+        # groups that states meet in are evaluated once
+        wanted = groups[todo].unique()
+        outcomes.append(path.game.outcome(coalitions[wanted], examples[wanted]))
+        row_of[wanted] = done + torch.arange(len(wanted))
+        rows[todo] = row_of[groups[todo]]
+        done += len(wanted)
+        progress(len(wanted))
         values[todo] = path.sign * torch.cat([part.rewards for part in outcomes])[rows[todo]].double()
         if screen is None:
             break
         gains = (values - path.sign * look.rewards[:, None]).masked_fill(rows < 0, torch.nan)
-        todo = screen.more(look, promise, gains)
+        todo = screen.more(look, promise, gains) & look.candidates
     if screen is not None and bool((path.active & (rows < 0).all(1)).any()):
         raise ValueError(f"{screen!r} named no candidate at step {look.step}; each step needs one at least")
     left = look.candidates & (rows < 0)
@@ -256,6 +263,7 @@ def _try(path: "_Path", screen: Screen | None, progress: Callable[[int], Any]) -
         confidences=torch.cat([outcome.confidences for outcome in outcomes]),
         predictions=torch.cat([outcome.predictions for outcome in outcomes]),
         rows=rows,
+        groups=groups,
         values=values,
         estimates=estimates,
         n_evaluated=(rows >= 0).sum(1),
@@ -263,17 +271,18 @@ def _try(path: "_Path", screen: Screen | None, progress: Callable[[int], Any]) -
     )
 
 
-def _evaluate(path: "_Path", todo: Tensor, first: int) -> tuple[Any, Tensor]:
-    """Outcomes of candidates, and the row of each, counted from ``first``; groups that meet are evaluated once."""
-    states, players = todo.nonzero(as_tuple=True)
-    examples = path.examples[states]
-    coalitions = path.coalitions(examples, path.chosen[states], players[:, None])
-    rows = torch.arange(len(states))
-    if len(path.examples) > path.game.n_games:
+def _groups(look: Look) -> tuple[Tensor, Tensor, Tensor]:
+    """The groups that candidates make: ``(S, n)`` their numbers, -1 where none, and of each coalition and example."""
+    states, players, coalitions, examples = look.coalitions()
+    numbers = torch.arange(len(states))
+    if len(look.examples) > look.game.n_games:
+        # several states an example may come to the same group
         both = torch.cat([examples[:, None], coalitions.long()], 1)
-        both, rows = both.unique(dim=0, return_inverse=True)
+        both, numbers = both.unique(dim=0, return_inverse=True)
         examples, coalitions = both[:, 0], both[:, 1:].bool()
-    return path.game.outcome(coalitions, examples), rows + first
+    groups = torch.full(look.candidates.shape, -1)
+    groups[states, players] = numbers
+    return groups, coalitions, examples
 
 
 def _widen(path: "_Path", trial: _Trial, width: int) -> tuple[Tensor, Tensor]:
@@ -286,7 +295,6 @@ def _widen(path: "_Path", trial: _Trial, width: int) -> tuple[Tensor, Tensor]:
     if width == 1:
         return torch.arange(len(own)), own
     n = path.game.n_players
-    groups = _groups(path, trial.rows >= 0)
     parents: list[int] = []
     choice: list[int] = []
     for example in range(path.game.n_games):
@@ -295,26 +303,16 @@ def _widen(path: "_Path", trial: _Trial, width: int) -> tuple[Tensor, Tensor]:
         choice.append(int(own[states[0]]))
         if not path.active[states[0]]:
             continue
-        values, reached = trial.values[states].flatten(), groups[states].flatten()
+        values, reached = trial.values[states].flatten(), trial.groups[states].flatten()
         for _ in range(width - 1):
             # the group just taken is out, by whichever way it is reached
-            values = values.masked_fill(reached == groups[parents[-1], choice[-1]], -torch.inf)
+            values = values.masked_fill(reached == trial.groups[parents[-1], choice[-1]], -torch.inf)
             if bool(values.isinf().all()):
                 break
             best = int(path.best(values[None], dtype))
             parents.append(int(states[best // n]))
             choice.append(best % n)
     return torch.tensor(parents), torch.tensor(choice)
-
-
-def _groups(path: "_Path", taken: Tensor) -> Tensor:
-    """``(S, n)``: a number for the group that each state becomes with a player; the same group has the same number."""
-    states, players = taken.nonzero(as_tuple=True)
-    chosen = path.chosen[states].scatter(1, players[:, None], True)
-    numbers = torch.cat([path.examples[states][:, None], chosen.long()], 1).unique(dim=0, return_inverse=True)[1]
-    groups = torch.full(taken.shape, -1)
-    groups[states, players] = numbers
-    return groups
 
 
 def rank(
