@@ -1,6 +1,6 @@
 """MoXI, Model eXplanation by Interactions, as a Captum plugin."""
 
-from captum_moxi.attr import MoXIDeletion, MoXIInsertion
+from captum_moxi.attr import AttentionRollout, GradCam, GradCamPlusPlus, MoXIDeletion, MoXIInsertion
 from captum_moxi.game import CoalitionGame
 from captum_moxi.players import patch_mask
 from captum_moxi.removal import AttentionRemoval, BaselineRemoval, TokenRemoval
@@ -9,8 +9,11 @@ from captum_moxi.search import Selection
 
 __all__ = [
     "AttentionRemoval",
+    "AttentionRollout",
     "BaselineRemoval",
     "CoalitionGame",
+    "GradCam",
+    "GradCamPlusPlus",
     "GradientScreen",
     "HalfPrecisionScreen",
     "LastGainsScreen",

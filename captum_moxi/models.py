@@ -244,6 +244,24 @@ def patch_size(model: PreTrainedModel) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
+def find_patch_size(forward_func: Callable[..., Any]) -> tuple[int, int] | None:
+    """Height and width of the patches that a forward function's tokens stand for; None where nothing tells."""
+    model = transformer(forward_func)
+    if model is not None and has_patch_tokens(model):
+        return patch_size(model)
+    module = module_of(forward_func)
+    for part in module.modules() if isinstance(module, nn.Module) else ():
+        # a patch projection
+        if isinstance(part, nn.Conv2d) and part.stride == part.kernel_size != (1, 1):
+            return part.kernel_size[0], part.kernel_size[1]
+    return None
+
+
+def fits_prefix(tokens: int, patches: int) -> bool:
+    """Whether a sequence of that many tokens can be that of so many patches, and a few prefix tokens before them."""
+    return 0 <= tokens - patches < min(17, patches)
+
+
 def prefix_tokens(model: PreTrainedModel) -> int:
     """How many tokens stand before those of the patches: class, distillation, registers."""
     return {"deit": 2}.get(model.config.model_type, 1) + getattr(model.config, "num_register_tokens", 0)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from captum.attr import LayerAttribution
 from torch import Tensor
 
 from captum_moxi.arguments import broadcasts
@@ -157,14 +158,39 @@ def spread_scores(scores: Tensor, players: Players, inputs: tuple[Tensor, ...]) 
     )
 
 
-def collect_scores(attributions: tuple[Tensor, ...], players: Players) -> Tensor:
-    """The mean attribution of each player's values: the opposite of ``spread_scores``, ``(b, n)`` float64, CPU."""
+def collect_scores(attributions: tuple[Tensor, ...], players: Players, inputs: tuple[Tensor, ...]) -> Tensor:
+    r"""
+    The mean attribution of each player's values: the opposite of ``spread_scores``.
+
+    Args:
+        attributions (tuple[Tensor, ...]): One an input tensor: of its shape, or broadcastable to it; of images, maps of
+            any height and width too, such as a layer's ``(b, 1, 7, 7)``, are stretched over the image by
+            ``captum.attr.LayerAttribution.interpolate`` (nearest).
+        players (Players): The players of the inputs.
+        inputs (tuple[Tensor, ...]): The inputs.
+
+    Returns:
+        Tensor: ``(b, n)`` float64 on the CPU; 0 for a player that an example does not have.
+
+    Raises:
+        ValueError: attributions that do not fit the inputs.
+    """
+    if len(attributions) != len(inputs):
+        raise ValueError(f"attributions are {len(attributions)} where inputs are {len(inputs)}; pass one an input")
     batch = len(attributions[0])
     total = torch.zeros(batch, len(players.ids), dtype=torch.float64)
     count = torch.zeros_like(total)
-    for values, columns in zip(attributions, players.columns, strict=True):
-        owner = columns.expand(batch, *values.shape[1:]).reshape(batch, -1).cpu()
-        flat = values.detach().reshape(batch, -1).double().cpu()
+    for i, (given, columns, x) in enumerate(zip(attributions, players.columns, inputs, strict=True)):
+        values = given.detach().to(torch.float64)
+        if values.dim() == x.dim() == 4 and values.shape[2:] != x.shape[2:]:
+            values = LayerAttribution.interpolate(values, tuple(x.shape[2:]))
+        if len(values) != batch or batch not in (1, len(x)) or not broadcasts(values[:1], x[:1]):
+            raise ValueError(
+                f"{_name('attributions', i, attributions)} has shape {tuple(given.shape)}, which does not fit the "
+                f"input's {tuple(x.shape)}; pass one value for each of the input's"
+            )
+        owner = columns.expand(batch, *x.shape[1:]).reshape(batch, -1).cpu()
+        flat = values.expand(batch, *x.shape[1:]).reshape(batch, -1).cpu()
         total.scatter_add_(1, owner, flat)
         count.scatter_add_(1, owner, torch.ones_like(flat))
     return total / count.clamp(min=1)

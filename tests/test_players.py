@@ -60,7 +60,7 @@ def test_spread_and_collect_are_inverse() -> None:
     maps = spread_scores(scores, players, inputs)
     assert maps[0].tolist() == [[1, 1, 2], [4, 4, 5]]
     assert maps[1].tolist() == [[2, 3], [6, 7]]
-    assert torch.equal(collect_scores(maps, players), scores.double())
+    assert torch.equal(collect_scores(maps, players, inputs), scores.double())
 
 
 @pytest.mark.parametrize(

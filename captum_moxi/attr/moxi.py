@@ -384,7 +384,7 @@ def _convergence_delta(attributions: tuple[Tensor, ...], game: CoalitionGame) ->
         raise ValueError(f"attributions have shapes {shapes}; pass what attribute returned, {wanted}")
     nobody = torch.zeros(game.n_games, game.n_players, dtype=torch.bool)
     empty = game.outcome(nobody, torch.arange(game.n_games))
-    total = collect_scores(attributions, game.call.players).sum(1)
+    total = collect_scores(attributions, game.call.players, game.call.inputs).sum(1)
     delta = total - (game.full.rewards.double() - empty.rewards.double())
     return delta.to(attributions[0].device, torch.promote_types(game.output_dtype, torch.float32))
 

@@ -47,13 +47,9 @@ class SequenceRemoval(Removal):
         size = self._given_patch_size
         if size is not None:
             return (size, size) if isinstance(size, int) else (size[0], size[1])
-        model = models.transformer(forward_func)
-        if model is not None and models.has_patch_tokens(model):
-            return models.patch_size(model)
-        module = models.module_of(forward_func)
-        for part in module.modules() if isinstance(module, nn.Module) else ():
-            if isinstance(part, nn.Conv2d) and part.stride == part.kernel_size != (1, 1):
-                return part.kernel_size[0], part.kernel_size[1]
+        found = models.find_patch_size(forward_func)
+        if found is not None:
+            return found
         raise ValueError(f"{type(self).__name__}: no patch projection was found in the model; pass patch_size")
 
     def _n_prefix(self, forward_func: Callable[..., Any]) -> int | None:
@@ -262,8 +258,7 @@ class _SequenceModel(MaskedModel):
         patches = self.patch_owner.shape[1]
         if isinstance(tokens, Tensor) and tokens.dim() == 3 and len(tokens) == images:
             prefix = tokens.shape[1] - patches
-            wanted = range(min(17, patches)) if self.n_prefix is None else (self.n_prefix,)
-            if prefix in wanted:
+            if models.fits_prefix(tokens.shape[1], patches) if self.n_prefix is None else prefix == self.n_prefix:
                 return prefix
         shape = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
         raise ValueError(
