@@ -2,6 +2,7 @@
 
 from captum_moxi.attr import AttentionRollout, GradCam, GradCamPlusPlus, MoXIDeletion, MoXIInsertion
 from captum_moxi.game import CoalitionGame
+from captum_moxi.metrics import Curve, deletion_curve, insertion_curve
 from captum_moxi.players import patch_mask
 from captum_moxi.removal import AttentionRemoval, BaselineRemoval, TokenRemoval
 from captum_moxi.screens import GradientScreen, HalfPrecisionScreen, LastGainsScreen, RandomScreen, Screen
@@ -12,6 +13,7 @@ __all__ = [
     "AttentionRollout",
     "BaselineRemoval",
     "CoalitionGame",
+    "Curve",
     "GradCam",
     "GradCamPlusPlus",
     "GradientScreen",
@@ -23,6 +25,8 @@ __all__ = [
     "Screen",
     "Selection",
     "TokenRemoval",
+    "deletion_curve",
+    "insertion_curve",
     "patch_mask",
 ]
 __version__ = "0.1.0"

@@ -23,6 +23,7 @@ from transformers import ViTConfig, ViTForImageClassification
 from captum_moxi import models
 from captum_moxi.evaluation.records import Record, Records, table
 from captum_moxi.game import CoalitionGame
+from captum_moxi.metrics import play_curve
 from captum_moxi.players import patch_mask
 from captum_moxi.screens import GradientScreen, HalfPrecisionScreen, LastGainsScreen, RandomScreen, Screen
 from captum_moxi.search import Mode, Selection, greedy, rank
@@ -231,7 +232,7 @@ def methods(bench: Bench) -> str:
                 seconds = time.perf_counter() - start
                 forwards = _forwards(game) - before
                 return {"seconds": seconds, "forwards": forwards} | {
-                    mode: fmean(_path_confidences(game, order, mode)) for mode in MODES
+                    mode: float(play_curve(game, order[None], mode).confidences.mean()) for mode in MODES
                 }
 
             settings = {"benchmark": "methods", "model": classifier.name, "image": name, "method": method}
@@ -255,15 +256,6 @@ def _captum(method: Any, game: CoalitionGame, **options: Any) -> Tensor:
         options["perturbations_per_eval"] = 64
     scores = method(game).attribute(everyone, **options)
     return game.ids[scores[0].argsort(descending=True, stable=True)]
-
-
-def _path_confidences(game: CoalitionGame, order: Tensor, mode: str) -> list[float]:
-    """P(target) with none of the players, then one more after another: there (insertion) or away (deletion)."""
-    columns = torch.searchsorted(game.ids, order)
-    inserted = torch.zeros(len(order) + 1, game.n_players, dtype=torch.bool)
-    for k, column in enumerate(columns.tolist(), 1):
-        inserted[k:, column] = True
-    return game.outcome(inserted if mode == "insertion" else ~inserted).confidences.tolist()
 
 
 def screens(bench: Bench) -> str:
