@@ -1,6 +1,7 @@
 """MoXI, Model eXplanation by Interactions, as a Captum plugin."""
 
 from captum_moxi.attr import AttentionRollout, GradCam, GradCamPlusPlus, MoXIDeletion, MoXIInsertion
+from captum_moxi.comparison import Comparison, compare
 from captum_moxi.game import CoalitionGame
 from captum_moxi.metrics import Curve, deletion_curve, insertion_curve
 from captum_moxi.players import patch_mask
@@ -13,6 +14,7 @@ __all__ = [
     "AttentionRollout",
     "BaselineRemoval",
     "CoalitionGame",
+    "Comparison",
     "Curve",
     "GradCam",
     "GradCamPlusPlus",
@@ -25,6 +27,7 @@ __all__ = [
     "Screen",
     "Selection",
     "TokenRemoval",
+    "compare",
     "deletion_curve",
     "insertion_curve",
     "patch_mask",

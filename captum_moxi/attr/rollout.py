@@ -39,8 +39,12 @@ class AttentionRollout(Attribution):
                         attention is torch's ``scaled_dot_product_attention`` over a class token, other prefix tokens
                         and one token a patch. A transformers model runs with that attention here, whichever it was
                         loaded with, and is left as it was.
+
+        Raises:
+            ValueError: a model without patch tokens.
         """
         super().__init__(forward_func)
+        self.patch_size = _patch_size(forward_func)
 
     @log_usage()
     def attribute(self, inputs: Tensor, target: Any = None, additional_forward_args: Any = None) -> Tensor:
@@ -58,12 +62,12 @@ class AttentionRollout(Attribution):
             floating; 0 where the image reaches beyond the last whole patch.
 
         Raises:
-            ValueError: inputs that are not images, a model whose patches are unknown, or whose attention cannot be
-                        read or is not over one sequence of patches.
+            ValueError: inputs that are not images, or a model whose attention cannot be read or is not over one
+                        sequence of patches.
             TypeError: inputs that are no tensor.
         """
         (images,) = _one(check_inputs(inputs))
-        height, width = _patch_size(self.forward_func)
+        height, width = self.patch_size
         rows, columns = images.shape[2] // height, images.shape[3] // width
         args = () if additional_forward_args is None else additional_forward_args
         args = args if isinstance(args, tuple) else (args,)

@@ -1,0 +1,252 @@
+"""Methods by name: MoXI, Captum's own and others, each on the same game, so that they can stand side by side.
+
+A method orders the players of a :class:`captum_moxi.CoalitionGame`. Those that play coalitions play the game itself,
+with its removal and its reward; those that look inside the model explain the model's output at the target.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from captum.attr import (
+    FeatureAblation,
+    IntegratedGradients,
+    KernelShap,
+    Lime,
+    Occlusion,
+    ShapleyValues,
+    ShapleyValueSampling,
+)
+from torch import Tensor
+
+from captum_moxi import models
+from captum_moxi.arguments import check_positive_int
+from captum_moxi.attr import AttentionRollout, GradCam, GradCamPlusPlus
+from captum_moxi.game import CoalitionGame
+from captum_moxi.screens import Screen
+from captum_moxi.search import Mode, greedy, rank
+
+# coalitions in one call of the game; the game itself cuts them into passes
+PER_EVAL = 64
+EXACT_PLAYERS = 9
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to order players.
+
+    Args:
+        title (str): What a table or a picture calls it.
+        play (Callable): ``(game, mode)`` to attributions as :func:`captum_moxi.insertion_curve` takes them.
+        of_mode (bool): Whether it orders players in one way for insertion and in another for deletion.
+        check (Callable): Raises a ValueError for a game that the method is not fit for, before it runs anything.
+    """
+
+    title: str
+    play: Callable[[CoalitionGame, Mode], Any]
+    of_mode: bool = False
+    check: Callable[[CoalitionGame], Any] = lambda game: None
+
+
+def moxi(screen: Screen | None = None, n_steps: int | None = None, beam_width: int = 1) -> Method:
+    """MoXI; a screen is for deletion, whose steps cost the most, and insertion stays exact."""
+
+    def play(game: CoalitionGame, mode: Mode) -> Any:
+        return greedy(game, mode, n_steps, screen=screen if mode == "deletion" else None, beam_width=beam_width)
+
+    return Method("MoXI", play, of_mode=True)
+
+
+def moxi_minus() -> Method:
+    """MoXI(-): each player by its own Shapley value, without interactions."""
+    return Method("MoXI(-)", rank, of_mode=True)
+
+
+def shapley_sampling(n_samples: int = 25) -> Method:
+    """Captum's ShapleyValueSampling over so many permutations."""
+    return on_game(f"Shapley, {n_samples}", ShapleyValueSampling, n_samples=n_samples, perturbations_per_eval=PER_EVAL)
+
+
+def shapley_values() -> Method:
+    """Captum's ShapleyValues: exact, of a few players."""
+
+    def check(game: CoalitionGame) -> None:
+        if game.n_players > EXACT_PLAYERS:
+            raise ValueError(
+                f"exact Shapley values take all orders of {game.n_players} players; pass a mask of at most "
+                f"{EXACT_PLAYERS}, or shapley for sampling"
+            )
+
+    return replace(on_game("Shapley, exact", ShapleyValues, perturbations_per_eval=PER_EVAL), check=check)
+
+
+def kernel_shap(n_samples: int = 1000) -> Method:
+    """Captum's KernelShap."""
+    return on_game(f"KernelShap, {n_samples}", KernelShap, n_samples=n_samples, perturbations_per_eval=PER_EVAL)
+
+
+def lime(n_samples: int = 1000) -> Method:
+    """Captum's Lime."""
+    return on_game(f"LIME, {n_samples}", Lime, n_samples=n_samples, perturbations_per_eval=PER_EVAL)
+
+
+def feature_ablation() -> Method:
+    """Captum's FeatureAblation: what each player's absence alone changes."""
+    return on_game("FeatureAblation", FeatureAblation, perturbations_per_eval=PER_EVAL)
+
+
+def grad_cam() -> Method:
+    """Grad-CAM. Its map keeps its sign, since all that a ReLU sets to zero would tie."""
+    return on_model("Grad-CAM", lambda forward, x, y: GradCam(forward).attribute(x, target=y), GradCam)
+
+
+def grad_cam_plus_plus() -> Method:
+    """Grad-CAM++, likewise."""
+    return on_model(
+        "Grad-CAM++", lambda forward, x, y: GradCamPlusPlus(forward).attribute(x, target=y), GradCamPlusPlus
+    )
+
+
+def attention_rollout() -> Method:
+    """Attention rollout."""
+    return on_model("Rollout", lambda forward, x, y: AttentionRollout(forward).attribute(x), AttentionRollout)
+
+
+def integrated_gradients(n_steps: int = 50) -> Method:
+    """Captum's IntegratedGradients from zeros."""
+
+    def attribute(forward: Any, x: Any, y: Any) -> Any:
+        return IntegratedGradients(_logits(forward)).attribute(x, target=y, n_steps=n_steps, internal_batch_size=16)
+
+    return on_model(f"Integrated gradients, {n_steps}", attribute)
+
+
+def occlusion(window: int = 16) -> Method:
+    """Captum's Occlusion of images by squares of zeros, half overlapping."""
+
+    def attribute(forward: Any, x: Any, y: Any) -> Any:
+        step = max(1, window // 2)
+        return Occlusion(_logits(forward)).attribute(
+            x,
+            sliding_window_shapes=(x.shape[1], window, window),
+            strides=(x.shape[1], step, step),
+            target=y,
+            perturbations_per_eval=8,
+        )
+
+    def check(game: CoalitionGame) -> None:
+        shapes = [tuple(x.shape) for x in game.call.inputs]
+        if len(shapes) != 1 or len(shapes[0]) != 4 or min(shapes[0][2:]) < window:
+            raise ValueError(
+                f"occlusion by {window} x {window} pixels takes one input of images (B, C, H, W) no smaller, not "
+                f"{shapes}; pass another size, as in occlusion:4, or leave it out"
+            )
+
+    return replace(on_model(f"Occlusion, {window}", attribute), check=check)
+
+
+def random_order(seed: int = 0) -> Method:
+    """Players in random order, which every method should beat."""
+
+    def play(game: CoalitionGame, mode: Mode) -> Tensor:
+        return torch.rand(game.n_games, game.n_players, generator=torch.Generator().manual_seed(seed))
+
+    return Method("Random", play)
+
+
+def on_game(title: str, method: Callable[..., Any], **options: Any) -> Method:
+    """One of Captum's perturbation classes, or any class of that signature, on the game of each example.
+
+    Args:
+        title (str): What a table or a picture calls it.
+        method (Callable): Makes of a forward function what has ``attribute(inputs, **options)``.
+        **options: What ``attribute`` is called with. Random numbers are of seed 0.
+    """
+
+    def play(game: CoalitionGame, mode: Mode) -> Tensor:
+        scores = []
+        everyone = torch.ones(1, game.n_players)
+        for example in range(game.n_games):
+
+            def value(rows: Tensor, example: int = example) -> Tensor:
+                return game.outcome(rows, torch.full((len(rows),), example)).rewards
+
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                scores.append(method(value).attribute(everyone, **options).detach().double())
+        return torch.cat(scores)
+
+    return Method(title, play)
+
+
+def on_model(
+    title: str, attribute: Callable[[Any, Any, Any], Any], made_of: Callable[[Any], Any] = lambda forward: None
+) -> Method:
+    """A method that explains the model itself.
+
+    Args:
+        title (str): What a table or a picture calls it.
+        attribute (Callable): ``(forward_func, inputs, target)`` to a map.
+        made_of (Callable, optional): Called with a forward function, and raises a ValueError where the method is not
+            fit for it. Default: fit for all
+    """
+
+    def play(game: CoalitionGame, mode: Mode) -> Any:
+        inputs = game.call.inputs if len(game.call.inputs) > 1 else game.call.inputs[0]
+        with torch.enable_grad():
+            return attribute(game.call.forward_func, inputs, game.targets)
+
+    return Method(title, play, check=lambda game: made_of(game.call.forward_func))
+
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "moxi": moxi,
+    "moxi-minus": moxi_minus,
+    "shapley": shapley_sampling,
+    "shapley-exact": shapley_values,
+    "kernel-shap": kernel_shap,
+    "lime": lime,
+    "ablation": feature_ablation,
+    "gradcam": grad_cam,
+    "gradcam++": grad_cam_plus_plus,
+    "rollout": attention_rollout,
+    "integrated-gradients": integrated_gradients,
+    "occlusion": occlusion,
+    "random": random_order,
+}
+# what the number in NAME:NUMBER is of
+COUNTED = ("shapley", "kernel-shap", "lime", "integrated-gradients", "occlusion")
+
+
+def get_method(name: str | Method) -> Method:
+    """The method of a name of ``METHODS``, or of ``NAME:NUMBER`` with a number of samples, steps or pixels.
+
+    Raises:
+        ValueError: a name that is unknown; the message lists those that are.
+        TypeError: neither a name nor a method.
+    """
+    if isinstance(name, Method):
+        return name
+    if not isinstance(name, str):
+        raise TypeError(f"method is {name!r}; pass a name or a Method")
+    of, colon, number = name.partition(":")
+    if of not in METHODS or (colon and (of not in COUNTED or not number.isdecimal())):
+        raise ValueError(
+            f"method {name!r} is unknown; pass one of {', '.join(METHODS)}; {', '.join(COUNTED)} take a number, "
+            "as in shapley:200"
+        )
+    if not colon:
+        return METHODS[of]()
+    check_positive_int(f"the number of {of}", int(number))
+    return METHODS[of](int(number))
+
+
+def _logits(forward_func: Any) -> Callable[..., Any]:
+    """A forward function that returns logits ``(B, classes)``, as Captum's classes want it."""
+
+    def forward(*args: Any) -> Any:
+        output = models.call_model(forward_func, *args)
+        return output[:, None] if output.dim() == 1 else output
+
+    return forward
