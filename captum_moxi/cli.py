@@ -205,10 +205,13 @@ def explain(
 @click.option(
     "--repeats", type=click.IntRange(1), default=5, show_default=True, help="bare: times taken, for the median."
 )
-@click.option("--most-steps", type=click.IntRange(1), help="bare, screens: where searches stop. Default: every patch.")
+@click.option(
+    "--most-steps", type=click.IntRange(1), help="bare, screens, compare: where searches stop. Default: every patch."
+)
 @click.option(
     "--search", "searches", multiple=True, help="screens: compare this one; may be given again. Default: all."
 )
+@click.option("--methods", help="compare: names, such as moxi,shapley:25,gradcam,rollout. Default: seven of them.")
 @click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
 @click.option(
     "--out",
@@ -225,6 +228,7 @@ def benchmark(
     repeats: int,
     most_steps: int | None,
     searches: tuple[str, ...],
+    methods: str | None,
     device: str | None,
     out: Path | None,
 ) -> None:
@@ -234,6 +238,7 @@ def benchmark(
     bare        the exact search against the bare model, for the same rows, on the first image
     methods     MoXI beside Captum's ShapleyValueSampling, KernelShap and FeatureAblation
     screens     screened searches and beams against the exact search
+    compare     MoXI beside Grad-CAM, rollout, Shapley values: accuracy, areas, patches to the flip
     growth      seconds and memory by players, model size and batch, on untrained ViTs
     throughput  images a minute
     """
@@ -254,6 +259,7 @@ def benchmark(
             repeats=repeats,
             most_steps=most_steps,
             searches=searches,
+            methods=methods.split(",") if methods else (),
             records=records,
             machine=machine(classifiers[0].model.device),
         )

@@ -148,6 +148,8 @@ class LogitsModel(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        # a module is made in training mode, which other packages refuse
+        self.training = model.training
 
     def forward(self, pixel_values: Tensor, *args: Any) -> Tensor:
         return call_model(self.model, pixel_values, *args)
