@@ -11,7 +11,7 @@ The paper's greedy steps follow from two identities, for A chosen so far and any
     \phi_{full}(b) + I_{full}(A, b) &= f(N \setminus A) - f(N \setminus (A \cup b))
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import comb
 
 import torch
@@ -160,6 +160,64 @@ def full_context_interactions(game: Game, group: Tensor) -> Tensor:
         Tensor: ``(n,)``, in the game's dtype; :math:`-\phi_{full}(b)` for b in A. Positive where b stands in for A.
     """
     return -self_context_interactions(lambda absent: game(~absent), group)
+
+
+def self_context_pairs(game: Game, n: int, players: Sequence[int]) -> Tensor:
+    r"""
+    Interactions of all pairs of some players in self-context (Eq. 6, A being one player).
+
+    .. math::
+        I_{self}(i, j) = f(\{i, j\}) - f(i) - f(j) + f(\emptyset)
+
+    Negative where the two say the same thing; positive where they say more together.
+
+    Args:
+        game (Callable): Coalitions ``(M, n)`` bool -> values ``(M,)``; played on 1 + m (m + 1) / 2.
+        n (int): The number of players.
+        players (Sequence[int]): m of them, by their columns in a coalition.
+
+    Returns:
+        Tensor: ``(m, m)``, symmetric, in the game's dtype; on the diagonal :math:`-\phi_{self}(i)`.
+
+    Raises:
+        ValueError: columns that are not there.
+    """
+    chosen = torch.as_tensor(players, dtype=torch.long)
+    if chosen.dim() != 1 or not bool(((chosen >= 0) & (chosen < n)).all()):
+        raise ValueError(f"players is {players}; pass columns of coalitions, from 0 to {n - 1}")
+    first, second = torch.triu_indices(len(chosen), len(chosen))
+    rows = torch.zeros(len(first) + 1, n, dtype=torch.bool)
+    for of in (first, second):
+        rows[torch.arange(len(first)), chosen[of]] = True
+    values = game(rows)
+    together = values.new_zeros(len(chosen), len(chosen))
+    together[first, second] = together[second, first] = values[:-1]
+    alone = together.diagonal().clone()
+    # on the diagonal i with i is i
+    return together - alone[:, None] - alone + values[-1]
+
+
+def full_context_pairs(game: Game, n: int, players: Sequence[int]) -> Tensor:
+    r"""
+    Interactions of all pairs of some players in full-context (Eq. 12, A being one player).
+
+    .. math::
+        I_{full}(i, j) = f(N \setminus i) + f(N \setminus j) - f(N \setminus \{i, j\}) - f(N)
+
+    Positive where each stands in for the other, so that losing both costs more than losing either would.
+
+    Args:
+        game (Callable): Coalitions ``(M, n)`` bool -> values ``(M,)``; played on 1 + m (m + 1) / 2.
+        n (int): The number of players.
+        players (Sequence[int]): m of them, by their columns in a coalition.
+
+    Returns:
+        Tensor: ``(m, m)``, symmetric, in the game's dtype; on the diagonal :math:`-\phi_{full}(i)`.
+
+    Raises:
+        ValueError: columns that are not there.
+    """
+    return -self_context_pairs(lambda absent: game(~absent), n, players)
 
 
 def _all_values(game: Game, n: int) -> Tensor:

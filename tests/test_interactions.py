@@ -90,3 +90,16 @@ def test_the_greedy_identities(game: RandomGame) -> None:
 def test_exact_values_refuse_too_many_players(n: int) -> None:
     with pytest.raises(ValueError, match="n is"):
         interactions.shapley_values(lambda coalitions: coalitions.sum(1), n)
+
+
+def test_pairs_are_interactions_of_groups_of_one(game: RandomGame) -> None:
+    n = game.n
+    players = [3, 0, 2] if n > 1 else [0]
+    own = interactions.self_context_pairs(game, n, players)
+    full = interactions.full_context_pairs(game, n, players)
+    for row, player in enumerate(players):
+        group = torch.arange(n) == player
+        torch.testing.assert_close(own[row], interactions.self_context_interactions(game, group)[players])
+        torch.testing.assert_close(full[row], interactions.full_context_interactions(game, group)[players])
+    with pytest.raises(ValueError, match="pass columns of coalitions"):
+        interactions.self_context_pairs(game, n, [n])
