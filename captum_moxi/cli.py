@@ -1,34 +1,40 @@
 """The command ``captum-moxi``."""
 
+import csv
 import json
 import logging
+import math
 import platform
 import re
 import sys
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
 import torch
+from matplotlib.figure import Figure
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
 from captum_moxi import MoXIDeletion, MoXIInsertion, __version__, patch_mask
+from captum_moxi.comparison import DEFAULT_METHODS, MODES, Comparison, compare
 from captum_moxi.demo import demo_classifier, demo_images
 from captum_moxi.evaluation.benchmarks import BENCHMARKS, Bench
-from captum_moxi.evaluation.records import Records, machine
+from captum_moxi.evaluation.records import Records, machine, table
+from captum_moxi.methods import METHODS, get_method, moxi
 from captum_moxi.models import ImageClassifier, LogitsModel, load
 from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, TokenRemoval, default_removal
 from captum_moxi.removal.tokens import SequenceRemoval
 from captum_moxi.rewards import REWARDS, contrast, predicted, probability
 from captum_moxi.screens import GradientScreen, HalfPrecisionScreen, LastGainsScreen, RandomScreen, Screen
 from captum_moxi.search import Selection
-from captum_moxi.visualization import explanation_figure
+from captum_moxi.visualization import explanation_figure, plot_curves, save_figure, show_comparison
 
-METHODS = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
+SEARCHES = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
 CANDIDATES = "all, gradient:M (for deletion), last-gains:M (for insertion), random:M or half-precision"
 REMOVALS = "token, attention:LAYER, zero, mean or blur"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -196,6 +202,117 @@ def explain(
         raise Refused(f"{failed} of {len(names)} images were not explained")
 
 
+@main.command("compare")
+@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@click.option(
+    "--model", help="Hub name or folder of a Hugging Face image classifier. Without images: the embedded demo."
+)
+@click.option(
+    "--target", help="Class to explain: an index, a name or part of one. Default: the predicted class of each."
+)
+@click.option(
+    "--methods",
+    default=",".join(DEFAULT_METHODS),
+    show_default=True,
+    help=f"Of {', '.join(METHODS)}; some take a number, as shapley:100.",
+)
+@click.option("--mode", type=click.Choice(["insertion", "deletion", "both"]), default="both", show_default=True)
+@click.option(
+    "--n-steps",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="Patches that MoXI chooses, and where the curves end. All of 196 patches take minutes an image.",
+)
+@click.option("--grid", type=click.IntRange(1), help="N x N players. Default: the model's own patches.")
+@click.option("--removal", type=RemovalType(), help=f"{REMOVALS}. Default: token where the model has patch tokens.")
+@click.option("--reward", default="log_odds", show_default=True, help=f"{', '.join(REWARDS)}.")
+@click.option(
+    "--candidates",
+    type=CandidatesType(),
+    default="gradient:8",
+    show_default=True,
+    help=f"Which patches a step of MoXI's deletion tries: {CANDIDATES}. Insertion tries all.",
+)
+@click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("moxi-out"), show_default=True)
+def compare_methods(
+    images: tuple[str, ...],
+    model: str | None,
+    target: str | None,
+    methods: str,
+    mode: str,
+    n_steps: int,
+    grid: int | None,
+    removal: Removal | None,
+    reward: str,
+    candidates: Screen | None,
+    device: str | None,
+    out: Path,
+) -> None:
+    """Put MoXI beside other methods on each IMAGE (or the images in a folder), and print a table.
+
+    \b
+    In the folder --out:
+    insertion.png, deletion.png  the patches that flip the prediction, by method
+    curves.png                   confidence as patches come and go, the mean over images
+    comparison.csv               a row an image, method and mode
+    """
+    if images and model is None:
+        raise Refused("images were given without --model; pass a hub name or a folder, or no image for the demo")
+    if model is not None and not images:
+        raise Refused("--model was given without an image; pass images, or no --model for the demo")
+    if reward not in REWARDS:
+        raise Refused(f"--reward {reward!r} is unknown; pass {', '.join(REWARDS)}")
+    failed = 0
+    try:
+        chosen = [
+            moxi(candidates, n_steps) if name == "moxi" else get_method(name)
+            for name in map(str.strip, methods.split(","))
+        ]
+        classifier = demo_classifier(_device(device)) if model is None else load(model, _device(device))
+        out.mkdir(parents=True, exist_ok=True)
+        pictures = {name: image for name, image, _ in demo_images()} if model is None else {}
+        for name in () if pictures else _expand(images):
+            try:
+                pictures[name] = _open(name)
+            except (ValueError, Image.DecompressionBombError) as error:
+                click.echo(f"{name}: {' '.join(str(error).split())}", err=True)
+                failed += 1
+        if not pictures:
+            raise ValueError(f"none of {failed} images could be read")
+        x = classifier.preprocess(list(pictures.values()))
+        if target is None:
+            with torch.no_grad():
+                y = predicted(LogitsModel(classifier.model)(x)).clamp(min=0)
+        else:
+            y = torch.full((len(x),), classifier.class_index(target))
+        how = removal or default_removal(classifier.model, (x,), has_baselines=False)
+        mask = _players(classifier, x, how, grid)
+        n = len(mask.unique())
+        comparison = compare(
+            classifier.model,
+            x,
+            target=y,
+            methods=chosen,
+            modes=MODES if mode == "both" else (mode,),  # type: ignore[arg-type]
+            feature_mask=mask,
+            removal=how,
+            reward=reward,
+            fractions=torch.arange(min(n, n_steps) + 1) / n,
+            show_progress=sys.stderr.isatty(),
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        raise Refused(" ".join(str(error).split())) from None
+    names = list(pictures)
+    _write_comparison(comparison, classifier, names, x, mask, out)
+    click.echo(_summary(comparison))
+    screened = f"; MoXI's deletion by {candidates!r}" if candidates and any(m.title == "MoXI" for m in chosen) else ""
+    click.echo(f"\n{len(names)} images, {n} players, curves to {min(n, n_steps)} of them{screened}; see {out}")
+    if failed:
+        raise Refused(f"{failed} of {failed + len(names)} images were not compared")
+
+
 @main.command()
 @click.argument("name", type=click.Choice(list(BENCHMARKS)))
 @click.option("--model", "names", multiple=True, help="Hub name or folder; may be given again. Default: the demo's.")
@@ -308,21 +425,7 @@ class Job:
         y = max(0, predicted_class) if self.class_index is None else self.class_index
         confidence = float(probability(logits, torch.tensor([y], device=logits.device)))
         removal = self.removal or default_removal(self.classifier.model, (x,), has_baselines=False)
-        if self.grid is None:
-            mask = patch_mask(tuple(x.shape[2:]), removal.patch_size(self.classifier.model))
-        else:
-            mask = patch_mask(tuple(x.shape[2:]), grid=self.grid)
-            if isinstance(removal, SequenceRemoval):
-                sides = [
-                    size // patch
-                    for size, patch in zip(x.shape[2:], removal.patch_size(self.classifier.model), strict=True)
-                ]
-                if any(side % self.grid for side in sides):
-                    fit = [str(n) for n in range(1, min(sides) + 1) if not any(side % n for side in sides)]
-                    raise ValueError(
-                        f"--grid {self.grid} cuts patches, of which the model has {sides[0]} x {sides[1]}; "
-                        f"pass --grid {', '.join(fit)}, or --removal zero"
-                    )
+        mask = _players(self.classifier, x, removal, self.grid)
         results = {mode: self._attribute(mode, x, y, removal, mask) for mode in self.modes}
         label = self.classifier.labels[y]
         said = f"{label} (confidence {confidence:.2f})"
@@ -373,7 +476,7 @@ class Job:
         self, mode: str, x: torch.Tensor, y: int, removal: Removal, mask: torch.Tensor
     ) -> tuple[torch.Tensor, Selection]:
         reward = self.reward if self.against is None else contrast(y, self.against)
-        method = METHODS[mode](
+        method = SEARCHES[mode](
             self.classifier.model,
             reward=reward,
             removal=removal,
@@ -392,6 +495,60 @@ class Job:
             return_selection=True,
         )
         return attribution[0, 0].float().cpu(), selection
+
+
+def _write_comparison(
+    comparison: Comparison,
+    classifier: ImageClassifier,
+    names: list[str],
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    out: Path,
+) -> None:
+    modes = list(dict.fromkeys(result.mode for result in comparison.results))
+    for mode in modes:
+        figure = Figure(figsize=(1.45 * (1 + len(comparison.methods)), 1.75 * len(names) + 0.3), layout="constrained")
+        panels = figure.subplots(len(names), 1 + len(comparison.methods), squeeze=False)
+        show_comparison(classifier.to_images(x), mask[0], comparison, mode, panels)
+        save_figure(figure, out / f"{mode}.png")
+    figure = Figure(figsize=(4.6 * len(modes), 3.4), layout="constrained")
+    plot_curves(comparison, ax=figure.subplots(1, len(modes), squeeze=False)[0])
+    save_figure(figure, out / "curves.png")
+    with (out / "comparison.csv").open("w", newline="") as file:
+        rows = [{"image": names[row["example"]]} | row for row in comparison.records()]
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _summary(comparison: Comparison) -> str:
+    """A Markdown table: a row a method and mode, over images."""
+    rows = []
+    for result in comparison.results:
+        flips = comparison.players_to_flip(result.method, result.mode).nan_to_num(nan=math.inf)
+        middle = median(flips.tolist())
+        to_flip = f"> {int(result.curve.players[0, -1])}" if math.isinf(middle) else middle
+        area = float(result.curve.area().mean())
+        rows.append([result.mode, result.method, to_flip, int(flips.isfinite().sum()), area, result.seconds])
+    rows.sort(key=lambda row: row[0], reverse=True)
+    return table(["", "method", "patches to flip, median", "images flipped", "area", "seconds an image"], rows)
+
+
+def _players(classifier: ImageClassifier, x: torch.Tensor, removal: Removal, grid: int | None) -> torch.Tensor:
+    """The feature mask of --grid, or of the model's own patches."""
+    size = tuple(x.shape[2:])
+    if grid is None:
+        return patch_mask(size, removal.patch_size(classifier.model))
+    if isinstance(removal, SequenceRemoval):
+        patch = removal.patch_size(classifier.model)
+        sides = [extent // side for extent, side in zip(size, patch, strict=True)]
+        if any(side % grid for side in sides):
+            fit = [str(n) for n in range(1, min(sides) + 1) if not any(side % n for side in sides)]
+            raise ValueError(
+                f"--grid {grid} cuts patches, of which the model has {sides[0]} x {sides[1]}; "
+                f"pass --grid {', '.join(fit)}, or --removal zero"
+            )
+    return patch_mask(size, grid=grid)
 
 
 def _contrasted(reward: str, classifier: ImageClassifier) -> int | None:

@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 import shutil
@@ -302,3 +303,68 @@ def test_candidates_that_are_none_are_refused(tmp_path: Path, options: list[str]
     result = CliRunner().invoke(main, ["explain", *options, "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert message in result.output
+
+
+def compared(*args: object) -> Result:
+    result = CliRunner().invoke(main, ["compare", *map(str, args)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_compare_writes_pictures_and_a_row_an_image_method_and_mode(tmp_path: Path, digits: Path) -> None:
+    (digits / "broken.png").write_text("no image")
+    out = tmp_path / "out"
+    result = compared(digits, *MODEL, "--methods", "moxi, ablation,rollout", "--n-steps", 6, "--out", out)
+    assert result.exit_code == 2
+    assert "broken.png: this is no image that Pillow can read" in result.output
+    assert "1 of 5 images were not compared" in result.output
+    assert "MoXI's deletion by GradientScreen(8)" in result.output
+    assert {path.name for path in out.iterdir()} == {"insertion.png", "deletion.png", "curves.png", "comparison.csv"}
+    with (out / "comparison.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 3 * 2
+    images = sorted(digits.glob("*-*.png"))
+    classifier = demo_classifier("cpu")
+    x = classifier.preprocess([Image.open(image) for image in images])
+    with torch.no_grad():
+        y = classifier.model(x).logits.argmax(1)
+    found = [
+        row["players to flip"] for row in rows if row["method"] == "MoXI" and row["mode"] == "insertion"
+    ]  # the images are in the order of their names
+    for example, flip in enumerate(found):
+        _, selection = MoXIInsertion(classifier.model).attribute(
+            x[example : example + 1], target=y[example], stop="flip", n_steps=6, return_selection=True
+        )
+        assert flip == (str(int(selection.n_steps)) if selection.flipped else "")
+    assert [Path(row["image"]).name for row in rows[:4]] == [image.name for image in images]
+
+
+def test_compare_of_one_mode_grid_and_target(tmp_path: Path) -> None:
+    result = compared(
+        *("--out", tmp_path, "--mode", "deletion", "--grid", 2, "--target", "13", "--candidates", "all"),
+        *("--methods", "shapley-exact", "--removal", "zero", "--reward", "logit"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "4 images, 4 players, curves to 4 of them; see" in result.output
+    assert {path.name for path in tmp_path.iterdir()} == {"deletion.png", "curves.png", "comparison.csv"}
+    with (tmp_path / "comparison.csv").open() as file:
+        assert {row["target"] for row in csv.DictReader(file)} == {"13"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--methods", "moxi,magic"], "method 'magic' is unknown; pass one of moxi, "),
+        (["--methods", "shapley-exact"], "exact Shapley values take all orders of 16 players"),
+        (["--reward", "profit"], "--reward 'profit' is unknown"),
+        (["--grid", "3"], "--grid 3 cuts patches"),
+        (["picture.png"], "images were given without --model"),
+        (MODEL, "--model was given without an image"),
+        ([*MODEL, "nowhere.png"], "none of 1 images could be read"),
+    ],
+)
+def test_compare_says_what_is_wrong(tmp_path: Path, options: list[str], said: str) -> None:
+    result = compared(*options, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert said in result.output
+    assert not list(tmp_path.iterdir())
