@@ -1,6 +1,6 @@
 """MoXI, Model eXplanation by Interactions, as a Captum plugin."""
 
-from captum_moxi.attr import AttentionRollout, GradCam, GradCamPlusPlus, MoXIDeletion, MoXIInsertion
+from captum_moxi.attr import AttentionRollout, GradCam, GradCamPlusPlus, MoXIDeletion, MoXIInsertion, MoXILocalization
 from captum_moxi.comparison import Comparison, compare
 from captum_moxi.game import CoalitionGame
 from captum_moxi.metrics import Curve, deletion_curve, insertion_curve
@@ -23,6 +23,7 @@ __all__ = [
     "LastGainsScreen",
     "MoXIDeletion",
     "MoXIInsertion",
+    "MoXILocalization",
     "RandomScreen",
     "Screen",
     "Selection",

@@ -350,7 +350,7 @@ class CoalitionGame:
         logits, target = self._select(output, examples)
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
-        rewards = self._reward(logits, target)
+        rewards = self._rewards(logits, target, examples)
         if not isinstance(rewards, Tensor) or rewards.shape != (len(logits),):
             got = tuple(rewards.shape) if isinstance(rewards, Tensor) else type(rewards).__name__
             raise ValueError(f"reward returned {got} for logits {tuple(logits.shape)}; return one value a row")
@@ -361,6 +361,10 @@ class CoalitionGame:
         # 0: finite, 1: the logits are not, 2: the reward of finite logits is not
         broken = torch.where(logits.isfinite().all(1), torch.where(rewards.isfinite(), 0, 2), 1)
         return rewards, confidences, predicted(logits), broken
+
+    def _rewards(self, logits: Tensor, target: Any, examples: Tensor) -> Any:
+        """The reward of every row; a game whose reward differs by example overrides this."""
+        return self._reward(logits, target)
 
     def _select(self, output: Tensor, examples: Tensor) -> tuple[Tensor, Any]:
         """Logits ``(rows, classes)`` and the target of each row."""

@@ -148,6 +148,7 @@ def greedy(
     progress: Callable[[int], Any] = lambda rows: None,
     screen: Screen | None = None,
     beam_width: int = 1,
+    flip: Mode | None = None,
 ) -> Selection:
     r"""
     Choose at every step the player that changes the reward most (the paper's Algorithms 1 and 2).
@@ -166,11 +167,13 @@ def greedy(
         screen (Screen, optional): Which candidates a step evaluates. Default: None, all
         beam_width (int, optional): How many groups of players are kept at every step: greedy search's own and the
             best others. The selection is the best group's of the last step. Default: 1
+        flip (str, optional): Which flip counts: ``"insertion"``, to the target, or ``"deletion"``, away from it.
+            Default: that of the mode
 
     Returns:
         Selection: on the CPU.
     """
-    path = _Path(game, mode, n_steps, stop, min_confidence)
+    path = _Path(game, mode, n_steps, stop, min_confidence, flip)
     while path.active.any():
         trial = _try(path, screen, progress)
         parents, choice = _widen(path, trial, beam_width)
@@ -387,10 +390,17 @@ class _Path:
     )
 
     def __init__(
-        self, game: BatchGame, mode: Mode, n_steps: int | None, stop: str | None, min_confidence: float
+        self,
+        game: BatchGame,
+        mode: Mode,
+        n_steps: int | None,
+        stop: str | None,
+        min_confidence: float,
+        flip: Mode | None = None,
     ) -> None:
         self.game = game
         self.mode = mode
+        self.flip = flip or mode
         self.min_confidence = min_confidence
         self.stops = stop == "flip"
         # what the search maximises is the reward in insertion and its negative in deletion
@@ -509,7 +519,7 @@ class _Path:
     def _flips(self, predictions: Tensor, confidences: Tensor) -> Tensor:
         if self.game.targets is None:
             return torch.zeros_like(predictions, dtype=torch.bool)
-        return flips(self.mode, predictions, confidences, self.game.targets[self.examples], self.min_confidence)
+        return flips(self.flip, predictions, confidences, self.game.targets[self.examples], self.min_confidence)
 
     def selection(self, progress: Callable[[int], Any]) -> Selection:
         """The selections, one an example. What a screen left out of the Shapley values is evaluated here."""

@@ -1,7 +1,8 @@
 """Captum-style attribution classes."""
 
 from captum_moxi.attr.grad_cam import GradCam, GradCamPlusPlus
+from captum_moxi.attr.localization import MoXILocalization
 from captum_moxi.attr.moxi import MoXIDeletion, MoXIInsertion
 from captum_moxi.attr.rollout import AttentionRollout
 
-__all__ = ["AttentionRollout", "GradCam", "GradCamPlusPlus", "MoXIDeletion", "MoXIInsertion"]
+__all__ = ["AttentionRollout", "GradCam", "GradCamPlusPlus", "MoXIDeletion", "MoXIInsertion", "MoXILocalization"]

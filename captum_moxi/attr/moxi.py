@@ -205,7 +205,7 @@ class _MoXI(PerturbationAttribution):
         else:
             # half precision does not hold some hundred ranks apart
             dtype = torch.promote_types(torch.float32, game.output_dtype)
-            scores = _by_player(_ranks(selection), selection, game.ids).to(dtype)
+            scores = rank_scores(selection, game.ids).to(dtype)
         attributions = spread_scores(scores, game.call.players, game.call.inputs)
         results: list[Any] = [attributions if isinstance(inputs, tuple) else attributions[0]]
         if return_selection:
@@ -361,10 +361,10 @@ def _most_rows(game: CoalitionGame, n_steps: int | None, interactions: bool) -> 
     return total
 
 
-def _ranks(selection: Selection) -> Tensor:
-    """``(B, K)``: (K - k + 1) / K at step k of an example's K steps."""
+def rank_scores(selection: Selection, ids: Tensor) -> Tensor:
+    """``(B, n)`` float64: (K - k + 1) / K for the player of step k of an example's K steps, 0 where never chosen."""
     steps = selection.n_steps[:, None].double()
-    return (steps - torch.arange(selection.order.shape[1])) / steps
+    return _by_player((steps - torch.arange(selection.order.shape[1])) / steps, selection, ids)
 
 
 def _by_player(values: Tensor, selection: Selection, ids: Tensor) -> Tensor:
