@@ -276,6 +276,7 @@ def screens(bench: Bench) -> str:
             exact: (None, 1),
             **{f"GradientScreen({m})": (GradientScreen(m), 1) for m in (4, 8, 16, 32)},
             **{f"GradientScreen(4), beam of {w}": (GradientScreen(4), w) for w in (2, 4)},
+            **{f"GradientScreen({m}), beam of 2": (GradientScreen(m), 2) for m in (6, 8)},
             "LastGainsScreen(16)": (LastGainsScreen(16), 1),
         },
         "insertion": {
