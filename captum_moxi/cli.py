@@ -9,6 +9,7 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,8 +26,10 @@ from captum_moxi.comparison import DEFAULT_METHODS, MODES, Comparison, compare
 from captum_moxi.demo import demo_classifier, demo_images
 from captum_moxi.evaluation.benchmarks import BENCHMARKS, Bench
 from captum_moxi.evaluation.records import Records, machine, table
+from captum_moxi.game import CoalitionGame
 from captum_moxi.methods import METHODS, get_method, moxi
 from captum_moxi.models import ImageClassifier, LogitsModel, load
+from captum_moxi.page import follow_path, path_page
 from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, TokenRemoval, default_removal
 from captum_moxi.removal.tokens import SequenceRemoval
 from captum_moxi.rewards import REWARDS, contrast, predicted, probability
@@ -133,6 +136,7 @@ def main() -> None:
     show_default=True,
     help="Groups of patches kept at every step; the best is shown.",
 )
+@click.option("--html", is_flag=True, help="Write a page for each image, too, with a slider along the path.")
 @click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("moxi-out"), show_default=True)
 def explain(
@@ -149,6 +153,7 @@ def explain(
     interactions: bool,
     candidates: Screen | None,
     beam_width: int,
+    html: bool,
     device: str | None,
     out: Path,
 ) -> None:
@@ -162,6 +167,7 @@ def explain(
         raise Refused("--no-interactions ranks all patches at once; pass it without --candidates and --beam-width")
     if model is not None and not images:
         raise Refused("--model was given without an image; pass images, or no --model for the demo")
+    _check_html(html)
     try:
         classifier = demo_classifier(_device(device)) if model is None else load(model, _device(device))
         class_index = None if target is None else classifier.class_index(target)
@@ -181,6 +187,7 @@ def explain(
             interactions=interactions,
             candidates=candidates,
             beam_width=beam_width,
+            html=html,
             out=out,
         )
         out.mkdir(parents=True, exist_ok=True)
@@ -234,6 +241,7 @@ def explain(
     show_default=True,
     help=f"Which patches a step of MoXI's deletion tries: {CANDIDATES}. Insertion tries all.",
 )
+@click.option("--html", is_flag=True, help="Write a page for each image, too, with a slider along the path.")
 @click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("moxi-out"), show_default=True)
 def compare_methods(
@@ -247,6 +255,7 @@ def compare_methods(
     removal: Removal | None,
     reward: str,
     candidates: Screen | None,
+    html: bool,
     device: str | None,
     out: Path,
 ) -> None:
@@ -257,6 +266,7 @@ def compare_methods(
     insertion.png, deletion.png  the patches that flip the prediction, by method
     curves.png                   confidence as patches come and go, the mean over images
     comparison.csv               a row an image, method and mode
+    IMAGE.html                   with --html: a slider along every method's path
     """
     if images and model is None:
         raise Refused("images were given without --model; pass a hub name or a folder, or no image for the demo")
@@ -264,6 +274,7 @@ def compare_methods(
         raise Refused("--model was given without an image; pass images, or no --model for the demo")
     if reward not in REWARDS:
         raise Refused(f"--reward {reward!r} is unknown; pass {', '.join(REWARDS)}")
+    _check_html(html)
     failed = 0
     try:
         chosen = [
@@ -305,6 +316,23 @@ def compare_methods(
     except (ValueError, OSError, RuntimeError) as error:
         raise Refused(" ".join(str(error).split())) from None
     names = list(pictures)
+    if html:
+        game = CoalitionGame(classifier.model, x, y, feature_mask=mask, removal=how)
+        used: set[str] = set()
+        for example, name in enumerate(tqdm(names, desc="pages", unit="image", disable=None)):
+            paths = [
+                follow_path(
+                    game,
+                    result.order[example, : min(n, n_steps)].tolist(),
+                    result.mode,
+                    classifier.to_images,
+                    result.method,
+                    example,
+                )
+                for result in comparison.results
+            ]
+            page = path_page(paths, classifier.labels, f"{Path(name).name}: {classifier.labels[int(y[example])]}")
+            (out / f"{_unused(Path(name).stem, used)}.html").write_text(page)
     _write_comparison(comparison, classifier, names, x, mask, out)
     click.echo(_summary(comparison))
     screened = f"; MoXI's deletion by {candidates!r}" if candidates and any(m.title == "MoXI" for m in chosen) else ""
@@ -413,6 +441,7 @@ class Job:
     interactions: bool
     candidates: Screen | None
     beam_width: int
+    html: bool
     out: Path
 
     def explain(self, name: str, image: Image.Image, stem: str) -> str:
@@ -467,6 +496,14 @@ class Job:
             | {package: version(package) for package in ("torch", "captum", "transformers")},
         }
         figure.savefig(self.out / f"{stem}.png", dpi=150)
+        if self.html:
+            game = CoalitionGame(self.classifier.model, x, y, feature_mask=mask, removal=removal)
+            paths = [
+                follow_path(game, selection.order[0].tolist(), selection.mode, self.classifier.to_images)
+                for _, selection in results.values()
+            ]
+            page = path_page(paths, self.classifier.labels, f"{Path(name).name}: {said}")
+            (self.out / f"{stem}.html").write_text(page)
         (self.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
         found = "; ".join(_sentence(selection) for _, selection in results.values())
         found += f" (by {', '.join(how)})" if how else ""
@@ -495,6 +532,11 @@ class Job:
             return_selection=True,
         )
         return attribution[0, 0].float().cpu(), selection
+
+
+def _check_html(html: bool) -> None:
+    if html and find_spec("bokeh") is None:
+        raise Refused("--html needs Bokeh; pip install 'captum-moxi[html]'")
 
 
 def _write_comparison(

@@ -1,5 +1,6 @@
 """The game: rows of coalitions -> logits -> rewards, in chunks."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -185,6 +186,24 @@ class CoalitionGame:
         self._check_finite(broken, coalitions, examples)
         return Outcome(reward, confidence, prediction)
 
+    def class_probabilities(self, coalitions: Tensor, examples: Tensor | None = None) -> Tensor:
+        """P of every class for each coalition.
+
+        Args:
+            coalitions (Tensor): ``(M, n)``, bool or numbers that are 0 or 1.
+            examples (Tensor, optional): ``(M,)`` int64: which example of the batch each row is of.
+                Default: all of the first
+
+        Returns:
+            Tensor: ``(M, classes)`` floating, on the CPU; of a single logit ``(M, 1)``, the sigmoid.
+        """
+        coalitions = self._check_coalitions(coalitions)
+        examples = torch.zeros(len(coalitions), dtype=torch.long) if examples is None else examples.cpu()
+        run = functools.partial(self._evaluate, value=self._probabilities)
+        with torch.no_grad():
+            values = self._in_chunks(coalitions, examples, run, self._model.sizes(coalitions, examples))
+        return torch.empty(0, 0) if values is None else values[0]
+
     def approximate(self, coalitions: Tensor, examples: Tensor, dtype: torch.dtype) -> Tensor:
         """Rewards of coalitions as ``torch.autocast`` computes them in that dtype, ``(M,)``, where it fails not finite.
 
@@ -305,8 +324,13 @@ class CoalitionGame:
             return self._model.rows_at_once(size)
         return self._per_eval if self._copies_batch else self._per_eval * self.n_games
 
-    def _evaluate(self, coalitions: Tensor, examples: Tensor) -> tuple[Tensor, ...] | None:
-        """Reward, confidence, prediction and what is not finite, of rows that share a forward pass, or None."""
+    def _evaluate(
+        self,
+        coalitions: Tensor,
+        examples: Tensor,
+        value: Callable[[Tensor, Tensor], tuple[Tensor, ...]] | None = None,
+    ) -> tuple[Tensor, ...] | None:
+        """What ``value`` makes of the output of rows that share a forward pass, or None; by default what they pay."""
         if self._one_value_a_batch:
             output = _as_tensor(self._model.whole_batch(coalitions[0]))
         else:
@@ -318,7 +342,7 @@ class CoalitionGame:
             _check_rows(output, len(coalitions))
         self.n_rows += len(coalitions)
         self.n_forwards += 1
-        return self._value(output, examples)
+        return (value or self._value)(output, examples)
 
     def _differentiate(self, coalitions: Tensor, examples: Tensor) -> tuple[Tensor]:
         """The derivative of the reward in every player's gate, of rows that share a forward and a backward pass."""
@@ -361,6 +385,10 @@ class CoalitionGame:
         # 0: finite, 1: the logits are not, 2: the reward of finite logits is not
         broken = torch.where(logits.isfinite().all(1), torch.where(rewards.isfinite(), 0, 2), 1)
         return rewards, confidences, predicted(logits), broken
+
+    def _probabilities(self, output: Tensor, examples: Tensor) -> tuple[Tensor]:
+        logits = self._select(output, examples)[0].float()
+        return (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1),)
 
     def _rewards(self, logits: Tensor, target: Any, examples: Tensor) -> Any:
         """The reward of every row; a game whose reward differs by example overrides this."""
