@@ -13,6 +13,8 @@ from transformers.utils import logging
 logging.disable_progress_bar()
 logging.set_verbosity_error()
 
+THREADS = torch.get_num_threads()
+torch.set_num_threads(1)
 SHARED = Path(os.environ.get("CAPTUM_MOXI_SHARED", Path(__file__).parents[2] / "shared"))
 
 
@@ -25,13 +27,12 @@ def shared() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def one_thread_for_small_models(request: pytest.FixtureRequest) -> Iterator[None]:
+def threads_for_real_models(request: pytest.FixtureRequest) -> Iterator[None]:
     """Threads that wait for each other cost small models more than they bring, most of all beside other work."""
-    threads = torch.get_num_threads()
-    if request.node.get_closest_marker("real") is None:
-        torch.set_num_threads(1)
+    if request.node.get_closest_marker("real") is not None:
+        torch.set_num_threads(THREADS)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
 
 
 def squares(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
