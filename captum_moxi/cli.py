@@ -27,7 +27,7 @@ from captum_moxi.demo import demo_classifier, demo_images
 from captum_moxi.evaluation.benchmarks import BENCHMARKS, Bench
 from captum_moxi.evaluation.records import Records, machine, table
 from captum_moxi.game import CoalitionGame
-from captum_moxi.methods import METHODS, get_method, moxi
+from captum_moxi.methods import METHODS, get_method, moxi, moxi_minus
 from captum_moxi.models import ImageClassifier, LogitsModel, load
 from captum_moxi.page import follow_path, path_page
 from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, TokenRemoval, default_removal
@@ -277,10 +277,9 @@ def compare_methods(
     _check_html(html)
     failed = 0
     try:
-        chosen = [
-            moxi(candidates, n_steps) if name == "moxi" else get_method(name)
-            for name in map(str.strip, methods.split(","))
-        ]
+        # what is never looked at need not be ordered
+        searches = {"moxi": moxi(candidates, n_steps), "moxi-minus": moxi_minus(n_steps)}
+        chosen = [searches.get(name) or get_method(name) for name in map(str.strip, methods.split(","))]
         classifier = demo_classifier(_device(device)) if model is None else load(model, _device(device))
         out.mkdir(parents=True, exist_ok=True)
         pictures = {name: image for name, image, _ in demo_images()} if model is None else {}

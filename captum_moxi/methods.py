@@ -58,9 +58,9 @@ def moxi(screen: Screen | None = None, n_steps: int | None = None, beam_width: i
     return Method("MoXI", play, of_mode=True)
 
 
-def moxi_minus() -> Method:
+def moxi_minus(n_steps: int | None = None) -> Method:
     """MoXI(-): each player by its own Shapley value, without interactions."""
-    return Method("MoXI(-)", rank, of_mode=True)
+    return Method("MoXI(-)", lambda game, mode: rank(game, mode, n_steps), of_mode=True)
 
 
 def shapley_sampling(n_samples: int = 25) -> Method:

@@ -25,7 +25,7 @@ from captum_moxi import models
 from captum_moxi.comparison import DEFAULT_METHODS, MODES, compare
 from captum_moxi.evaluation.records import Record, Records, table
 from captum_moxi.game import CoalitionGame
-from captum_moxi.methods import Method, get_method, moxi
+from captum_moxi.methods import Method, get_method, moxi, moxi_minus
 from captum_moxi.metrics import play_curve
 from captum_moxi.players import patch_mask
 from captum_moxi.screens import GradientScreen, HalfPrecisionScreen, LastGainsScreen, RandomScreen, Screen
@@ -468,10 +468,9 @@ def compared(bench: Bench) -> str:
     MoXI's deletion is screened by GradientScreen(8); its insertion is exact. With ``most_steps``, MoXI stops there and
     so do all curves.
     """
-    chosen = [
-        moxi(GradientScreen(8), bench.most_steps) if name == "moxi" else get_method(name)
-        for name in bench.methods or DEFAULT_METHODS
-    ]
+    # what is never looked at need not be ordered
+    searches = {"moxi": moxi(GradientScreen(8), bench.most_steps), "moxi-minus": moxi_minus(bench.most_steps)}
+    chosen = [searches.get(name) or get_method(name) for name in bench.methods or DEFAULT_METHODS]
     found: dict[tuple[str, str], list[Record]] = {}
     for classifier, name, image in bench.each("images"):
         for method in chosen:
