@@ -32,6 +32,11 @@ def check_inputs(inputs: Any) -> tuple[Tensor, ...]:
     return tensors
 
 
+def devices(inputs: Any) -> set[torch.device]:
+    """Where the input tensors are."""
+    return {x.device for x in (inputs if isinstance(inputs, tuple) else (inputs,)) if isinstance(x, Tensor)}
+
+
 def check_baselines(baselines: Any, inputs: tuple[Tensor, ...]) -> tuple[Any, ...] | None:
     if baselines is None:
         return None

@@ -22,12 +22,12 @@ from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
 from captum_moxi import MoXIDeletion, MoXIInsertion, __version__, patch_mask
-from captum_moxi.comparison import DEFAULT_METHODS, MODES, Comparison, compare
+from captum_moxi.comparison import DEFAULT_METHODS, MODES, Comparison, compare, join
 from captum_moxi.demo import demo_classifier, demo_images
 from captum_moxi.evaluation.benchmarks import BENCHMARKS, Bench
 from captum_moxi.evaluation.records import Records, machine, table
 from captum_moxi.game import CoalitionGame
-from captum_moxi.methods import METHODS, get_method, moxi, moxi_minus
+from captum_moxi.methods import METHODS, get_method, moxi
 from captum_moxi.models import ImageClassifier, LogitsModel, load
 from captum_moxi.page import follow_path, path_page
 from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, TokenRemoval, default_removal
@@ -40,6 +40,8 @@ from captum_moxi.visualization import explanation_figure, plot_curves, save_figu
 SEARCHES = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
 CANDIDATES = "all, gradient:M (for deletion), last-gains:M (for insertion), random:M or half-precision"
 REMOVALS = "token, attention:LAYER, zero, mean or blur"
+# images in a gallery
+MOST_ROWS = 12
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -263,7 +265,7 @@ def compare_methods(
 
     \b
     In the folder --out:
-    insertion.png, deletion.png  the patches that flip the prediction, by method
+    insertion.png, deletion.png  the patches that flip the prediction, by method, of the first 12 images
     curves.png                   confidence as patches come and go, the mean over images
     comparison.csv               a row an image, method and mode
     IMAGE.html                   with --html: a slider along every method's path
@@ -275,69 +277,63 @@ def compare_methods(
     if reward not in REWARDS:
         raise Refused(f"--reward {reward!r} is unknown; pass {', '.join(REWARDS)}")
     _check_html(html)
-    failed = 0
     try:
-        # what is never looked at need not be ordered
-        searches = {"moxi": moxi(candidates, n_steps), "moxi-minus": moxi_minus(n_steps)}
-        chosen = [searches.get(name) or get_method(name) for name in map(str.strip, methods.split(","))]
+        chosen = [
+            moxi(candidates) if name == "moxi" else get_method(name) for name in map(str.strip, methods.split(","))
+        ]
         classifier = demo_classifier(_device(device)) if model is None else load(model, _device(device))
+        class_index = None if target is None else classifier.class_index(target)
         out.mkdir(parents=True, exist_ok=True)
-        pictures = {name: image for name, image, _ in demo_images()} if model is None else {}
-        for name in () if pictures else _expand(images):
-            try:
-                pictures[name] = _open(name)
-            except (ValueError, Image.DecompressionBombError) as error:
-                click.echo(f"{name}: {' '.join(str(error).split())}", err=True)
-                failed += 1
-        if not pictures:
-            raise ValueError(f"none of {failed} images could be read")
-        x = classifier.preprocess(list(pictures.values()))
-        if target is None:
-            with torch.no_grad():
-                y = predicted(LogitsModel(classifier.model)(x)).clamp(min=0)
-        else:
-            y = torch.full((len(x),), classifier.class_index(target))
-        how = removal or default_removal(classifier.model, (x,), has_baselines=False)
-        mask = _players(classifier, x, how, grid)
-        n = len(mask.unique())
-        comparison = compare(
-            classifier.model,
-            x,
-            target=y,
-            methods=chosen,
-            modes=MODES if mode == "both" else (mode,),  # type: ignore[arg-type]
-            feature_mask=mask,
-            removal=how,
-            reward=reward,
-            fractions=torch.arange(min(n, n_steps) + 1) / n,
-            show_progress=sys.stderr.isatty(),
-        )
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError) as error:
         raise Refused(" ".join(str(error).split())) from None
-    names = list(pictures)
-    if html:
-        game = CoalitionGame(classifier.model, x, y, feature_mask=mask, removal=how)
-        used: set[str] = set()
-        for example, name in enumerate(tqdm(names, desc="pages", unit="image", disable=None)):
-            paths = [
-                follow_path(
-                    game,
-                    result.order[example, : min(n, n_steps)].tolist(),
-                    result.mode,
-                    classifier.to_images,
-                    result.method,
-                    example,
-                )
-                for result in comparison.results
-            ]
-            page = path_page(paths, classifier.labels, f"{Path(name).name}: {classifier.labels[int(y[example])]}")
-            (out / f"{_unused(Path(name).stem, used)}.html").write_text(page)
-    _write_comparison(comparison, classifier, names, x, mask, out)
+    pictures = {name: image for name, image, _ in demo_images()} if model is None else {}
+    names = list(pictures) or _expand(images)
+    used: set[str] = set()
+    shown: list[torch.Tensor] = []
+    done: list[Comparison] = []
+    mask = torch.empty(0)
+    for name in tqdm(names, desc="images", unit="image", disable=None):
+        try:
+            x = classifier.preprocess(pictures.get(name) or _open(name))
+            how = removal or default_removal(classifier.model, (x,), has_baselines=False)
+            mask = _players(classifier, x, how, grid)
+            n = len(mask.unique())
+            with torch.no_grad():
+                y = int(predicted(LogitsModel(classifier.model)(x))) if class_index is None else class_index
+            found = compare(
+                classifier.model,
+                x,
+                target=max(0, y),
+                methods=chosen,
+                modes=MODES if mode == "both" else (mode,),  # type: ignore[arg-type]
+                feature_mask=mask,
+                removal=how,
+                reward=reward,
+                fractions=torch.arange(min(n, n_steps) + 1) / n,
+            )
+            stem = _unused(Path(name).stem, used)
+            if html:
+                label = classifier.labels[max(0, y)]
+                page = _comparison_page(found, classifier, x, mask, how, n_steps, f"{Path(name).name}: {label}")
+                (out / f"{stem}.html").write_text(page, encoding="utf-8")
+        except (ValueError, OSError, RuntimeError, Image.DecompressionBombError) as error:
+            tqdm.write(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        else:
+            # a row at a time, so that an interrupted run leaves what it did
+            _append_rows(out / "comparison.csv", name, found, new=not done)
+            done.append(found)
+            if len(shown) < MOST_ROWS:
+                shown.append(classifier.to_images(x)[0])
+    if not done:
+        raise Refused(f"none of {len(names)} images could be compared")
+    comparison = join(done)
+    _draw_comparison(comparison, join(done[:MOST_ROWS]), torch.stack(shown), mask[0], out)
     click.echo(_summary(comparison))
-    screened = f"; MoXI's deletion by {candidates!r}" if candidates and any(m.title == "MoXI" for m in chosen) else ""
-    click.echo(f"\n{len(names)} images, {n} players, curves to {min(n, n_steps)} of them{screened}; see {out}")
-    if failed:
-        raise Refused(f"{failed} of {failed + len(names)} images were not compared")
+    n = int(comparison.n_players[0])
+    screened = f"; MoXI's deletion by {candidates!r}" if candidates and "MoXI" in comparison.methods else ""
+    click.echo(f"\n{len(done)} images, {n} players, curves to {min(n, n_steps)} of them{screened}; see {out}")
+    if len(done) < len(names):
+        raise Refused(f"{len(names) - len(done)} of {len(names)} images were not compared")
 
 
 @main.command()
@@ -403,7 +399,7 @@ def benchmark(
             repeats=repeats,
             most_steps=most_steps,
             searches=searches,
-            methods=methods.split(",") if methods else (),
+            methods=[name.strip() for name in methods.split(",")] if methods else (),
             records=records,
             machine=machine(classifiers[0].model.device),
         )
@@ -498,11 +494,17 @@ class Job:
         if self.html:
             game = CoalitionGame(self.classifier.model, x, y, feature_mask=mask, removal=removal)
             paths = [
-                follow_path(game, selection.order[0].tolist(), selection.mode, self.classifier.to_images)
+                follow_path(
+                    game,
+                    selection.order[0].tolist(),
+                    selection.mode,
+                    self.classifier.to_images,
+                    min_confidence=self.min_confidence,
+                )
                 for _, selection in results.values()
             ]
             page = path_page(paths, self.classifier.labels, f"{Path(name).name}: {said}")
-            (self.out / f"{stem}.html").write_text(page)
+            (self.out / f"{stem}.html").write_text(page, encoding="utf-8")
         (self.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
         found = "; ".join(_sentence(selection) for _, selection in results.values())
         found += f" (by {', '.join(how)})" if how else ""
@@ -538,28 +540,45 @@ def _check_html(html: bool) -> None:
         raise Refused("--html needs Bokeh; pip install 'captum-moxi[html]'")
 
 
-def _write_comparison(
+def _append_rows(path: Path, name: str, comparison: Comparison, new: bool) -> None:
+    rows = [{"image": name} | row for row in comparison.records()]
+    with path.open("w" if new else "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [key for key in rows[0] if key != "example"], extrasaction="ignore")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def _comparison_page(
     comparison: Comparison,
     classifier: ImageClassifier,
-    names: list[str],
     x: torch.Tensor,
     mask: torch.Tensor,
-    out: Path,
+    removal: Removal,
+    n_steps: int,
+    title: str,
+) -> str:
+    game = CoalitionGame(classifier.model, x, comparison.targets, feature_mask=mask, removal=removal)
+    paths = [
+        follow_path(game, result.order[0, :n_steps].tolist(), result.mode, classifier.to_images, result.method)
+        for result in comparison.results
+    ]
+    return path_page(paths, classifier.labels, title)
+
+
+def _draw_comparison(
+    comparison: Comparison, first: Comparison, images: torch.Tensor, mask: torch.Tensor, out: Path
 ) -> None:
+    """Galleries of the first images, and curves of all."""
     modes = list(dict.fromkeys(result.mode for result in comparison.results))
+    columns = 1 + len(comparison.methods)
     for mode in modes:
-        figure = Figure(figsize=(1.45 * (1 + len(comparison.methods)), 1.75 * len(names) + 0.3), layout="constrained")
-        panels = figure.subplots(len(names), 1 + len(comparison.methods), squeeze=False)
-        show_comparison(classifier.to_images(x), mask[0], comparison, mode, panels)
+        figure = Figure(figsize=(1.45 * columns, 1.75 * len(images) + 0.3), layout="constrained")
+        show_comparison(images, mask, first, mode, figure.subplots(len(images), columns, squeeze=False))
         save_figure(figure, out / f"{mode}.png")
     figure = Figure(figsize=(4.6 * len(modes), 3.4), layout="constrained")
     plot_curves(comparison, ax=figure.subplots(1, len(modes), squeeze=False)[0])
     save_figure(figure, out / "curves.png")
-    with (out / "comparison.csv").open("w", newline="") as file:
-        rows = [{"image": names[row["example"]]} | row for row in comparison.records()]
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _summary(comparison: Comparison) -> str:

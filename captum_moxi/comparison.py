@@ -1,8 +1,9 @@
 """compare: several methods on the same inputs, players, removal and reward, side by side."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_moxi import models
+from captum_moxi.arguments import devices
 from captum_moxi.game import CoalitionGame
 from captum_moxi.methods import Method, get_method
 from captum_moxi.metrics import Curve, order_players, play_curve
@@ -28,7 +30,8 @@ class Result:
     Args:
         method (str): Its title.
         mode (str): ``"insertion"`` or ``"deletion"``.
-        order (Tensor): ``(B, n)`` int64: the players' ids, first to last; -1 after an example's last.
+        order (Tensor): ``(B, n)`` int64: the players' ids, first to last; -1 after an example's last. Those that no
+            curve looks at may stand in the order of their ids.
         curve (Curve): What the model says along that order.
         seconds (float): What the ordering took an example, the curve not counted.
         forwards (float): Rows that the ordering took of the game an example, one that also goes back through the model
@@ -109,6 +112,34 @@ class Comparison:
         return pandas.DataFrame(self.records())
 
 
+def join(comparisons: Sequence[Comparison]) -> Comparison:
+    """Comparisons of the same methods, modes, fractions and number of players on other inputs, as one."""
+    weights = torch.tensor([len(one.n_players) for one in comparisons], dtype=torch.float64)
+
+    def mean(values: list[float]) -> float:
+        return float((torch.tensor(values, dtype=torch.float64) * weights).sum() / weights.sum())
+
+    results = []
+    for parts in zip(*(one.results for one in comparisons), strict=True):
+        curves = [part.curve for part in parts]
+        by_example = ("players", "rewards", "confidences", "predictions", "correct", "flipped")
+        joined = {name: torch.cat([getattr(curve, name) for curve in curves]) for name in by_example}
+        results.append(
+            Result(
+                method=parts[0].method,
+                mode=parts[0].mode,
+                order=torch.cat([part.order for part in parts]),
+                curve=replace(curves[0], **joined),
+                seconds=mean([part.seconds for part in parts]),
+                forwards=mean([part.forwards for part in parts]),
+            )
+        )
+    targets = [one.targets for one in comparisons if one.targets is not None]
+    return Comparison(
+        tuple(results), torch.cat(targets) if targets else None, torch.cat([one.n_players for one in comparisons])
+    )
+
+
 def compare(
     forward_func: Callable[..., Any],
     inputs: Tensor | tuple[Tensor, ...],
@@ -146,7 +177,8 @@ def compare(
             Default: both
         baselines, additional_forward_args, feature_mask: As in ``captum.attr.FeatureAblation``.
         removal, reward: As in :class:`captum_moxi.MoXIInsertion`.
-        fractions (Sequence[float] or Tensor, optional): As in :func:`captum_moxi.insertion_curve`.
+        fractions (Sequence[float] or Tensor, optional): As in :func:`captum_moxi.insertion_curve`. MoXI orders no more
+            players than the largest fraction asks for, which is what its cost depends on.
             Default: None, every number of players
         perturbations_per_eval (int, optional): As in :class:`captum_moxi.MoXIInsertion`.
             Default: None
@@ -165,7 +197,7 @@ def compare(
 
         >>> comparison = compare(model, x, target=y, methods=["moxi", "shapley:100", "rollout"])
         >>> comparison.table.groupby(["method", "mode"])["players to flip"].median()
-        >>> figure, axes = comparison_curves(comparison)
+        >>> figure, axes = plot_curves(comparison)
     """
     chosen = [get_method(name) for name in ([methods] if isinstance(methods, str | Method) else methods)]
     titles = [method.title for method in chosen]
@@ -176,8 +208,7 @@ def compare(
         raise ValueError(f"modes is {modes!r}; pass 'insertion', 'deletion' or both")
     results: list[Result] = []
     jobs = [(method, mode) for method in chosen for mode in (wanted if method.of_mode else wanted[:1])]
-    devices = {x.device for x in (inputs if isinstance(inputs, tuple) else (inputs,)) if isinstance(x, Tensor)}
-    with models.unchanged(forward_func, devices):
+    with models.unchanged(forward_func, devices(inputs)):
         game = CoalitionGame(
             forward_func,
             inputs,
@@ -191,11 +222,13 @@ def compare(
         )
         for method in chosen:
             method.check(game)
+        # what no curve looks at need not be ordered
+        most = None if fractions is None else max(1, math.ceil(float(max(fractions)) * game.n_players))
         with tqdm(jobs, desc="methods", unit="method", leave=None, disable=not show_progress) as bar:
             for method, mode in bar:
                 bar.set_postfix_str(method.title)
                 before, start = game.n_rows + 2 * game.n_backward_rows, time.perf_counter()
-                order = order_players(game, method.play(game, mode))
+                order = order_players(game, method.play(game, mode, most))
                 seconds = (time.perf_counter() - start) / game.n_games
                 forwards = (game.n_rows + 2 * game.n_backward_rows - before) / game.n_games
                 ids = torch.where(order >= 0, game.ids[order], -1)

@@ -313,6 +313,13 @@ class CoalitionGame:
         return slots
 
     @property
+    def captum_target(self) -> list[Any] | None:
+        """The target of every example, as Captum's own classes take it for logits ``(B, classes)`` and wider."""
+        if self._targets is not None:
+            return [target[0] if len(target) == 1 else target for target in self._targets]
+        return None if self.targets is None else self.targets.tolist()
+
+    @property
     def _copies_batch(self) -> bool:
         return self._per_eval is not None and self._model.copies_batch
 

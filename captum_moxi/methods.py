@@ -6,6 +6,7 @@ with its removal and its reward; those that look inside the model explain the mo
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -24,12 +25,15 @@ from captum_moxi import models
 from captum_moxi.arguments import check_positive_int
 from captum_moxi.attr import AttentionRollout, GradCam, GradCamPlusPlus
 from captum_moxi.game import CoalitionGame
+from captum_moxi.players import spread_scores
+from captum_moxi.removal.base import ForwardCall
 from captum_moxi.screens import Screen
 from captum_moxi.search import Mode, greedy, rank
 
 # coalitions in one call of the game; the game itself cuts them into passes
 PER_EVAL = 64
-EXACT_PLAYERS = 9
+# Captum plays every order, n * n! coalitions
+EXACT_PLAYERS = 7
 
 
 @dataclass(frozen=True)
@@ -38,29 +42,31 @@ class Method:
 
     Args:
         title (str): What a table or a picture calls it.
-        play (Callable): ``(game, mode)`` to attributions as :func:`captum_moxi.insertion_curve` takes them.
+        play (Callable): ``(game, mode, n_steps)`` to attributions as :func:`captum_moxi.insertion_curve` takes them.
+            No more than the first n_steps players will be looked at, so that the others need not be told apart; None
+            for all.
         of_mode (bool): Whether it orders players in one way for insertion and in another for deletion.
         check (Callable): Raises a ValueError for a game that the method is not fit for, before it runs anything.
     """
 
     title: str
-    play: Callable[[CoalitionGame, Mode], Any]
+    play: Callable[[CoalitionGame, Mode, int | None], Any]
     of_mode: bool = False
     check: Callable[[CoalitionGame], Any] = lambda game: None
 
 
-def moxi(screen: Screen | None = None, n_steps: int | None = None, beam_width: int = 1) -> Method:
+def moxi(screen: Screen | None = None, beam_width: int = 1) -> Method:
     """MoXI; a screen is for deletion, whose steps cost the most, and insertion stays exact."""
 
-    def play(game: CoalitionGame, mode: Mode) -> Any:
+    def play(game: CoalitionGame, mode: Mode, n_steps: int | None) -> Any:
         return greedy(game, mode, n_steps, screen=screen if mode == "deletion" else None, beam_width=beam_width)
 
     return Method("MoXI", play, of_mode=True)
 
 
-def moxi_minus(n_steps: int | None = None) -> Method:
+def moxi_minus() -> Method:
     """MoXI(-): each player by its own Shapley value, without interactions."""
-    return Method("MoXI(-)", lambda game, mode: rank(game, mode, n_steps), of_mode=True)
+    return Method("MoXI(-)", rank, of_mode=True)
 
 
 def shapley_sampling(n_samples: int = 25) -> Method:
@@ -82,13 +88,15 @@ def shapley_values() -> Method:
 
 
 def kernel_shap(n_samples: int = 1000) -> Method:
-    """Captum's KernelShap."""
-    return on_game(f"KernelShap, {n_samples}", KernelShap, n_samples=n_samples, perturbations_per_eval=PER_EVAL)
+    """Captum's KernelShap, which needs scikit-learn."""
+    played = on_game(f"KernelShap, {n_samples}", KernelShap, n_samples=n_samples, perturbations_per_eval=PER_EVAL)
+    return replace(played, check=_needs_scikit_learn)
 
 
 def lime(n_samples: int = 1000) -> Method:
-    """Captum's Lime."""
-    return on_game(f"LIME, {n_samples}", Lime, n_samples=n_samples, perturbations_per_eval=PER_EVAL)
+    """Captum's Lime, which needs scikit-learn."""
+    played = on_game(f"LIME, {n_samples}", Lime, n_samples=n_samples, perturbations_per_eval=PER_EVAL)
+    return replace(played, check=_needs_scikit_learn)
 
 
 def feature_ablation() -> Method:
@@ -98,40 +106,51 @@ def feature_ablation() -> Method:
 
 def grad_cam() -> Method:
     """Grad-CAM. Its map keeps its sign, since all that a ReLU sets to zero would tie."""
-    return on_model("Grad-CAM", lambda forward, x, y: GradCam(forward).attribute(x, target=y), GradCam)
+    return on_model("Grad-CAM", lambda call, y: _of_images(GradCam, call, y), GradCam)
 
 
 def grad_cam_plus_plus() -> Method:
     """Grad-CAM++, likewise."""
-    return on_model(
-        "Grad-CAM++", lambda forward, x, y: GradCamPlusPlus(forward).attribute(x, target=y), GradCamPlusPlus
-    )
+    return on_model("Grad-CAM++", lambda call, y: _of_images(GradCamPlusPlus, call, y), GradCamPlusPlus)
 
 
 def attention_rollout() -> Method:
     """Attention rollout."""
-    return on_model("Rollout", lambda forward, x, y: AttentionRollout(forward).attribute(x), AttentionRollout)
+    return on_model("Rollout", lambda call, y: _of_images(AttentionRollout, call, y), AttentionRollout)
 
 
 def integrated_gradients(n_steps: int = 50) -> Method:
-    """Captum's IntegratedGradients from zeros."""
+    """Captum's IntegratedGradients, from the baselines given or zeros."""
 
-    def attribute(forward: Any, x: Any, y: Any) -> Any:
-        return IntegratedGradients(_logits(forward)).attribute(x, target=y, n_steps=n_steps, internal_batch_size=16)
+    def attribute(call: ForwardCall, target: Any) -> Any:
+        return IntegratedGradients(_logits(call.forward_func)).attribute(
+            call.inputs,
+            baselines=call.baselines,
+            target=target,
+            additional_forward_args=call.additional_forward_args or None,
+            n_steps=n_steps,
+            internal_batch_size=max(16, call.batch),
+        )
 
-    return on_model(f"Integrated gradients, {n_steps}", attribute)
+    def check(game: CoalitionGame) -> None:
+        if not all(x.is_floating_point() for x in game.call.inputs):
+            raise ValueError("integrated gradients need floating-point inputs; leave integrated-gradients out")
+
+    return replace(on_model(f"Integrated gradients, {n_steps}", attribute), check=check)
 
 
 def occlusion(window: int = 16) -> Method:
-    """Captum's Occlusion of images by squares of zeros, half overlapping."""
+    """Captum's Occlusion of images by squares of the baselines given or zeros, half overlapping."""
 
-    def attribute(forward: Any, x: Any, y: Any) -> Any:
-        step = max(1, window // 2)
-        return Occlusion(_logits(forward)).attribute(
-            x,
-            sliding_window_shapes=(x.shape[1], window, window),
-            strides=(x.shape[1], step, step),
-            target=y,
+    def attribute(call: ForwardCall, target: Any) -> Any:
+        step, channels = max(1, window // 2), call.inputs[0].shape[1]
+        return Occlusion(_logits(call.forward_func)).attribute(
+            call.inputs,
+            sliding_window_shapes=((channels, window, window),),
+            strides=((channels, step, step),),
+            baselines=call.baselines,
+            target=target,
+            additional_forward_args=call.additional_forward_args or None,
             perturbations_per_eval=8,
         )
 
@@ -147,10 +166,11 @@ def occlusion(window: int = 16) -> Method:
 
 
 def random_order(seed: int = 0) -> Method:
-    """Players in random order, which every method should beat."""
+    """Players in random order, which every method should beat: another one for every example, by seed."""
 
-    def play(game: CoalitionGame, mode: Mode) -> Tensor:
-        return torch.rand(game.n_games, game.n_players, generator=torch.Generator().manual_seed(seed))
+    def play(game: CoalitionGame, mode: Mode, n_steps: int | None) -> Any:
+        rng = torch.Generator().manual_seed(seed)
+        return spread_scores(torch.rand(game.exists.shape, generator=rng), game.call.players, game.call.inputs)
 
     return Method("Random", play)
 
@@ -164,7 +184,7 @@ def on_game(title: str, method: Callable[..., Any], **options: Any) -> Method:
         **options: What ``attribute`` is called with. Random numbers are of seed 0.
     """
 
-    def play(game: CoalitionGame, mode: Mode) -> Tensor:
+    def play(game: CoalitionGame, mode: Mode, n_steps: int | None) -> Any:
         scores = []
         everyone = torch.ones(1, game.n_players)
         for example in range(game.n_games):
@@ -173,31 +193,43 @@ def on_game(title: str, method: Callable[..., Any], **options: Any) -> Method:
                 return game.outcome(rows, torch.full((len(rows),), example)).rewards
 
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+                # not torch.manual_seed, which would reach the devices, too
+                torch.default_generator.manual_seed(0)
                 scores.append(method(value).attribute(everyone, **options).detach().double())
-        return torch.cat(scores)
+        # as a map of the inputs, which nothing else can be taken for
+        return spread_scores(torch.cat(scores), game.call.players, game.call.inputs)
 
     return Method(title, play)
 
 
 def on_model(
-    title: str, attribute: Callable[[Any, Any, Any], Any], made_of: Callable[[Any], Any] = lambda forward: None
+    title: str, attribute: Callable[[ForwardCall, Any], Any], made_of: Callable[[Any], Any] = lambda forward: None
 ) -> Method:
     """A method that explains the model itself.
 
     Args:
         title (str): What a table or a picture calls it.
-        attribute (Callable): ``(forward_func, inputs, target)`` to a map.
+        attribute (Callable): The call (forward function, inputs, baselines, additional arguments) and the target as
+            Captum takes it, to a map.
         made_of (Callable, optional): Called with a forward function, and raises a ValueError where the method is not
             fit for it. Default: fit for all
     """
 
-    def play(game: CoalitionGame, mode: Mode) -> Any:
-        inputs = game.call.inputs if len(game.call.inputs) > 1 else game.call.inputs[0]
+    def play(game: CoalitionGame, mode: Mode, n_steps: int | None) -> Any:
         with torch.enable_grad():
-            return attribute(game.call.forward_func, inputs, game.targets)
+            return attribute(game.call, game.captum_target)
 
     return Method(title, play, check=lambda game: made_of(game.call.forward_func))
+
+
+def _of_images(method: Any, call: ForwardCall, target: Any) -> Any:
+    args = call.additional_forward_args or None
+    return method(call.forward_func).attribute(call.inputs, target=target, additional_forward_args=args)
+
+
+def _needs_scikit_learn(game: CoalitionGame) -> None:
+    if find_spec("sklearn") is None:
+        raise ValueError("Captum's Lime and KernelShap need scikit-learn; pip install scikit-learn")
 
 
 METHODS: dict[str, Callable[..., Method]] = {

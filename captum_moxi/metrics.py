@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_moxi import models
+from captum_moxi.arguments import devices
 from captum_moxi.game import CoalitionGame
 from captum_moxi.players import collect_scores
 from captum_moxi.removal import Removal
@@ -104,7 +105,7 @@ def insertion_curve(
               ``(B, 1, 14, 14)``, which is stretched over the image (nearest);
             - scores of players ``(B, n)``, floating, in ascending order of their ids, where that is not the inputs'
               shape;
-            - a ranking ``(B, K)``, int64: ids of players, the first first, -1 after an example's last;
+            - a ranking ``(B, K)`` of whole numbers: ids of players, the first first, -1 after an example's last;
             - a :class:`captum_moxi.Selection`, of either mode.
 
             Players that a ranking or selection does not name come last, in the order of their ids.
@@ -137,18 +138,9 @@ def insertion_curve(
         >>> curve.area(), curve.flipped
         >>> grad_cam = insertion_curve(model, x, GradCam(model).attribute(x, target=y), target=y)
     """
-    game = CoalitionGame(
-        forward_func,
-        inputs,
-        target,
-        baselines,
-        additional_forward_args,
-        feature_mask,
-        removal,
-        reward,
-        perturbations_per_eval,
-    )
-    return play_curve(game, attributions, "insertion", fractions, show_progress)
+    call = (inputs, target, baselines, additional_forward_args, feature_mask, removal, reward, perturbations_per_eval)
+    with models.unchanged(forward_func, devices(inputs)):
+        return play_curve(CoalitionGame(forward_func, *call), attributions, "insertion", fractions, show_progress)
 
 
 def deletion_curve(
@@ -175,18 +167,9 @@ def deletion_curve(
         >>> attr, selection = MoXIDeletion(model).attribute(x, target=y, n_steps=20, return_selection=True)
         >>> deletion_curve(model, x, selection, target=y, fractions=[0, 0.05, 0.1]).accuracy
     """
-    game = CoalitionGame(
-        forward_func,
-        inputs,
-        target,
-        baselines,
-        additional_forward_args,
-        feature_mask,
-        removal,
-        reward,
-        perturbations_per_eval,
-    )
-    return play_curve(game, attributions, "deletion", fractions, show_progress)
+    call = (inputs, target, baselines, additional_forward_args, feature_mask, removal, reward, perturbations_per_eval)
+    with models.unchanged(forward_func, devices(inputs)):
+        return play_curve(CoalitionGame(forward_func, *call), attributions, "deletion", fractions, show_progress)
 
 
 def play_curve(
@@ -210,10 +193,7 @@ def play_curve(
     # rows of one length, which can share a pass, stand together
     by_length = rows[:, 1].argsort(stable=True)
     outcomes = []
-    with (
-        models.unchanged(game.call.forward_func, {x.device for x in game.call.inputs}),
-        tqdm(total=len(rows), desc=f"{mode} curve", unit=" forwards", leave=None, disable=not show_progress) as bar,
-    ):
+    with tqdm(total=len(rows), desc=f"{mode} curve", unit=" forwards", leave=None, disable=not show_progress) as bar:
         for block in by_length.split(BLOCK):
             owners, count = rows[block].unbind(1)
             moved = place[owners] < count[:, None]
@@ -244,8 +224,9 @@ def order_players(game: CoalitionGame, attributions: Any) -> Tensor:
     if not parts or not all(isinstance(part, Tensor) for part in parts):
         kinds = ", ".join(type(part).__name__ for part in parts) or "nothing"
         raise TypeError(f"attributions is {kinds}; pass a tensor, a tuple of tensors or a Selection")
-    if len(parts) == 1 and parts[0].dtype is torch.int64 and parts[0].dim() == 2:
-        scores = _scores_of_ranking(game, parts[0].cpu())
+    whole = not (parts[0].is_floating_point() or parts[0].is_complex() or parts[0].dtype is torch.bool)
+    if len(parts) == 1 and whole and parts[0].dim() == 2:
+        scores = _scores_of_ranking(game, parts[0].cpu().long())
     else:
         scores = _scores(game, parts)
     scores = scores.masked_fill(~game.exists, -torch.inf)
@@ -260,8 +241,6 @@ def _scores(game: CoalitionGame, attributions: tuple[Tensor, ...]) -> Tensor:
         scores = given.detach().cpu().double()
     else:
         scores = collect_scores(attributions, game.call.players, game.call.inputs)
-        # the mean of a player's values must not break ties that they have
-        scores = scores.to(torch.promote_types(given.dtype, torch.float32)).double()
     if len(scores) != game.n_games:
         raise ValueError(f"attributions are of {len(scores)} examples where inputs are of {game.n_games}; pass as many")
     if not bool(scores.isfinite().all()):

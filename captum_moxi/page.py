@@ -1,6 +1,7 @@
 """One self-contained page to play with: a slider along the path of an image, by Bokeh (the extra ``html``)."""
 
 import base64
+import html
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from captum_moxi.game import CoalitionGame
 from captum_moxi.removal import BaselineRemoval
-from captum_moxi.search import Mode
+from captum_moxi.search import Mode, flips
 from captum_moxi.visualization import BLUE, GREY, ORANGE
 
 TOP = 5
@@ -69,6 +70,7 @@ def follow_path(
     to_images: Callable[[Tensor], Tensor],
     method: str = "MoXI",
     example: int = 0,
+    min_confidence: float = 0.0,
 ) -> Path:
     """What the model sees and says as players come or go in that order.
 
@@ -80,6 +82,7 @@ def follow_path(
             out of the sequence are grey.
         method (str, optional): Who chose the path. Default: ``"MoXI"``
         example (int, optional): Which example of the game. Default: 0
+        min_confidence (float, optional): What insertion must exceed to flip. Default: 0
 
     Returns:
         Path
@@ -105,8 +108,8 @@ def follow_path(
         image = to_images(game.call.inputs[0][example : example + 1])
         images = torch.where(present[..., None], image, torch.tensor(GREY))
     single = probabilities.shape[1] == 1
-    hit = probabilities[:, 0] > 0.5 if single else probabilities.argmax(1) == target
-    flipped = (hit if mode == "insertion" else ~hit).nonzero().flatten().tolist()
+    predictions = torch.where(probabilities[:, 0] > 0.5, 0, -1) if single else probabilities.argmax(1)
+    flipped = flips(mode, predictions, probabilities[:, target], target, min_confidence).nonzero().flatten().tolist()
     players = int(game.exists[example].sum())
     return Path(method, mode, images, probabilities, target, players, flipped[0] if flipped else None)
 
@@ -187,7 +190,7 @@ def path_page(paths: Sequence[Path], labels: Sequence[str], title: str) -> str:
     modes.js_on_change("active", follow)
     method.js_on_change("value", follow)
     slider.js_on_change("value", follow)
-    heading = Div(text=f"<h2>{_escaped(title)}</h2>", width=1200)
+    heading = Div(text=f"<h2>{html.escape(title)}</h2>", width=1200)
     layout = column(heading, row(modes, method), slider, said, row(seen, confidence, likely))
     document = Document()
     document.add_root(layout)
@@ -199,7 +202,7 @@ def path_page(paths: Sequence[Path], labels: Sequence[str], title: str) -> str:
 def _plain(path: Path, labels: Sequence[str]) -> dict[str, Any]:
     """A path as lists and text, for the page."""
     top = path.probabilities.topk(min(TOP, path.probabilities.shape[1]), dim=1)
-    names = [_escaped(_short(label)) for label in labels]
+    names = [_short(label) for label in labels]
     times = Counter(names)
     # classes of one name would be one bar
     shown = [[names[i] if times[names[i]] == 1 else f"{names[i]} ({i})" for i in row] for row in top.indices.tolist()]
@@ -212,7 +215,7 @@ def _plain(path: Path, labels: Sequence[str]) -> dict[str, Any]:
         "labels": shown,
         "probabilities": top.values.double().tolist(),
         "colours": colours,
-        "target": names[path.target],
+        "target": html.escape(names[path.target]),
         "players": path.players,
         "flip": path.flip,
     }
@@ -227,7 +230,3 @@ def _data_uri(image: Tensor) -> str:
 
 def _short(label: str) -> str:
     return label if len(label) <= 40 else label[:39] + "…"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -160,7 +160,7 @@ def spread_scores(scores: Tensor, players: Players, inputs: tuple[Tensor, ...]) 
 
 def collect_scores(attributions: tuple[Tensor, ...], players: Players, inputs: tuple[Tensor, ...]) -> Tensor:
     r"""
-    The mean attribution of each player's values: the opposite of ``spread_scores``.
+    The mean attribution of each player's values: the opposite of ``spread_scores``, exactly.
 
     Args:
         attributions (tuple[Tensor, ...]): One an input tensor: of its shape, or broadcastable to it; of images, maps of
@@ -180,20 +180,25 @@ def collect_scores(attributions: tuple[Tensor, ...], players: Players, inputs: t
     batch = len(attributions[0])
     total = torch.zeros(batch, len(players.ids), dtype=torch.float64)
     count = torch.zeros_like(total)
+    least, most = torch.full_like(total, torch.inf), torch.full_like(total, -torch.inf)
     for i, (given, columns, x) in enumerate(zip(attributions, players.columns, inputs, strict=True)):
-        values = given.detach().to(torch.float64)
+        values = given.detach().cpu().double()
         if values.dim() == x.dim() == 4 and values.shape[2:] != x.shape[2:]:
             values = LayerAttribution.interpolate(values, tuple(x.shape[2:]))
-        if len(values) != batch or batch not in (1, len(x)) or not broadcasts(values[:1], x[:1]):
+        fits = values.dim() == x.dim() and len(values) == batch and batch in (1, len(x)) and len(columns) in (1, batch)
+        if not fits or not broadcasts(values[:1], x[:1]):
             raise ValueError(
                 f"{_name('attributions', i, attributions)} has shape {tuple(given.shape)}, which does not fit the "
                 f"input's {tuple(x.shape)}; pass one value for each of the input's"
             )
         owner = columns.expand(batch, *x.shape[1:]).reshape(batch, -1).cpu()
-        flat = values.expand(batch, *x.shape[1:]).reshape(batch, -1).cpu()
+        flat = values.expand(batch, *x.shape[1:]).reshape(batch, -1)
         total.scatter_add_(1, owner, flat)
         count.scatter_add_(1, owner, torch.ones_like(flat))
-    return total / count.clamp(min=1)
+        least.scatter_reduce_(1, owner, flat, "amin")
+        most.scatter_reduce_(1, owner, flat, "amax")
+    # a mean of equal values is one of them, which the sum may miss by rounding
+    return torch.where(least == most, least, total / count.clamp(min=1))
 
 
 def _whole_numbers(name: str, mask: Tensor, tensor: Tensor) -> Tensor:

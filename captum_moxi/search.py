@@ -56,6 +56,8 @@ class Selection:
         n_steps (Tensor): ``(B,)`` int64: the steps that each example took.
         flipped (Tensor): ``(B,)`` bool: whether the prediction flipped by its last step: to the target with more than
             the least confidence asked for (insertion), away from the target (deletion).
+        flip (str, optional): Which of the two flips counts where it is not that of the mode, as in the first deletion
+            of :class:`captum_moxi.MoXILocalization`, which ends when the target is predicted.
     """
 
     mode: Mode
@@ -69,6 +71,7 @@ class Selection:
     skipped: Tensor
     n_steps: Tensor
     flipped: Tensor
+    flip: Mode | None = None
 
     @property
     def gains(self) -> Tensor:
@@ -93,14 +96,16 @@ class Selection:
         names = {field.name for field in fields(cls)}
         if not isinstance(values, dict):
             raise ValueError(f"this is no selection but a {type(values).__name__}")
-        if missing := names - values.keys():
+        if missing := names - values.keys() - {"flip"}:
             raise ValueError(f"this is no selection: it lacks {', '.join(sorted(missing))}")
         if values["mode"] not in ("insertion", "deletion"):
             raise ValueError(f"mode is {values['mode']!r}; a selection's is insertion or deletion")
+        if values.get("flip") not in (None, "insertion", "deletion"):
+            raise ValueError(f"flip is {values['flip']!r}; a selection's is insertion, deletion or None")
         kinds = dict.fromkeys(("order", "predictions", "n_evaluated", "n_steps"), torch.long) | {"flipped": torch.bool}
         tensors = {
             name: torch.tensor(_nan_for_none(values[name]), dtype=kinds.get(name, torch.float64))
-            for name in names - {"mode"}
+            for name in names - {"mode", "flip"}
         }
         batch, steps = len(tensors["order"]), tensors["order"].shape[-1]
         for name, tensor in tensors.items():
@@ -108,7 +113,7 @@ class Selection:
             wanted = (batch,) if name in ("n_steps", "flipped") else (batch, steps + wide)
             if tensor.shape != wanted:
                 raise ValueError(f"this is no selection: {name} has shape {tuple(tensor.shape)}, not {wanted}")
-        return cls(mode=values["mode"], **tensors)
+        return cls(mode=values["mode"], flip=values.get("flip"), **tensors)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the selection as JSON."""
@@ -547,6 +552,7 @@ class _Path:
             skipped=self.skipped.to(dtype),
             n_steps=self.n_steps,
             flipped=self.flipped,
+            flip=None if self.flip == self.mode else self.flip,
         )
 
 

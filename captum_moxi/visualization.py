@@ -44,7 +44,7 @@ def flip_step(selection: Selection, target: int, min_confidence: float = 0.0, ex
     """The first step after which the prediction is flipped, 0 for before any; None if it never is."""
     steps = int(selection.n_steps[example]) + 1
     path = selection.predictions[example, :steps], selection.confidences[example, :steps]
-    flipped = flips(selection.mode, *path, target, min_confidence)
+    flipped = flips(selection.flip or selection.mode, *path, target, min_confidence)
     return int(flipped.nonzero()[0]) if flipped.any() else None
 
 
@@ -159,7 +159,7 @@ def show_path(
     example: int = 0,
     ax: Axes | None = None,
 ) -> tuple[Figure, Axes]:
-    """A strip of what the model sees along the path, the number of players and the confidence under each picture.
+    """A strip of the image along the path, absent players grey, with number of players and confidence under each.
 
     Args:
         image (Tensor): ``(H, W, 3)`` in [0, 1].

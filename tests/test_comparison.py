@@ -8,6 +8,7 @@ import torch
 import zoo
 
 from captum_moxi import GradCam, MoXIDeletion, MoXIInsertion, compare, deletion_curve, insertion_curve
+from captum_moxi.comparison import join
 from captum_moxi.methods import METHODS, Method, moxi
 
 Y = [1, 3, 0]
@@ -49,6 +50,10 @@ def test_moxi_pays_what_it_takes_and_curves_are_not_counted(model: torch.nn.Modu
     found = compare(model, x, Y, methods=["moxi", "shapley:3", "rollout"], fractions=[0, 0.5, 1])
     # n (n + 1) / 2 candidates, and the empty coalition in insertion
     assert found.of("MoXI", "insertion").forwards == 16 * 17 / 2 + 1
+    early = compare(model, x, Y, methods=["moxi", "moxi-minus"], fractions=[0, 0.1])
+    # two of sixteen players, the nearest to a tenth: their steps alone
+    assert early.of("MoXI", "deletion").forwards == 16 + 15
+    assert early.of("MoXI(-)", "deletion").forwards == 16 + 2
     assert found.of("MoXI", "deletion").forwards == 16 * 17 / 2
     # the whole input, and of each permutation every prefix; the same run for both modes
     assert found.of("Shapley, 3", "deletion").forwards == found.of("Shapley, 3", "insertion").forwards == 1 + 3 * 16
@@ -96,17 +101,43 @@ def test_leaves_everything_as_it_was(model: torch.nn.Module, x: torch.Tensor) ->
 def test_what_cannot_be(model: torch.nn.Module, x: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="method 'magic' is unknown"):
         compare(model, x, Y, methods=["moxi", "magic"])
-    for methods in ([], ["moxi", moxi(n_steps=2)]):
+    for methods in ([], ["moxi", moxi()]):
         with pytest.raises(ValueError, match="pass one or more, of different titles"):
             compare(model, x, Y, methods=methods)
     for modes in ("both", [], ["insertion", "insertion"]):
         with pytest.raises(ValueError, match="modes is"):
             compare(model, x, Y, modes=modes)
 
-    def never(game: object, mode: str) -> None:
+    def never(game: object, mode: str, n_steps: int | None) -> None:
         raise AssertionError("played before the others were checked")
 
     with pytest.raises(ValueError, match="needs one token a patch"):
         compare(zoo.resnet(), x, Y, methods=[Method("first", never), "rollout"])
     with pytest.raises(ValueError, match="no deletion by 'Random'"):
         compare(model, x, Y, methods="random", modes="insertion").of("Random", "deletion")
+
+
+def test_joined_is_the_batch(model: torch.nn.Module, x: torch.Tensor) -> None:
+    together = compare(model, x, Y, methods=["moxi", "ablation"])
+    apart = join(
+        [
+            compare(model, x[:1], Y[:1], methods=["moxi", "ablation"]),
+            compare(model, x[1:], Y[1:], methods=["moxi", "ablation"]),
+        ]
+    )
+    assert apart.targets.tolist() == Y
+    for one, other in zip(together.results, apart.results, strict=True):
+        assert (one.method, one.mode, one.forwards) == (other.method, other.mode, other.forwards)
+        assert torch.equal(one.order, other.order)
+        torch.testing.assert_close(one.curve.rewards, other.curve.rewards, rtol=0, atol=1e-4)
+        assert torch.equal(one.curve.correct, other.curve.correct)
+
+
+def test_a_model_in_training_mode_is_as_it_was(x: torch.Tensor) -> None:
+    net = zoo.resnet().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    attr = torch.rand(3, 1, 4, 4)
+    insertion_curve(net, x, attr, Y, fractions=[0, 0.5])
+    compare(net, x, Y, methods=["gradcam", "random"], fractions=[0, 0.5])
+    assert net.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

@@ -77,6 +77,7 @@ def test_every_form_of_an_attribution_is_the_same_order() -> None:
     forms: list[Any] = [
         selection,
         selection.order,
+        selection.order.int(),
         attr,
         attr[:, :1],
         (attr,),
@@ -116,8 +117,8 @@ def test_token_removal_patch_by_patch(name: str, mode: str) -> None:
 def test_ties_go_to_the_lowest_id() -> None:
     """Players of 1, 2, 3 and 10 values that all have one score, which their means must not tell apart."""
     mask = torch.tensor([[3] * 10 + [2] * 3 + [1] * 2 + [0]])
-    for value in (0.1, 1 / 3, 1e-8):
-        attr = torch.full((1, 16), value)
+    for value, dtype in ((0.1, torch.float64), (1 / 3, torch.float32), (0.1, torch.float16), (1e-8, torch.float64)):
+        attr = torch.full((1, 16), value, dtype=dtype)
         curve = insertion_curve(
             lambda x: torch.stack([x.sum(1), -x[:, -1]], 1),
             torch.ones(1, 16),
@@ -200,6 +201,13 @@ def test_under_baseline_fill_chunks_do_not_decide() -> None:
 def test_attributions_that_do_not_fit(attributions: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         insertion_curve(net, torch.ones(1, 4), attributions, target=1)
+
+
+def test_one_map_for_examples_of_different_players() -> None:
+    with pytest.raises(ValueError, match="does not fit the input's"):
+        insertion_curve(
+            net, torch.ones(2, 4), torch.ones(1, 4), 1, feature_mask=torch.tensor([[0, 1, 2, 3], [0, 0, 1, 1]])
+        )
 
 
 def test_what_cannot_be() -> None:

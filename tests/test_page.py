@@ -67,6 +67,7 @@ def test_the_flip_of_a_path() -> None:
     assert follow_path(game, [0, 1, 2], "insertion", to_images).flip == 2
     assert follow_path(game, [0, 1, 2], "deletion", to_images).flip == 3
     assert follow_path(game, [0], "insertion", to_images).flip is None
+    assert follow_path(game, [0, 1, 2], "insertion", to_images, min_confidence=0.7).flip == 3
     with pytest.raises(ValueError, match="a game of one input of images"):
         follow_path(CoalitionGame(lambda x: x, torch.ones(1, 4), 1), [0], "insertion", to_images)
     with pytest.raises(ValueError, match="paths is empty"):
@@ -179,11 +180,12 @@ def test_labels_that_are_markup_or_alike(tmp_path: Path, opened: Any) -> None:
     game = CoalitionGame(zoo.token_model("vit"), torch.randn(1, 3, 32, 32), 1)
     path = follow_path(game, [0, 1], "insertion", to_images)
     labels = ["<script>alert(1)</script>", "crane", "crane", "a" * 60, "a" * 61]
-    (tmp_path / "page.html").write_text(path_page([path], labels, "<b>bold</b> & plain"))
+    (tmp_path / "page.html").write_text(path_page([path], labels, "<b>bold</b> & plain"), encoding="utf-8")
     page, said = opened(tmp_path / "page.html")
     assert page.get_by_text("<b>bold</b> & plain").is_visible()
+    # drawn as text on a canvas, not as markup
     assert sorted(label[:6] for label in data(page, "bars")["label"]) == [
-        "&lt;sc",
+        "<scrip",
         "aaaaaa",
         "aaaaaa",
         "crane ",

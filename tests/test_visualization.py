@@ -58,6 +58,11 @@ def test_the_flip_step(mode: str, predictions: list[int], confidence: float, ste
     assert flip_step(selection(mode, predictions, [0.1, 0.4, 0.9]), 0, confidence) == step
 
 
+def test_the_flip_that_counts_need_not_be_the_modes() -> None:
+    found = replace(selection("deletion", [1, 1, 0], [0.1, 0.4, 0.9]), flip="insertion")
+    assert flip_step(found, 0) == 2
+
+
 def test_patches_alone_and_the_rest() -> None:
     image, mask = torch.rand(4, 4, 3), patch_mask(4, 2)[0, 0]
     alone = patches_alone(image, mask, [1])
@@ -176,9 +181,9 @@ def comparison() -> Comparison:
         return torch.stack([torch.full((len(x),), 1.5), x.sum(1)], 1)
 
     methods = [
-        Method("up", lambda game, mode: torch.tensor([[0, 1, 2]] * 2)),
-        Method("down", lambda game, mode: torch.tensor([[2, 1, 0]] * 2)),
-        Method("none", lambda game, mode: torch.tensor([[0, 1, 2], [0, 2, 1]])),
+        Method("up", lambda game, mode, n_steps: torch.tensor([[0, 1, 2]] * 2)),
+        Method("down", lambda game, mode, n_steps: torch.tensor([[2, 1, 0]] * 2)),
+        Method("none", lambda game, mode, n_steps: torch.tensor([[0, 1, 2], [0, 2, 1]])),
     ]
     return compare(model, x, 1, methods=methods, fractions=[0, 1 / 3, 2 / 3])
 

@@ -10,7 +10,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_moxi import models
-from captum_moxi.arguments import check_inputs, read_target
+from captum_moxi.arguments import check_inputs, devices, read_target
 
 
 class GradCam(LayerGradCam):
@@ -32,6 +32,7 @@ class GradCam(LayerGradCam):
         forward_func: Callable[..., Any],
         layer: nn.Module | None = None,
         device_ids: list[int] | None = None,
+        patch_size: int | tuple[int, int] | None = None,
     ) -> None:
         r"""
         Args:
@@ -46,11 +47,19 @@ class GradCam(LayerGradCam):
                         Default: None
             device_ids (list[int], optional): As in ``captum.attr.LayerGradCam``.
                         Default: None
+            patch_size (int or tuple[int, int], optional): Height and width in pixels of the patches that the tokens of
+                        a sequence stand for.
+                        Default: None, the model's own, where it is a module that tells
 
         Raises:
             ValueError: no layer given for a model that has no default.
         """
         super().__init__(forward_func, _default_layer(forward_func) if layer is None else layer, device_ids)
+        if patch_size is None:
+            # layers that need the whole grid hold no token a patch
+            self.patch_size = None if models.needs_grid(forward_func) else models.find_patch_size(forward_func)
+        else:
+            self.patch_size = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
 
     @log_usage()
     def attribute(
@@ -85,7 +94,9 @@ class GradCam(LayerGradCam):
         """
         tensors = check_inputs(inputs)
         read_target(target, len(tensors[0]))
-        with models.unchanged(self.forward_func, {x.device for x in tensors}):
+        # a compiled module would not see what watches its layer
+        eager = torch.compiler.set_stance("force_eager")
+        with models.unchanged(self.forward_func, devices(inputs)), eager:
             gradients, activations = compute_layer_gradients_and_eval(
                 lambda *args: models.call_model(self.forward_func, *args),
                 self.layer,
@@ -111,10 +122,15 @@ class GradCam(LayerGradCam):
 
     def _laid_out(self, values: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         """Tokens ``(B, tokens, width)`` of image patches as ``(B, width, rows, columns)``, all else as it is."""
-        size = None if models.needs_grid(self.forward_func) else models.find_patch_size(self.forward_func)
-        if values.dim() != 3 or inputs[0].dim() != 4 or size is None:
+        if values.dim() != 3 or inputs[0].dim() != 4:
             return values
-        rows, columns = inputs[0].shape[2] // size[0], inputs[0].shape[3] // size[1]
+        if self.patch_size is None:
+            raise ValueError(
+                f"layer {type(self.layer).__name__} has {tuple(values.shape)}, a sequence, and what patches its tokens "
+                "stand for is unknown; pass patch_size, or a layer whose output is (B, C, H, W)"
+            )
+        height, width = self.patch_size
+        rows, columns = inputs[0].shape[2] // height, inputs[0].shape[3] // width
         if not models.fits_prefix(values.shape[1], rows * columns):
             raise ValueError(
                 f"layer {type(self.layer).__name__} has {tuple(values.shape)}, which is no sequence of {rows} x "
@@ -134,7 +150,9 @@ class GradCamPlusPlus(GradCam):
         \alpha = \frac{g^2}{2 g^2 + g^3 \sum_{a, b} A_{ab}}, \qquad w_c = \sum_{i, j} \alpha_{ij} \, relu(g_{ij})
 
     The factor :math:`\exp(S)` that all weights of an example have in common is left out. Several objects of one
-    class, or one in several parts, count alike, where Grad-CAM favours the largest. Arguments as in :class:`GradCam`.
+    class, or one in several parts, count alike, where Grad-CAM favours the largest. The method was made for activations
+    that are not negative; tokens' are of either sign, so that alpha may grow large where its denominator is near 0.
+    Arguments as in :class:`GradCam`.
 
     Examples::
 
@@ -143,11 +161,13 @@ class GradCamPlusPlus(GradCam):
 
     def _weights(self, gradients: Tensor, activations: Tensor) -> Tensor:
         where = tuple(range(2, gradients.dim()))
-        total = activations.sum(where, keepdim=True) if where else activations
-        below = 2 * gradients**2 + gradients**3 * total
-        alpha = torch.where(below == 0, 0, gradients**2 / torch.where(below == 0, 1, below))
+        # half precision would lose the squares of small gradients, which divide out anyway
+        gradients, total = gradients.float(), activations.float()
+        total = total.sum(where, keepdim=True) if where else total
+        below = 2 + gradients * total
+        alpha = torch.where((gradients == 0) | (below == 0), 0, 1 / torch.where(below == 0, 1, below))
         weighed = alpha * gradients.relu()
-        return weighed.sum(where, keepdim=True) if where else weighed
+        return (weighed.sum(where, keepdim=True) if where else weighed).to(activations.dtype)
 
 
 def _default_layer(forward_func: Callable[..., Any]) -> nn.Module:

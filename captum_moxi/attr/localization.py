@@ -10,7 +10,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_moxi import models
-from captum_moxi.arguments import check_positive_int
+from captum_moxi.arguments import check_positive_int, devices
 from captum_moxi.attr.moxi import TensorOrTensors, rank_scores
 from captum_moxi.game import CoalitionGame
 from captum_moxi.players import spread_scores
@@ -75,7 +75,6 @@ class MoXILocalization(PerturbationAttribution):
         additional_forward_args: Any = None,
         feature_mask: TensorOrTensors | None = None,
         n_steps: int | None = None,
-        min_confidence: float = 0.0,
         perturbations_per_eval: int | None = None,
         return_selection: bool = False,
     ) -> Any:
@@ -85,9 +84,6 @@ class MoXILocalization(PerturbationAttribution):
                         :meth:`captum_moxi.MoXIDeletion.attribute`. A target is needed.
             n_steps (int, optional): The most players that each of the two deletions takes away.
                         Default: None, all
-            min_confidence (float, optional): The confidence, from 0 to 1, that the target must exceed for the first
-                        deletion to end.
-                        Default: 0.0
             return_selection (bool, optional): Return the selections of both deletions as well.
                         Default: False
 
@@ -105,13 +101,10 @@ class MoXILocalization(PerturbationAttribution):
         """
         if n_steps is not None:
             check_positive_int("n_steps", n_steps)
-        if not isinstance(min_confidence, int | float) or not 0 <= min_confidence < 1:
-            raise ValueError(f"min_confidence is {min_confidence!r}; pass a confidence of at least 0 and less than 1")
         if target is None:
             raise ValueError("target is None; pass the class to look for")
         call = (inputs, target, baselines, additional_forward_args, feature_mask, self.removal, "log_odds")
-        devices = {x.device for x in (inputs if isinstance(inputs, tuple) else (inputs,)) if isinstance(x, Tensor)}
-        with models.unchanged(self.forward_func, devices), torch.inference_mode(False), torch.no_grad():
+        with models.unchanged(self.forward_func, devices(inputs)), torch.inference_mode(False), torch.no_grad():
             game = CoalitionGame(self.forward_func, *call, perturbations_per_eval)
             if bool((game.full.predictions < 0).any()) or game.targets is None or bool((game.targets < 0).any()):
                 raise ValueError("forward_func returns a single logit; pass a model with one logit a class")
@@ -119,7 +112,7 @@ class MoXILocalization(PerturbationAttribution):
                 game.full.predictions, self.forward_func, *call, perturbations_per_eval=perturbations_per_eval
             )
             options: dict[str, Any] = {"stop": "flip", "screen": self.candidates}
-            first = greedy(against, "deletion", n_steps, min_confidence=min_confidence, flip="insertion", **options)
+            first = greedy(against, "deletion", n_steps, flip="insertion", **options)
             second = greedy(_without(game, first.order), "deletion", n_steps, **options)
         scores = rank_scores(second, game.ids).to(torch.promote_types(torch.float32, game.output_dtype))
         maps = spread_scores(scores, game.call.players, game.call.inputs)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_moxi import models
-from captum_moxi.arguments import check_positive_int
+from captum_moxi.arguments import check_positive_int, devices
 from captum_moxi.game import CoalitionGame
 from captum_moxi.players import collect_scores, spread_scores
 from captum_moxi.removal import Removal, check_removal
@@ -186,7 +186,7 @@ class _MoXI(PerturbationAttribution):
                 stacklevel=3,  # past Captum's log_usage, to the line that called attribute
             )
         # tensors made in inference mode could not be differentiated with, which some screens do
-        with models.unchanged(self.forward_func, _devices(inputs)), torch.inference_mode(False), torch.no_grad():
+        with models.unchanged(self.forward_func, devices(inputs)), torch.inference_mode(False), torch.no_grad():
             game = self._game(inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
             if stop == "flip" and game.targets is None:
                 raise ValueError("stop is 'flip' and target is None; pass the target whose prediction flips")
@@ -211,7 +211,7 @@ class _MoXI(PerturbationAttribution):
         if return_selection:
             results.append(selection)
         if return_convergence_delta:
-            with models.unchanged(self.forward_func, _devices(inputs)):
+            with models.unchanged(self.forward_func, devices(inputs)):
                 results.append(_convergence_delta(attributions, game))
         return results[0] if len(results) == 1 else tuple(results)
 
@@ -252,7 +252,7 @@ class _MoXI(PerturbationAttribution):
         Raises:
             ValueError: attributions that do not have the inputs' shape.
         """
-        with models.unchanged(self.forward_func, _devices(inputs)):
+        with models.unchanged(self.forward_func, devices(inputs)):
             game = self._game(inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
             return _convergence_delta(attributions if isinstance(attributions, tuple) else (attributions,), game)
 
@@ -387,7 +387,3 @@ def _convergence_delta(attributions: tuple[Tensor, ...], game: CoalitionGame) ->
     total = collect_scores(attributions, game.call.players, game.call.inputs).sum(1)
     delta = total - (game.full.rewards.double() - empty.rewards.double())
     return delta.to(attributions[0].device, torch.promote_types(game.output_dtype, torch.float32))
-
-
-def _devices(inputs: Any) -> set[torch.device]:
-    return {x.device for x in (inputs if isinstance(inputs, tuple) else (inputs,)) if isinstance(x, Tensor)}

@@ -47,10 +47,10 @@ class AttentionRollout(Attribution):
         self.patch_size = _patch_size(forward_func)
 
     @log_usage()
-    def attribute(self, inputs: Tensor, target: Any = None, additional_forward_args: Any = None) -> Tensor:
+    def attribute(self, inputs: Any, target: Any = None, additional_forward_args: Any = None) -> Any:
         r"""
         Args:
-            inputs (Tensor): Images ``(B, C, H, W)``.
+            inputs (Tensor or tuple[Tensor]): Images ``(B, C, H, W)``.
             target (Any, optional): Not looked at, since rollout is of no class; there for calls in common.
                         Default: None
             additional_forward_args (Any, optional): What follows the inputs in the call of forward_func, an argument
@@ -58,8 +58,8 @@ class AttentionRollout(Attribution):
                         Default: None
 
         Returns:
-            *Tensor* of **attributions**: the shape of the inputs, every value having its patch's score, from 0 to 1,
-            floating; 0 where the image reaches beyond the last whole patch.
+            *Tensor* or *tuple[Tensor]* of **attributions**: in the form, shape and floating dtype of the inputs, every
+            value having its patch's score, from 0 to 1; 0 where the image reaches beyond the last whole patch.
 
         Raises:
             ValueError: inputs that are not images, or a model whose attention cannot be read or is not over one
@@ -82,13 +82,15 @@ class AttentionRollout(Attribution):
             models.call_model(models.on_one_device(self.forward_func), images, *args)
         if follow.joint is None:
             raise ValueError(
-                f"forward_func ran no scaled_dot_product_attention over {rows} x {columns} patches and a few prefix "
-                "tokens; pass a model that does, such as a transformers ViT"
+                f"forward_func ran no scaled_dot_product_attention over a class token and {rows} x {columns} patches; "
+                "pass a model that does, such as a transformers ViT"
             )
         scores = follow.joint[:, 0, -rows * columns :].reshape(-1, 1, rows, columns)
         whole = scores.repeat_interleave(height, 2).repeat_interleave(width, 3)
         rest = (0, images.shape[3] - columns * width, 0, images.shape[2] - rows * height)
-        return torch.nn.functional.pad(whole, rest).expand(-1, images.shape[1], -1, -1).clone()
+        attributions = torch.nn.functional.pad(whole, rest).expand(-1, images.shape[1], -1, -1).clone()
+        attributions = attributions.to(images.dtype) if images.is_floating_point() else attributions
+        return (attributions,) if isinstance(inputs, tuple) else attributions
 
 
 class _FollowAttention(TorchFunctionMode):
@@ -117,14 +119,20 @@ class _FollowAttention(TorchFunctionMode):
         **kwargs: Any,
     ) -> None:
         tokens = key.shape[-2]
-        if query.shape[-2] != tokens or not models.fits_prefix(tokens, self.patches):
+        # without a token before the patches' there is none whose row could be read
+        if query.shape[-2] != tokens or tokens == self.patches or not models.fits_prefix(tokens, self.patches):
             return
-        scores = query.float() @ key.float().mT * (query.shape[-1] ** -0.5 if scale is None else scale)
-        if attn_mask is not None:
-            scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype is torch.bool else scores + attn_mask
-        layer = scores.softmax(-1).mean(1)
-        layer = (layer + torch.eye(tokens, device=layer.device)) / 2
-        self.joint = layer if self.joint is None else layer @ self.joint
+        with torch.autocast(query.device.type, enabled=False):
+            # heads may share keys
+            keys = key.float().repeat_interleave(query.shape[1] // key.shape[1], 1)
+            scores = query.float() @ keys.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+            if attn_mask is not None:
+                hidden = attn_mask.dtype is torch.bool
+                scores = scores.masked_fill(~attn_mask, -torch.inf) if hidden else scores + attn_mask
+            if is_causal:
+                scores = scores.masked_fill(scores.new_ones(tokens, tokens).triu(1).bool(), -torch.inf)
+            layer = (scores.softmax(-1).mean(1) + torch.eye(tokens, device=scores.device)) / 2
+            self.joint = layer if self.joint is None else layer @ self.joint
 
 
 def _one(tensors: tuple[Tensor, ...]) -> tuple[Tensor]:

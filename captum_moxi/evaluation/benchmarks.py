@@ -16,7 +16,6 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
-from captum.attr import FeatureAblation, KernelShap, ShapleyValueSampling
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import ViTConfig, ViTForImageClassification
@@ -25,7 +24,15 @@ from captum_moxi import models
 from captum_moxi.comparison import DEFAULT_METHODS, MODES, compare
 from captum_moxi.evaluation.records import Record, Records, table
 from captum_moxi.game import CoalitionGame
-from captum_moxi.methods import Method, get_method, moxi, moxi_minus
+from captum_moxi.methods import (
+    Method,
+    feature_ablation,
+    get_method,
+    kernel_shap,
+    moxi,
+    random_order,
+    shapley_sampling,
+)
 from captum_moxi.metrics import play_curve
 from captum_moxi.players import patch_mask
 from captum_moxi.screens import GradientScreen, HalfPrecisionScreen, LastGainsScreen, RandomScreen, Screen
@@ -212,29 +219,26 @@ def _encoder(model: Any) -> Callable[[Tensor], Tensor]:
 
 def methods(bench: Bench) -> str:
     """Table 2: MoXI and what Captum has for the same players, removal and reward."""
-    searches: dict[str, Callable[[CoalitionGame], Tensor]] = {
-        "MoXI insertion": lambda game: greedy(game, "insertion").order[0],
-        "MoXI deletion": lambda game: greedy(game, "deletion").order[0],
-        "MoXI deletion, GradientScreen(8)": lambda game: greedy(game, "deletion", screen=GradientScreen(8)).order[0],
-        "MoXI insertion, LastGainsScreen(16)": (
-            lambda game: greedy(game, "insertion", screen=LastGainsScreen(16)).order[0]
-        ),
-        "MoXI(-) insertion": lambda game: rank(game, "insertion").order[0],
-        "ShapleyValueSampling, 25": lambda game: _captum(ShapleyValueSampling, game, n_samples=25),
-        "ShapleyValueSampling, 200": lambda game: _captum(ShapleyValueSampling, game, n_samples=200),
-        "KernelShap, 2n + 2048 samples": (lambda game: _captum(KernelShap, game, n_samples=2 * game.n_players + 2048)),
-        "FeatureAblation": lambda game: _captum(FeatureAblation, game),
+    orders: dict[str, Callable[[CoalitionGame], Any]] = {
+        "MoXI insertion": lambda game: greedy(game, "insertion"),
+        "MoXI deletion": lambda game: greedy(game, "deletion"),
+        "MoXI deletion, GradientScreen(8)": lambda game: greedy(game, "deletion", screen=GradientScreen(8)),
+        "MoXI insertion, LastGainsScreen(16)": lambda game: greedy(game, "insertion", screen=LastGainsScreen(16)),
+        "MoXI(-) insertion": lambda game: rank(game, "insertion"),
+        "ShapleyValueSampling, 25": lambda game: _played(shapley_sampling(25), game),
+        "ShapleyValueSampling, 200": lambda game: _played(shapley_sampling(200), game),
+        "KernelShap, 2n + 2048 samples": lambda game: _played(kernel_shap(2 * game.n_players + 2048), game),
+        "FeatureAblation": lambda game: _played(feature_ablation(), game),
     }
     found: dict[tuple[str, str], list[Record]] = {}
     for classifier, name, image in bench.each("methods"):
-        for method, order_of in searches.items():
+        for method, order_of in orders.items():
 
             def measure(
-                order_of: Callable[[CoalitionGame], Tensor] = order_of,
+                order_of: Callable[[CoalitionGame], Any] = order_of,
                 classifier: models.ImageClassifier = classifier,
                 image: Any = image,
             ) -> Record:
-                torch.manual_seed(0)
                 game = bench.game(classifier, [image])
                 before = game.n_rows
                 start = time.perf_counter()
@@ -242,7 +246,7 @@ def methods(bench: Bench) -> str:
                 seconds = time.perf_counter() - start
                 forwards = _forwards(game) - before
                 return {"seconds": seconds, "forwards": forwards} | {
-                    mode: float(play_curve(game, order[None], mode).confidences.mean()) for mode in MODES
+                    mode: float(play_curve(game, order, mode).confidences.mean()) for mode in MODES
                 }
 
             settings = {"benchmark": "methods", "model": classifier.name, "image": name, "method": method}
@@ -256,16 +260,8 @@ def methods(bench: Bench) -> str:
     return table([*header, "area under deletion (less is better)"], rows)
 
 
-def _captum(method: Any, game: CoalitionGame, **options: Any) -> Tensor:
-    """The players in the order that one of Captum's classes gives them."""
-    everyone = torch.ones(1, game.n_players)
-    if method is not KernelShap:
-        # a lone evaluation is a small pass; KernelShap has its samples in one
-        options["perturbations_per_eval"] = 32
-    else:
-        options["perturbations_per_eval"] = 64
-    scores = method(game).attribute(everyone, **options)
-    return game.ids[scores[0].argsort(descending=True, stable=True)]
+def _played(method: Method, game: CoalitionGame) -> Any:
+    return method.play(game, "insertion", None)
 
 
 def screens(bench: Bench) -> str:
@@ -468,12 +464,15 @@ def compared(bench: Bench) -> str:
     MoXI's deletion is screened by GradientScreen(8); its insertion is exact. With ``most_steps``, MoXI stops there and
     so do all curves.
     """
-    # what is never looked at need not be ordered
-    searches = {"moxi": moxi(GradientScreen(8), bench.most_steps), "moxi-minus": moxi_minus(bench.most_steps)}
-    chosen = [searches.get(name) or get_method(name) for name in bench.methods or DEFAULT_METHODS]
+    chosen = [
+        moxi(GradientScreen(8)) if name == "moxi" else get_method(name) for name in bench.methods or DEFAULT_METHODS
+    ]
+    # of images one by one, the random orders differ by seed
+    places = {name: place for place, (name, _) in enumerate(bench.images)}
     found: dict[tuple[str, str], list[Record]] = {}
     for classifier, name, image in bench.each("images"):
-        for method in chosen:
+        for named in chosen:
+            method = random_order(places[name]) if named.title == "Random" else named
 
             def measure(
                 method: Method = method, classifier: models.ImageClassifier = classifier, image: Any = image
@@ -502,7 +501,7 @@ def compared(bench: Bench) -> str:
         n = records[0]["players"]
         row: list[Any] = [_short(model), title, len(records)]
         for mode, fraction in (("insertion", 0.04), ("deletion", 0.1)):
-            k = round(fraction * n)
+            k = int(fraction * n + 0.5)
             of = [record[mode] for record in records]
             row.append(_percent(sum(one["correct"][k] for one in of) / len(of)) if k < len(of[0]["correct"]) else "")
             row.append(fmean(one["area"] for one in of))

@@ -76,7 +76,7 @@ def test_plus_plus_is_the_paper_with_its_derivatives() -> None:
             below = 2 * second[i] + activations[0, channel].sum() * third[i]
             weight += (second[i] / below * first[i].relu()).item()
         wanted[0, 0] += weight * activations[0, channel]
-    scale = float(y(flat))
+    scale = y(flat).item()
     ours = GradCamPlusPlus(model, model.layer).attribute(x, target=1)
     torch.testing.assert_close(ours * scale, wanted, rtol=1e-4, atol=1e-4)
 
@@ -112,5 +112,12 @@ def test_what_cannot_be(method: type) -> None:
     with pytest.raises(ValueError, match="target has 3 entries for a batch of 2"):
         method(zoo.resnet()).attribute(torch.randn(2, 3, 32, 32), target=[0, 1, 2])
     model = zoo.token_model("vit")
+    layers = model.base_model.layers if hasattr(model.base_model, "layers") else model.base_model.encoder.layer
+    hidden = method(lambda x: model(x).logits, layers[1])
+    with pytest.raises(ValueError, match="what patches its tokens stand for is unknown; pass patch_size"):
+        hidden.attribute(torch.randn(1, 3, 32, 32), target=1)
+    told = method(lambda x: model(x).logits, layers[1], patch_size=8)
+    x = torch.randn(1, 3, 32, 32)
+    assert torch.equal(told.attribute(x, target=1), method(model).attribute(x, target=1))
     with pytest.raises(TypeError, match="inputs is str"):
         method(model).attribute("image", target=1)

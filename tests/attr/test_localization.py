@@ -61,6 +61,7 @@ def test_by_hand(name: str, x: Tensor) -> None:
         wanted, values, rest = by_hand(model, x[example : example + 1], int(y[example]))
         steps = int(first.n_steps[example])
         assert first.order[example, :steps].tolist() == wanted
+        assert first.flip == "insertion"
         assert first.rewards[example, : steps + 1].tolist() == pytest.approx(values, abs=1e-4)
         assert bool(first.flipped[example]) == (first.predictions[example, steps] == y[example])
         assert second.order[example, : int(second.n_steps[example])].tolist() == rest
@@ -87,6 +88,7 @@ def test_a_class_that_never_comes_leaves_an_empty_map(x: Tensor) -> None:
         y = model(x).logits.argmin(1)
     attr, (first, second) = MoXILocalization(model).attribute(x, target=y, n_steps=1, return_selection=True)
     assert first.n_steps.tolist() == [1, 1, 1]
+    assert not first.flipped.all()
     for example in (~first.flipped).nonzero().flatten().tolist():
         assert not attr[example].any()
         assert second.n_steps[example] == 0
@@ -104,12 +106,14 @@ def test_options(x: Tensor) -> None:
                 x, target=y, perturbations_per_eval=per_eval, **options
             )
             assert torch.equal(got, wanted)
-    sure = MoXILocalization(model).attribute(x, target=y, min_confidence=0.9, **options)[1][0]
-    assert (sure.n_steps >= first.n_steps).all()
-    for example in sure.flipped.nonzero().flatten().tolist():
-        assert sure.confidences[example, int(sure.n_steps[example])] > 0.9
-    screened, _ = MoXILocalization(model, candidates=GradientScreen(2)).attribute(x, target=y, **options)
-    assert screened.shape == wanted.shape
+    # with fewer candidates too, the second takes of what the first left, where that brought the target about
+    _, (one, two) = MoXILocalization(model, candidates=GradientScreen(2)).attribute(x, target=y, **options)
+    assert ((two.n_steps > 0) == one.flipped).all()
+    assert one.flip == "insertion"
+    assert two.flip is None
+    for example in range(3):
+        gone, rested = set(one.order[example].tolist()), set(two.order[example].tolist())
+        assert not (gone & rested) - {-1}
 
 
 def test_what_cannot_be(x: Tensor) -> None:
@@ -122,7 +126,5 @@ def test_what_cannot_be(x: Tensor) -> None:
         MoXILocalization(model, candidates=8)
     with pytest.raises(TypeError, match="removal"):
         MoXILocalization(model, removal="token")
-    with pytest.raises(ValueError, match="min_confidence is 2"):
-        MoXILocalization(model).attribute(x, target=1, min_confidence=2)
     with pytest.raises(ValueError, match="n_steps is 0"):
         MoXILocalization(model).attribute(x, target=1, n_steps=0)

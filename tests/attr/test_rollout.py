@@ -42,20 +42,18 @@ def test_by_hand(name: str, attention: str) -> None:
     assert torch.equal(AttentionRollout(LogitsModel(model)).attribute(x), attr)
 
 
-def test_a_layer_that_looks_at_one_patch() -> None:
-    """With every query looking at patch 5 alone, half of the class token's row stays and half is that patch's."""
+def test_even_attention() -> None:
+    """Queries and keys of zero look at all tokens alike: every layer keeps (1 + 1/17) / 2 of the class token."""
     model = zoo.token_model("vit")
     for layer in model.base_model.modules():
-        # the same key bias for everyone would be even; one huge key makes all the attention go to it
         if isinstance(layer, torch.nn.Linear) and layer.out_features == layer.in_features:
             layer.weight.data.zero_()
             layer.bias.data.zero_()
     attr = AttentionRollout(model).attribute(torch.randn(1, 3, 32, 32))
-    # queries and keys are zero, so that attention is even: every layer leaves (1 + 1/17) / 2 of the class token on
-    # itself and moves the rest, and rows sum to 1
     stays = 1.0
     for _ in range(model.config.num_hidden_layers):
         stays = stays / 2 + 1 / 34
+    # rows sum to 1
     torch.testing.assert_close(attr[0, 0, ::8, ::8], torch.full((4, 4), (1 - stays) / 16))
 
 
@@ -67,10 +65,12 @@ def test_another_size_and_what_is_beyond_the_last_patch() -> None:
     assert attr[..., 32:].eq(0).all()
 
 
-def test_timm_layout() -> None:
-    attr = AttentionRollout(zoo.TimmLayout()).attribute(torch.randn(2, 3, 32, 32))
-    assert attr.shape == (2, 3, 32, 32)
-    assert attr.sum((1, 2, 3)).div(3 * 64).lt(1).all()
+def test_forms_and_dtypes() -> None:
+    model = zoo.token_model("vit").double()
+    x = torch.randn(1, 3, 32, 32, dtype=torch.float64)
+    (attr,) = AttentionRollout(model).attribute((x,))
+    assert attr.dtype is torch.float64
+    torch.testing.assert_close(attr, AttentionRollout(model).attribute(x))
 
 
 def test_inside_noise_tunnel() -> None:
@@ -87,6 +87,17 @@ def test_models_without_patch_tokens(model: object) -> None:
 
 
 def test_attention_that_cannot_be_read() -> None:
+    class WithoutClassToken(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = torch.nn.Conv2d(3, 8, 8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.patches(x).flatten(2).mT[:, None]
+            return torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens).mean((1, 2))
+
+    with pytest.raises(ValueError, match="over a class token and 4 x 4 patches"):
+        AttentionRollout(WithoutClassToken()).attribute(torch.randn(1, 3, 32, 32))
     with pytest.raises(ValueError, match="ran no scaled_dot_product_attention"):
         AttentionRollout(zoo.TorchvisionLayout()).attribute(torch.randn(1, 3, 32, 32))
 

@@ -181,15 +181,17 @@ def test_compare_counts_images_right_and_wrong(bench: benchmarks.Bench) -> None:
     got = columns(benchmarks.compared(bench))
 
     kept, without, areas, flips = 0, 0, [], []
-    for _, image in images:
+    for place, (_, image) in enumerate(images):
         game = bench.game(bench.classifiers[0], [image])
-        order = torch.rand(1, game.n_players, generator=torch.Generator().manual_seed(0))[0].argsort(descending=True)
+        order = torch.rand(1, game.n_players, generator=torch.Generator().manual_seed(place))[0].argsort(
+            descending=True
+        )
         rows = torch.zeros(6, game.n_players, dtype=torch.bool)
         for k in range(6):
             rows[k, order[:k]] = True
         inserted, deleted = game.outcome(rows), game.outcome(~rows)
-        kept += int(inserted.predictions[round(0.04 * game.n_players)] == game.targets[0])
-        without += int(deleted.predictions[round(0.1 * game.n_players)] == game.targets[0])
+        kept += int(inserted.predictions[int(0.04 * game.n_players + 0.5)] == game.targets[0])
+        without += int(deleted.predictions[int(0.1 * game.n_players + 0.5)] == game.targets[0])
         areas.append(float((inserted.confidences[:-1] + inserted.confidences[1:]).mean() / 2))
         gone = (deleted.predictions != game.targets[0]).nonzero().flatten().tolist()
         flips.append(gone[0] if gone else 99)
