@@ -99,7 +99,7 @@ def test_options(x: Tensor) -> None:
     options = {"feature_mask": patch_mask(32, 8), "baselines": 0.5, "return_selection": True}
     with torch.no_grad():
         y = model(x).logits.argsort(1, descending=True)[:, 1]
-    wanted, (first, _) = MoXILocalization(model).attribute(x, target=y, **options)
+    wanted, _ = MoXILocalization(model).attribute(x, target=y, **options)
     for screen in (None, GradientScreen(16)):
         for per_eval in (1, 3, None):
             got, _ = MoXILocalization(model, BaselineRemoval(), screen).attribute(
