@@ -1,6 +1,5 @@
 """compare: several methods on the same inputs, players, removal and reward, side by side."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -223,7 +222,7 @@ def compare(
         for method in chosen:
             method.check(game)
         # what no curve looks at need not be ordered
-        most = None if fractions is None else max(1, math.ceil(float(max(fractions)) * game.n_players))
+        most = None if fractions is None else max(1, int(float(max(fractions)) * game.n_players + 0.5))
         with tqdm(jobs, desc="methods", unit="method", leave=None, disable=not show_progress) as bar:
             for method, mode in bar:
                 bar.set_postfix_str(method.title)

@@ -230,7 +230,9 @@ def plot_path(
     ax.plot(before, confidences, color=BLUE, marker="o" if steps <= 40 else None, markersize=4, label="confidence")
     if flip is not None:
         ax.axvline(flip, color="0.3", linestyle=":", linewidth=1.2)
-        place: dict[str, Any] = {"xytext": (2, 3), "textcoords": "offset points"}
+        # on the side where there is room
+        side, offset = ("right", -2) if flip > steps / 2 else ("left", 2)
+        place: dict[str, Any] = {"xytext": (offset, 3), "textcoords": "offset points", "ha": side}
         ax.annotate("flip", (flip, 0), xycoords=("data", "axes fraction"), fontsize=8, **place)
     keys = [*ax.get_lines()[:1], *right.get_legend_handles_labels()[0]]
     above: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncol": 4, "frameon": False}
