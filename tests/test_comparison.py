@@ -141,3 +141,15 @@ def test_a_model_in_training_mode_is_as_it_was(x: torch.Tensor) -> None:
     compare(net, x, Y, methods=["gradcam", "random"], fractions=[0, 0.5])
     assert net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use")
+def test_on_a_gpu_as_on_the_cpu(x: torch.Tensor) -> None:
+    names = ["moxi", "ablation", "gradcam", "gradcam++", "rollout", "integrated-gradients", "occlusion"]
+    here, there = (
+        compare(zoo.token_model("vit").to(device), x.to(device), Y, methods=names, modes="insertion")
+        for device in ("cpu", "cuda")
+    )
+    for one, other in zip(here.results, there.results, strict=True):
+        torch.testing.assert_close(one.curve.rewards[:, -1], other.curve.rewards[:, -1], rtol=0, atol=1e-3)
+        assert other.order.device.type == "cpu"
