@@ -13,7 +13,7 @@ from captum_moxi import models
 from captum_moxi.arguments import devices
 from captum_moxi.game import CoalitionGame
 from captum_moxi.methods import Method, get_method
-from captum_moxi.metrics import Curve, order_players, play_curve
+from captum_moxi.metrics import Curve, order_players, play_curve, read_fractions
 from captum_moxi.removal import Removal
 from captum_moxi.rewards import Reward
 from captum_moxi.search import Mode
@@ -205,6 +205,7 @@ def compare(
     wanted: list[Any] = [modes] if isinstance(modes, str) else list(modes)
     if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(MODES):
         raise ValueError(f"modes is {modes!r}; pass 'insertion', 'deletion' or both")
+    points = None if fractions is None else read_fractions(fractions)
     results: list[Result] = []
     jobs = [(method, mode) for method in chosen for mode in (wanted if method.of_mode else wanted[:1])]
     with models.unchanged(forward_func, devices(inputs)):
@@ -222,7 +223,7 @@ def compare(
         for method in chosen:
             method.check(game)
         # what no curve looks at need not be ordered
-        most = None if fractions is None else max(1, int(float(max(fractions)) * game.n_players + 0.5))
+        most = None if points is None else max(1, int(float(points[-1]) * game.n_players + 0.5))
         with tqdm(jobs, desc="methods", unit="method", leave=None, disable=not show_progress) as bar:
             for method, mode in bar:
                 bar.set_postfix_str(method.title)
@@ -232,6 +233,6 @@ def compare(
                 forwards = (game.n_rows + 2 * game.n_backward_rows - before) / game.n_games
                 ids = torch.where(order >= 0, game.ids[order], -1)
                 for each in [mode] if method.of_mode else wanted:
-                    curve = play_curve(game, ids, each, fractions)
+                    curve = play_curve(game, ids, each, points)
                     results.append(Result(method.title, each, ids, curve, seconds, forwards))
     return Comparison(tuple(results), game.targets, game.exists.sum(1))

@@ -180,7 +180,9 @@ def play_curve(
     show_progress: bool = False,
 ) -> Curve:
     """The curve on a game that is there already; see :func:`insertion_curve`."""
-    points = _fractions(fractions, game.n_players)
+    points = (
+        torch.arange(game.n_players + 1).double() / game.n_players if fractions is None else read_fractions(fractions)
+    )
     order = order_players(game, attributions)
     # at which place of its example's order each player stands; players that it does not have never come
     place = torch.full(game.exists.shape, game.n_players)
@@ -271,9 +273,8 @@ def _scores_of_ranking(game: CoalitionGame, ranking: Tensor) -> Tensor:
     return scores
 
 
-def _fractions(fractions: Sequence[float] | Tensor | None, n: int) -> Tensor:
-    if fractions is None:
-        return torch.arange(n + 1, dtype=torch.float64) / n
+def read_fractions(fractions: Sequence[float] | Tensor) -> Tensor:
+    """Fractions of players as ``(P,)`` float64, checked."""
     points = torch.as_tensor(fractions, dtype=torch.float64).cpu()
     if points.dim() != 1 or not len(points):
         raise ValueError(f"fractions has shape {tuple(points.shape)}; pass one number or more, from 0 to 1")

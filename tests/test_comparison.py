@@ -113,6 +113,9 @@ def test_what_cannot_be(model: torch.nn.Module, x: torch.Tensor) -> None:
 
     with pytest.raises(ValueError, match="needs one token a patch"):
         compare(zoo.resnet(), x, Y, methods=[Method("first", never), "rollout"])
+    for fractions in ([], [0.5, 0.1], [2]):
+        with pytest.raises(ValueError, match="fractions"):
+            compare(lambda x: pytest.fail("ran"), x, Y, methods="random", fractions=fractions)
     with pytest.raises(ValueError, match="no deletion by 'Random'"):
         compare(model, x, Y, methods="random", modes="insertion").of("Random", "deletion")
 
