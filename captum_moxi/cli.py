@@ -163,12 +163,9 @@ def explain(
 
     Without arguments the embedded model and images are explained: digits, whose class is the sum of the distinct ones.
     """
-    if images and model is None:
-        raise Refused("images were given without --model; pass a hub name or a folder, or no image for the demo")
+    _check_sources(images, model)
     if not interactions and (candidates is not None or beam_width > 1):
         raise Refused("--no-interactions ranks all patches at once; pass it without --candidates and --beam-width")
-    if model is not None and not images:
-        raise Refused("--model was given without an image; pass images, or no --model for the demo")
     _check_html(html)
     try:
         classifier = demo_classifier(_device(device)) if model is None else load(model, _device(device))
@@ -270,10 +267,7 @@ def compare_methods(
     comparison.csv               a row an image, method and mode
     IMAGE.html                   with --html: a slider along every method's path
     """
-    if images and model is None:
-        raise Refused("images were given without --model; pass a hub name or a folder, or no image for the demo")
-    if model is not None and not images:
-        raise Refused("--model was given without an image; pass images, or no --model for the demo")
+    _check_sources(images, model)
     if reward not in REWARDS:
         raise Refused(f"--reward {reward!r} is unknown; pass {', '.join(REWARDS)}")
     _check_html(html)
@@ -533,6 +527,13 @@ class Job:
             return_selection=True,
         )
         return attribution[0, 0].float().cpu(), selection
+
+
+def _check_sources(images: tuple[str, ...], model: str | None) -> None:
+    if images and model is None:
+        raise Refused("images were given without --model; pass a hub name or a folder, or no image for the demo")
+    if model is not None and not images:
+        raise Refused("--model was given without an image; pass images, or no --model for the demo")
 
 
 def _check_html(html: bool) -> None:

@@ -175,8 +175,7 @@ class CoalitionGame:
         Returns:
             Outcome: on the CPU.
         """
-        coalitions = self._check_coalitions(coalitions)
-        examples = torch.zeros(len(coalitions), dtype=torch.long) if examples is None else examples.cpu()
+        coalitions, examples = self._rows_of(coalitions, examples)
         with torch.no_grad():
             values = self._in_chunks(coalitions, examples, self._evaluate, self._model.sizes(coalitions, examples))
         if values is None:
@@ -197,8 +196,7 @@ class CoalitionGame:
         Returns:
             Tensor: ``(M, classes)`` floating, on the CPU; of a single logit ``(M, 1)``, the sigmoid.
         """
-        coalitions = self._check_coalitions(coalitions)
-        examples = torch.zeros(len(coalitions), dtype=torch.long) if examples is None else examples.cpu()
+        coalitions, examples = self._rows_of(coalitions, examples)
         run = functools.partial(self._evaluate, value=self._probabilities)
         with torch.no_grad():
             values = self._in_chunks(coalitions, examples, run, self._model.sizes(coalitions, examples))
@@ -241,14 +239,18 @@ class CoalitionGame:
         Raises:
             ValueError: a forward function or removal without such a derivative; the message says which.
         """
-        coalitions = self._check_coalitions(coalitions)
-        examples = torch.zeros(len(coalitions), dtype=torch.long) if examples is None else examples.cpu()
+        coalitions, examples = self._rows_of(coalitions, examples)
         # gradients are wanted, also of a caller that has turned them off
         with torch.inference_mode(False), torch.enable_grad():
             # absent players go through the model, too
             sizes = self._model.sizes(self.exists[examples], examples)
             values = self._in_chunks(coalitions, examples, self._differentiate, sizes, rows_are=BACKWARD_ROWS)
         return torch.empty(0, 1, self.n_players) if values is None else values[0]
+
+    def _rows_of(self, coalitions: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Coalitions, checked, and the example of each, all the first by default; on the CPU."""
+        coalitions = self._check_coalitions(coalitions)
+        return coalitions, torch.zeros(len(coalitions), dtype=torch.long) if examples is None else examples.cpu()
 
     def _in_chunks(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_moxi import models
 from captum_moxi.arguments import check_positive_int, devices
-from captum_moxi.attr.moxi import TensorOrTensors, rank_scores
+from captum_moxi.attr.moxi import TensorOrTensors, check_candidates, rank_scores
 from captum_moxi.game import CoalitionGame
 from captum_moxi.players import spread_scores
 from captum_moxi.removal import Removal, check_removal
@@ -61,8 +61,7 @@ class MoXILocalization(PerturbationAttribution):
         """
         super().__init__(forward_func)
         check_removal(removal)
-        if candidates is not None and not isinstance(candidates, Screen):
-            raise TypeError(f"candidates is {candidates!r}; pass a screen, such as GradientScreen(8), or None for all")
+        check_candidates(candidates)
         self.removal = removal
         self.candidates = candidates
 

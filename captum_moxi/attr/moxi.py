@@ -338,13 +338,17 @@ def _check_options(n_steps: int | None, stop: str | None, min_confidence: float,
         raise ValueError(f"min_confidence is {min_confidence}; pass a confidence of at least 0 and less than 1")
 
 
-def _check_search(interactions: bool, candidates: Any, beam_width: int) -> None:
-    check_positive_int("beam_width", beam_width)
+def check_candidates(candidates: Any) -> None:
     if candidates is not None and not isinstance(candidates, Screen):
         raise TypeError(
             f"candidates is {candidates!r}; pass GradientScreen(m), LastGainsScreen(m), RandomScreen(m), "
             "HalfPrecisionScreen() or None for all"
         )
+
+
+def _check_search(interactions: bool, candidates: Any, beam_width: int) -> None:
+    check_positive_int("beam_width", beam_width)
+    check_candidates(candidates)
     if not interactions and (candidates is not None or beam_width > 1):
         raise ValueError(
             "interactions is False, which ranks all players at once: there are no candidates to screen and no beam; "
