@@ -228,7 +228,7 @@ def compare(
             for method, mode in bar:
                 bar.set_postfix_str(method.title)
                 before, start = game.n_rows + 2 * game.n_backward_rows, time.perf_counter()
-                order = order_players(game, method.play(game, mode, most))
+                order = order_players(game, method.play(game, mode, most, None))
                 seconds = (time.perf_counter() - start) / game.n_games
                 forwards = (game.n_rows + 2 * game.n_backward_rows - before) / game.n_games
                 ids = torch.where(order >= 0, game.ids[order], -1)

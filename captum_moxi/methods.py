@@ -42,15 +42,15 @@ class Method:
 
     Args:
         title (str): What a table or a picture calls it.
-        play (Callable): ``(game, mode, n_steps)`` to attributions as :func:`captum_moxi.insertion_curve` takes them.
-            No more than the first n_steps players will be looked at, so that the others need not be told apart; None
-            for all.
+        play (Callable): ``(game, mode, n_steps, stop)`` to attributions as :func:`captum_moxi.insertion_curve` takes
+            them. No more than the first n_steps players will be looked at, and with ``stop="flip"`` none after the one
+            that flips the prediction, so that the others need not be told apart; None for all.
         of_mode (bool): Whether it orders players in one way for insertion and in another for deletion.
         check (Callable): Raises a ValueError for a game that the method is not fit for, before it runs anything.
     """
 
     title: str
-    play: Callable[[CoalitionGame, Mode, int | None], Any]
+    play: Callable[[CoalitionGame, Mode, int | None, str | None], Any]
     of_mode: bool = False
     check: Callable[[CoalitionGame], Any] = lambda game: None
 
@@ -58,8 +58,9 @@ class Method:
 def moxi(screen: Screen | None = None, beam_width: int = 1) -> Method:
     """MoXI; a screen is for deletion, whose steps cost the most, and insertion stays exact."""
 
-    def play(game: CoalitionGame, mode: Mode, n_steps: int | None) -> Any:
-        return greedy(game, mode, n_steps, screen=screen if mode == "deletion" else None, beam_width=beam_width)
+    def play(game: CoalitionGame, mode: Mode, n_steps: int | None, stop: str | None) -> Any:
+        chosen = screen if mode == "deletion" else None
+        return greedy(game, mode, n_steps, stop, screen=chosen, beam_width=beam_width)
 
     return Method("MoXI", play, of_mode=True)
 
@@ -168,7 +169,7 @@ def occlusion(window: int = 16) -> Method:
 def random_order(seed: int = 0) -> Method:
     """Players in random order, which every method should beat: another one for every example, by seed."""
 
-    def play(game: CoalitionGame, mode: Mode, n_steps: int | None) -> Any:
+    def play(game: CoalitionGame, mode: Mode, n_steps: int | None, stop: str | None) -> Any:
         rng = torch.Generator().manual_seed(seed)
         return spread_scores(torch.rand(game.exists.shape, generator=rng), game.call.players, game.call.inputs)
 
@@ -184,7 +185,7 @@ def on_game(title: str, method: Callable[..., Any], **options: Any) -> Method:
         **options: What ``attribute`` is called with. Random numbers are of seed 0.
     """
 
-    def play(game: CoalitionGame, mode: Mode, n_steps: int | None) -> Any:
+    def play(game: CoalitionGame, mode: Mode, n_steps: int | None, stop: str | None) -> Any:
         scores = []
         everyone = torch.ones(1, game.n_players)
         for example in range(game.n_games):
@@ -215,7 +216,7 @@ def on_model(
             fit for it. Default: fit for all
     """
 
-    def play(game: CoalitionGame, mode: Mode, n_steps: int | None) -> Any:
+    def play(game: CoalitionGame, mode: Mode, n_steps: int | None, stop: str | None) -> Any:
         with torch.enable_grad():
             return attribute(game.call, game.captum_target)
 

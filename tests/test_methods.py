@@ -22,7 +22,7 @@ def x() -> Tensor:
 
 
 def scores_of(method: Method, game: CoalitionGame) -> Tensor:
-    return collect_scores(method.play(game, "insertion", None), game.call.players, game.call.inputs)
+    return collect_scores(method.play(game, "insertion", None, None), game.call.players, game.call.inputs)
 
 
 def quarters(model: torch.nn.Module, x: Tensor) -> CoalitionGame:
@@ -35,16 +35,16 @@ def test_orders_every_player_of_every_example(name: str, x: Tensor) -> None:
     game = quarters(model, x)
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    both = order_players(game, get_method(name).play(game, "deletion", None))
+    both = order_players(game, get_method(name).play(game, "deletion", None, None))
     assert torch.equal(torch.get_rng_state(), state)
     assert both.sort().values.tolist() == [[0, 1, 2, 3]] * 2
-    again = order_players(game, get_method(name).play(game, "deletion", None))
+    again = order_players(game, get_method(name).play(game, "deletion", None, None))
     assert torch.equal(both, again)
     if name == "random":
         return
     for example in range(2):
         alone = CoalitionGame(model, x[example : example + 1], Y[example], feature_mask=patch_mask(32, grid=2))
-        assert torch.equal(order_players(alone, get_method(name).play(alone, "deletion", None))[0], both[example])
+        assert torch.equal(order_players(alone, get_method(name).play(alone, "deletion", None, None))[0], both[example])
 
 
 @pytest.mark.parametrize("name", ["shapley-exact", "shapley:300", "kernel-shap:4000", "lime:4000"])
@@ -69,7 +69,7 @@ def test_players_by_themselves(x: Tensor) -> None:
         full = full_context_shapley(alone, 4)
         torch.testing.assert_close(scores_of(get_method("ablation"), game)[example], full.double(), rtol=0, atol=1e-4)
         for mode, values in (("insertion", self_context_shapley(alone, 4)), ("deletion", full)):
-            order = get_method("moxi-minus").play(game, mode, None).order[example]
+            order = get_method("moxi-minus").play(game, mode, None, None).order[example]
             assert order.tolist() == values.argsort(descending=True).tolist()
 
 
@@ -78,11 +78,11 @@ def test_moxi_is_the_class(x: Tensor) -> None:
     game = CoalitionGame(model, x, Y)
     for mode, method in (("insertion", MoXIInsertion), ("deletion", MoXIDeletion)):
         _, selection = method(model).attribute(x, target=Y, n_steps=3, return_selection=True)
-        assert torch.equal(moxi().play(game, mode, 3).order, selection.order)
+        assert torch.equal(moxi().play(game, mode, 3, None).order, selection.order)
     _, exact = MoXIInsertion(model).attribute(x, target=Y, return_selection=True)
-    assert torch.equal(moxi(GradientScreen(1)).play(game, "insertion", None).order, exact.order)
+    assert torch.equal(moxi(GradientScreen(1)).play(game, "insertion", None, None).order, exact.order)
     _, screened = MoXIDeletion(model, candidates=GradientScreen(1)).attribute(x, target=Y, return_selection=True)
-    assert torch.equal(moxi(GradientScreen(1)).play(game, "deletion", None).order, screened.order)
+    assert torch.equal(moxi(GradientScreen(1)).play(game, "deletion", None, None).order, screened.order)
 
 
 def test_captum_on_the_model(x: Tensor) -> None:
@@ -90,11 +90,11 @@ def test_captum_on_the_model(x: Tensor) -> None:
     game = CoalitionGame(model, x, Y, removal=BaselineRemoval(), feature_mask=patch_mask(32, 8))
     net = LogitsModel(model)
     wanted = LayerGradCam(net, model.base_model.encoder.stages[-1]).attribute(x, target=Y)
-    torch.testing.assert_close(get_method("gradcam").play(game, "insertion", None), wanted)
+    torch.testing.assert_close(get_method("gradcam").play(game, "insertion", None, None), wanted)
     wanted = IntegratedGradients(net).attribute(x, target=Y, n_steps=7)
-    torch.testing.assert_close(get_method("integrated-gradients:7").play(game, "insertion", None)[0], wanted)
+    torch.testing.assert_close(get_method("integrated-gradients:7").play(game, "insertion", None, None)[0], wanted)
     wanted = Occlusion(net).attribute(x, (3, 12, 12), strides=(3, 6, 6), target=Y)
-    torch.testing.assert_close(get_method("occlusion:12").play(game, "insertion", None)[0], wanted, rtol=0, atol=1e-4)
+    torch.testing.assert_close(get_method("occlusion:12").play(game, "insertion", None, None)[0], wanted, rtol=0, atol=1e-4)
     scores = CoalitionGame(model, x, Y, removal=BaselineRemoval(), feature_mask=patch_mask(32, 8), reward="logit")
     wanted = FeatureAblation(net).attribute(x, target=Y, feature_mask=patch_mask(32, 8))
     torch.testing.assert_close(
@@ -111,7 +111,7 @@ def test_a_single_logit() -> None:
 
     game = CoalitionGame(model, torch.ones(2, 3))
     for name in ("integrated-gradients", "shapley", "moxi", "ablation"):
-        assert order_players(game, get_method(name).play(game, "insertion", None)).tolist() == [[1, 2, 0]] * 2
+        assert order_players(game, get_method(name).play(game, "insertion", None, None)).tolist() == [[1, 2, 0]] * 2
 
 
 @pytest.mark.parametrize("name", ["grad-cam", "moxi:8", "shapley:", "shapley:x", "shapley:-1", ""])
@@ -141,7 +141,7 @@ def test_players_in_another_order_than_their_values() -> None:
 
     game = CoalitionGame(model, torch.ones(1, 4), 1, feature_mask=torch.tensor([[3, 2, 1, 0]]))
     for name in ("ablation", "shapley", "kernel-shap", "moxi", "integrated-gradients"):
-        order = order_players(game, get_method(name).play(game, "insertion", None))
+        order = order_players(game, get_method(name).play(game, "insertion", None, None))
         assert game.ids[order[0]].tolist() == [3, 2, 1, 0]
 
 
@@ -153,12 +153,12 @@ def test_arguments_baselines_and_targets_reach_captum() -> None:
     target = [(0, 2), (1, 0)]
     game = CoalitionGame(model, x, target, baselines=0.5, additional_forward_args=(scale, 2), reward="output")
     wanted = IntegratedGradients(model).attribute(x, 0.5, target=target, additional_forward_args=(scale, 2))
-    torch.testing.assert_close(get_method("integrated-gradients").play(game, "insertion", None)[0], wanted)
+    torch.testing.assert_close(get_method("integrated-gradients").play(game, "insertion", None, None)[0], wanted)
 
 
 def test_random_orders_differ_by_example_and_seed() -> None:
     game = CoalitionGame(lambda x: torch.stack([x.sum(1), -x.sum(1)], 1), torch.ones(2, 50), 0)
-    orders = [order_players(game, random_order(seed).play(game, "insertion", None)) for seed in (0, 0, 1)]
+    orders = [order_players(game, random_order(seed).play(game, "insertion", None, None)) for seed in (0, 0, 1)]
     assert torch.equal(orders[0], orders[1])
     assert not torch.equal(orders[0], orders[2])
     assert not torch.equal(orders[0][0], orders[0][1])

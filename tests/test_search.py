@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_moxi import Selection, interactions
-from captum_moxi.search import Mode, greedy, rank
+from captum_moxi.search import Mode, follow, greedy, rank
 
 
 class TableGame:
@@ -292,3 +292,33 @@ def test_a_beam_through_all_players_takes_the_path_of_the_largest_rewards(mode: 
     assert sorted(beam.order[0].tolist()) == list(range(6))
     sign = 1 if mode == "insertion" else -1
     assert sign * float(beam.rewards.sum()) >= sign * float(alone.rewards.sum()) - 1e-6
+
+
+@MODES
+@pytest.mark.parametrize("stop", [None, "flip"])
+def test_following_the_order_of_a_search_is_that_search(mode: Mode, stop: str | None) -> None:
+    game = random_game()
+    game.exists[1, 4] = False
+    whole = rank(game, mode).order
+    found = follow(game, mode, whole, stop=stop)
+    ranked = rank(game, mode, stop=stop)
+    for name in ("order", "rewards", "confidences", "predictions", "shapley", "interactions", "n_steps", "flipped"):
+        torch.testing.assert_close(getattr(found, name), getattr(ranked, name), equal_nan=True)
+    assert found.n_evaluated.tolist() == (found.order >= 0).long().tolist()
+
+
+@MODES
+def test_any_order_can_be_followed_as_far_as_asked(mode: Mode) -> None:
+    game = random_game()
+    order = torch.stack([torch.randperm(6, generator=torch.Generator().manual_seed(seed)) for seed in range(3)])
+    selection = follow(game, mode, order, n_steps=4)
+    assert torch.equal(selection.order, order[:, :4])
+    for example in range(3):
+        assert selection.rewards[example].tolist() == pytest.approx(prefix_rewards(game, selection, example))
+        value, first = game.value(example), int(order[example, 1])
+        alone = (
+            value(frozenset({first})) - value(frozenset())
+            if mode == "insertion"
+            else value(frozenset(range(6))) - value(frozenset(range(6)) - {first})
+        )
+        assert float(selection.shapley[example, 1]) == pytest.approx(alone, abs=1e-6)

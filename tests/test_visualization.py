@@ -181,9 +181,9 @@ def comparison() -> Comparison:
         return torch.stack([torch.full((len(x),), 1.5), x.sum(1)], 1)
 
     methods = [
-        Method("up", lambda game, mode, n_steps: torch.tensor([[0, 1, 2]] * 2)),
-        Method("down", lambda game, mode, n_steps: torch.tensor([[2, 1, 0]] * 2)),
-        Method("none", lambda game, mode, n_steps: torch.tensor([[0, 1, 2], [0, 2, 1]])),
+        Method("up", lambda game, mode, n_steps, stop: torch.tensor([[0, 1, 2]] * 2)),
+        Method("down", lambda game, mode, n_steps, stop: torch.tensor([[2, 1, 0]] * 2)),
+        Method("none", lambda game, mode, n_steps, stop: torch.tensor([[0, 1, 2], [0, 2, 1]])),
     ]
     return compare(model, x, 1, methods=methods, fractions=[0, 1 / 3, 2 / 3])
 

