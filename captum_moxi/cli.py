@@ -5,76 +5,42 @@ import json
 import logging
 import math
 import platform
-import re
 import sys
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import click
 import torch
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
-from captum_moxi import MoXIDeletion, MoXIInsertion, __version__, patch_mask
+from captum_moxi import MoXIDeletion, MoXIInsertion, __version__
 from captum_moxi.comparison import DEFAULT_METHODS, MODES, Comparison, compare, join
 from captum_moxi.demo import demo_classifier, demo_images
 from captum_moxi.evaluation.benchmarks import BENCHMARKS, Bench
+from captum_moxi.evaluation.commands import evaluate, report
 from captum_moxi.evaluation.records import Records, machine, table
 from captum_moxi.game import CoalitionGame
-from captum_moxi.methods import METHODS, get_method, moxi
+from captum_moxi.images import open_image
+from captum_moxi.methods import METHODS, get_methods
 from captum_moxi.models import ImageClassifier, LogitsModel, load
+from captum_moxi.options import CandidatesType, Refused, RemovalType, check_device
 from captum_moxi.page import follow_path, path_page
-from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, TokenRemoval, default_removal
-from captum_moxi.removal.tokens import SequenceRemoval
+from captum_moxi.removal import REMOVALS, Removal, default_removal, grid_mask
 from captum_moxi.rewards import REWARDS, contrast, predicted, probability
-from captum_moxi.screens import GradientScreen, HalfPrecisionScreen, LastGainsScreen, RandomScreen, Screen
+from captum_moxi.screens import CANDIDATES, Screen
 from captum_moxi.search import Selection
 from captum_moxi.visualization import explanation_figure, plot_curves, save_figure, show_comparison
 
 SEARCHES = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
-CANDIDATES = "all, gradient:M (for deletion), last-gains:M (for insertion), random:M or half-precision"
-REMOVALS = "token, attention:LAYER, zero, mean or blur"
 # images in a gallery
 MOST_ROWS = 12
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-
-
-class RemovalType(click.ParamType):
-    name = "removal"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Removal:
-        if isinstance(value, Removal):
-            return value
-        if value == "token":
-            return TokenRemoval()
-        if value == "zero":
-            return BaselineRemoval()
-        if value in ("mean", "blur"):
-            return BaselineRemoval(value)
-        if match := re.fullmatch(r"attention(?::(\d+))?", value):
-            return AttentionRemoval(int(match[1] or 0))
-        self.fail(f"{value!r} is not a removal; pass {REMOVALS}.", param, ctx)
-
-
-class CandidatesType(click.ParamType):
-    name = "candidates"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Screen | None:
-        if value is None or isinstance(value, Screen) or value == "all":
-            return None if value == "all" else value
-        if value == "half-precision":
-            return HalfPrecisionScreen()
-        match = re.fullmatch(r"(gradient|last-gains|random)(?::([1-9]\d*))?", value)
-        if match is None:
-            self.fail(f"{value!r} is not a choice of candidates; pass {CANDIDATES}.", param, ctx)
-        screen = {"gradient": GradientScreen, "last-gains": LastGainsScreen, "random": RandomScreen}[match[1]]
-        return screen(int(match[2])) if match[2] else screen()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -85,6 +51,10 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+
+
+main.add_command(evaluate)
+main.add_command(report)
 
 
 @main.command()
@@ -168,7 +138,7 @@ def explain(
         raise Refused("--no-interactions ranks all patches at once; pass it without --candidates and --beam-width")
     _check_html(html)
     try:
-        classifier = demo_classifier(_device(device)) if model is None else load(model, _device(device))
+        classifier = demo_classifier(check_device(device)) if model is None else load(model, check_device(device))
         class_index = None if target is None else classifier.class_index(target)
         job = Job(
             classifier=classifier,
@@ -191,14 +161,14 @@ def explain(
         )
         out.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
-        raise Refused(" ".join(str(error).split())) from None
+        raise Refused(error) from None
     pictures = {name: image for name, image, _ in demo_images()} if model is None else {}
     names = list(pictures) or _expand(images)
     used: set[str] = set()
     failed = 0
     for name in tqdm(names, desc="images", unit="image", disable=None):
         try:
-            line = job.explain(name, pictures.get(name) or _open(name), _unused(Path(name).stem, used))
+            line = job.explain(name, pictures.get(name) or open_image(name), _unused(Path(name).stem, used))
         except (ValueError, OSError, RuntimeError, Image.DecompressionBombError) as error:
             tqdm.write(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
             failed += 1
@@ -272,14 +242,12 @@ def compare_methods(
         raise Refused(f"--reward {reward!r} is unknown; pass {', '.join(REWARDS)}")
     _check_html(html)
     try:
-        chosen = [
-            moxi(candidates) if name == "moxi" else get_method(name) for name in map(str.strip, methods.split(","))
-        ]
-        classifier = demo_classifier(_device(device)) if model is None else load(model, _device(device))
+        chosen = get_methods([name.strip() for name in methods.split(",")], candidates)
+        classifier = demo_classifier(check_device(device)) if model is None else load(model, check_device(device))
         class_index = None if target is None else classifier.class_index(target)
         out.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
-        raise Refused(" ".join(str(error).split())) from None
+        raise Refused(error) from None
     pictures = {name: image for name, image, _ in demo_images()} if model is None else {}
     names = list(pictures) or _expand(images)
     used: set[str] = set()
@@ -288,9 +256,9 @@ def compare_methods(
     mask = torch.empty(0)
     for name in tqdm(names, desc="images", unit="image", disable=None):
         try:
-            x = classifier.preprocess(pictures.get(name) or _open(name))
+            x = classifier.preprocess(pictures.get(name) or open_image(name))
             how = removal or default_removal(classifier.model, (x,), has_baselines=False)
-            mask = _players(classifier, x, how, grid)
+            mask = grid_mask(classifier.model, x, how, grid)
             n = len(mask.unique())
             with torch.no_grad():
                 y = int(predicted(LogitsModel(classifier.model)(x))) if class_index is None else class_index
@@ -382,8 +350,8 @@ def benchmark(
             out.parent.mkdir(parents=True, exist_ok=True)
         records = Records(out)
         images = [(path, _named(path)) for path in _expand(paths)[:limit]]
-        classifiers = [load(model, _device(device)) for model in names]
-        classifiers = classifiers or [replace(demo_classifier(_device(device)), name="demo")]
+        classifiers = [load(model, check_device(device)) for model in names]
+        classifiers = classifiers or [replace(demo_classifier(check_device(device)), name="demo")]
         if not images:
             images = [(title, image) for title, image, _ in demo_images()][:limit]
         bench = Bench(
@@ -399,17 +367,11 @@ def benchmark(
         )
         click.echo(f"{bench.machine}\n\n{BENCHMARKS[name](bench)}")
     except (ValueError, OSError, RuntimeError, Image.DecompressionBombError) as error:
-        raise Refused(" ".join(str(error).split())) from None
+        raise Refused(error) from None
     finally:
         if records is not None:
             kept = f"kept in {out}" if out else "not kept, which --out FILE would do"
             click.echo(f"{records.made} measurements made, {records.reused} there already; {kept}", err=True)
-
-
-class Refused(click.ClickException):
-    """One line that says what is wrong and what would be right, and exit code 2."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -443,7 +405,7 @@ class Job:
         y = max(0, predicted_class) if self.class_index is None else self.class_index
         confidence = float(probability(logits, torch.tensor([y], device=logits.device)))
         removal = self.removal or default_removal(self.classifier.model, (x,), has_baselines=False)
-        mask = _players(self.classifier, x, removal, self.grid)
+        mask = grid_mask(self.classifier.model, x, removal, self.grid)
         results = {mode: self._attribute(mode, x, y, removal, mask) for mode in self.modes}
         label = self.classifier.labels[y]
         said = f"{label} (confidence {confidence:.2f})"
@@ -595,23 +557,6 @@ def _summary(comparison: Comparison) -> str:
     return table(["", "method", "patches to flip, median", "images flipped", "area", "seconds an image"], rows)
 
 
-def _players(classifier: ImageClassifier, x: torch.Tensor, removal: Removal, grid: int | None) -> torch.Tensor:
-    """The feature mask of --grid, or of the model's own patches."""
-    size = tuple(x.shape[2:])
-    if grid is None:
-        return patch_mask(size, removal.patch_size(classifier.model))
-    if isinstance(removal, SequenceRemoval):
-        patch = removal.patch_size(classifier.model)
-        sides = [extent // side for extent, side in zip(size, patch, strict=True)]
-        if any(side % grid for side in sides):
-            fit = [str(n) for n in range(1, min(sides) + 1) if not any(side % n for side in sides)]
-            raise ValueError(
-                f"--grid {grid} cuts patches, of which the model has {sides[0]} x {sides[1]}; "
-                f"pass --grid {', '.join(fit)}, or --removal zero"
-            )
-    return patch_mask(size, grid=grid)
-
-
 def _contrasted(reward: str, classifier: ImageClassifier) -> int | None:
     """The class of --reward contrast:CLASS, or None for a named reward."""
     if reward.startswith("contrast:"):
@@ -619,18 +564,6 @@ def _contrasted(reward: str, classifier: ImageClassifier) -> int | None:
     if reward not in REWARDS:
         raise ValueError(f"--reward {reward!r} is unknown; pass {', '.join(REWARDS)} or contrast:CLASS")
     return None
-
-
-def _device(name: str | None) -> str | None:
-    if name is not None:
-        try:
-            torch.empty(0, device=name)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"--device {name!r} cannot be used ({reason}); pass cpu, or a device that is there"
-            ) from None
-    return name
 
 
 def _expand(images: tuple[str, ...]) -> list[str]:
@@ -644,24 +577,9 @@ def _expand(images: tuple[str, ...]) -> list[str]:
     return files
 
 
-def _open(path: str) -> Image.Image:
-    if not Path(path).exists():
-        raise ValueError("no such file; pass the path of an image")
-    if Path(path).is_dir():
-        raise ValueError("this folder holds no image; pass image files, or a folder of them")
-    try:
-        with Image.open(path) as image:
-            # cameras store how they were held, and people look at pictures upright
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except UnidentifiedImageError:
-        raise ValueError("this is no image that Pillow can read; pass a JPEG, PNG or the like") from None
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"the image cannot be read ({error}); it may be truncated: pass a whole file") from None
-
-
 def _named(path: str) -> Image.Image:
     try:
-        return _open(path)
+        return open_image(path)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

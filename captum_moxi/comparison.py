@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from captum_moxi import models
 from captum_moxi.arguments import devices
 from captum_moxi.game import CoalitionGame
-from captum_moxi.methods import Method, get_method
+from captum_moxi.methods import Method, get_methods
 from captum_moxi.metrics import Curve, order_players, play_curve, read_fractions
 from captum_moxi.removal import Removal
 from captum_moxi.rewards import Reward
@@ -198,10 +198,7 @@ def compare(
         >>> comparison.table.groupby(["method", "mode"])["players to flip"].median()
         >>> figure, axes = plot_curves(comparison)
     """
-    chosen = [get_method(name) for name in ([methods] if isinstance(methods, str | Method) else methods)]
-    titles = [method.title for method in chosen]
-    if not chosen or len(set(titles)) < len(titles):
-        raise ValueError(f"methods are {titles}; pass one or more, of different titles")
+    chosen = get_methods([methods] if isinstance(methods, str | Method) else methods)
     wanted: list[Any] = [modes] if isinstance(modes, str) else list(modes)
     if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(MODES):
         raise ValueError(f"modes is {modes!r}; pass 'insertion', 'deletion' or both")

@@ -4,7 +4,7 @@ A method orders the players of a :class:`captum_moxi.CoalitionGame`. Those that 
 with its removal and its reward; those that look inside the model explain the model's output at the target.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -273,6 +273,19 @@ def get_method(name: str | Method) -> Method:
         return METHODS[of]()
     check_positive_int(f"the number of {of}", int(number))
     return METHODS[of](int(number))
+
+
+def get_methods(names: Sequence[str | Method], screen: Screen | None = None) -> list[Method]:
+    """The methods of these names, MoXI's deletion by that screen.
+
+    Raises:
+        ValueError: none, one that is unknown, or one twice.
+    """
+    methods = [moxi(screen) if name == "moxi" else get_method(name) for name in names]
+    titles = [method.title for method in methods]
+    if not methods or len(set(titles)) < len(titles):
+        raise ValueError(f"methods are {titles}; pass one or more, of different titles")
+    return methods
 
 
 def _logits(forward_func: Any) -> Callable[..., Any]:

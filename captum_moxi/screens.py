@@ -8,6 +8,7 @@ A screen knows a game and where the search stands, and keeps nothing itself, so 
 several inputs at once. A new screen is a class with one method, ``estimate``.
 """
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor
 
 from captum_moxi.arguments import check_positive_int
+
+# how screens are named on the command line and in what it writes
+CANDIDATES = "all, gradient:M (for deletion), last-gains:M (for insertion), random:M or half-precision"
 
 
 @dataclass(frozen=True)
@@ -247,3 +251,20 @@ class HalfPrecisionScreen(Screen):
 
     def __repr__(self) -> str:
         return f"HalfPrecisionScreen({self.dtype})"
+
+
+def get_screen(name: str) -> Screen | None:
+    """The screen of a name, of those that ``CANDIDATES`` lists; None for all candidates.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name == "all":
+        return None
+    if name == "half-precision":
+        return HalfPrecisionScreen()
+    match = re.fullmatch(r"(gradient|last-gains|random)(?::([1-9]\d*))?", name)
+    if match is None:
+        raise ValueError(f"{name!r} is not a choice of candidates; pass {CANDIDATES}")
+    screen = {"gradient": GradientScreen, "last-gains": LastGainsScreen, "random": RandomScreen}[match[1]]
+    return screen(int(match[2])) if match[2] else screen()

@@ -185,7 +185,8 @@ def greedy(
         path.branch(parents)
         path.step(choice, trial, parents)
         path.branch(path.survivors())
-    return path.selection(progress)
+    path.evaluate_own(progress)
+    return path.selection()
 
 
 @dataclass(frozen=True)
@@ -341,7 +342,7 @@ def rank(
     """
     path = _Path(game, mode, n_steps, stop, min_confidence)
     if not path.active.any():
-        return path.selection(progress)
+        return path.selection()
     first = _try(path, None, progress)
     order: list[Tensor] = []
     left = first.values.clone()
@@ -363,7 +364,7 @@ def follow(
     r"""
     Take the players in an order that is given: the selection of any method that orders players.
 
-    A step evaluates one row; another for each player tells its own Shapley value.
+    A step evaluates one row. No player is evaluated by itself, so that Shapley values and interactions are NaN.
 
     Args:
         game (BatchGame): The game.
@@ -425,7 +426,7 @@ def _walk(path: "_Path", order: list[Tensor], first: _Trial, progress: Callable[
                     n_evaluated=evaluated,
                 )
                 path.step(order[step], trial, path.examples)
-    return path.selection(progress)
+    return path.selection()
 
 
 class _Path:
@@ -573,18 +574,20 @@ class _Path:
             return torch.zeros_like(predictions, dtype=torch.bool)
         return flips(self.flip, predictions, confidences, self.game.targets[self.examples], self.min_confidence)
 
-    def selection(self, progress: Callable[[int], Any]) -> Selection:
-        """The selections, one an example. What a screen left out of the Shapley values is evaluated here."""
-        taken = self.order >= 0
-        columns = torch.searchsorted(self.game.ids, self.order.clamp(min=self.game.ids[0]))
-        examples = self.examples[:, None].expand_as(columns)
-        unknown = taken & self.own[examples, columns].isnan()
+    def evaluate_own(self, progress: Callable[[int], Any]) -> None:
+        """Evaluate the Shapley values of players taken that a screen left out."""
+        columns, examples = self._taken()
+        unknown = (self.order >= 0) & self.own[examples, columns].isnan()
         if unknown.any():
             of, players = examples[unknown], columns[unknown]
             outcome = self.game.outcome(self.coalitions(of, torch.zeros_like(self.chosen)[of], players[:, None]), of)
             progress(len(of))
             self.own[of, players] = self.sign * (outcome.rewards.double() - self.rewards[of, 0].double())
-        shapley = torch.where(taken, self.own[examples, columns], torch.nan)
+
+    def selection(self) -> Selection:
+        """The selections, one an example."""
+        columns, examples = self._taken()
+        shapley = torch.where(self.order >= 0, self.own[examples, columns], torch.nan)
         gains = self.sign * self.rewards.double().diff(dim=1)
         dtype = self.rewards.dtype
         return Selection(
@@ -601,6 +604,11 @@ class _Path:
             flipped=self.flipped,
             flip=None if self.flip == self.mode else self.flip,
         )
+
+    def _taken(self) -> tuple[Tensor, Tensor]:
+        """``(B, K)``: the players taken, by position, and their examples; the first player where none was."""
+        columns = torch.searchsorted(self.game.ids, self.order.clamp(min=self.game.ids[0]))
+        return columns, self.examples[:, None].expand_as(columns)
 
 
 def flips(mode: Mode, predictions: Tensor, confidences: Tensor, target: Tensor | int, min_confidence: float) -> Tensor:

@@ -216,7 +216,7 @@ def test_what_cannot_be_is_told_in_a_line(tmp_path: Path, digits: Path, options:
 def test_a_mask_that_cuts_patches_is_told_of_the_image(tmp_path: Path, digits: Path) -> None:
     result = run(digits / "6-4-6-3.png", *MODEL, "--grid", 3, "--out", tmp_path)
     assert result.exit_code == 2
-    assert "--grid 3 cuts patches, of which the model has 4 x 4; pass --grid 1, 2, 4, or --removal" in result.stderr
+    assert "a grid of 3 cuts patches, of which the model has 4 x 4; pass a grid of 1, 2, 4, or the removal zero" in result.stderr
 
 
 @pytest.mark.parametrize("args", [["image.png"], MODEL])
@@ -357,7 +357,7 @@ def test_compare_of_one_mode_grid_and_target(tmp_path: Path) -> None:
         (["--methods", "moxi,magic"], "method 'magic' is unknown; pass one of moxi, "),
         (["--methods", "shapley-exact"], "exact Shapley values take all orders of 16 players"),
         (["--reward", "profit"], "--reward 'profit' is unknown"),
-        (["--grid", "3"], "--grid 3 cuts patches"),
+        (["--grid", "3"], "a grid of 3 cuts patches"),
         (["picture.png"], "images were given without --model"),
         (MODEL, "--model was given without an image"),
         ([*MODEL, "nowhere.png"], "none of 1 images could be compared"),

@@ -302,8 +302,9 @@ def test_following_the_order_of_a_search_is_that_search(mode: Mode, stop: str | 
     whole = rank(game, mode).order
     found = follow(game, mode, whole, stop=stop)
     ranked = rank(game, mode, stop=stop)
-    for name in ("order", "rewards", "confidences", "predictions", "shapley", "interactions", "n_steps", "flipped"):
+    for name in ("order", "rewards", "confidences", "predictions", "n_steps", "flipped"):
         torch.testing.assert_close(getattr(found, name), getattr(ranked, name), equal_nan=True)
+    assert found.shapley.isnan().all() and found.interactions.isnan().all()
     assert found.n_evaluated.tolist() == (found.order >= 0).long().tolist()
 
 
@@ -315,10 +316,3 @@ def test_any_order_can_be_followed_as_far_as_asked(mode: Mode) -> None:
     assert torch.equal(selection.order, order[:, :4])
     for example in range(3):
         assert selection.rewards[example].tolist() == pytest.approx(prefix_rewards(game, selection, example))
-        value, first = game.value(example), int(order[example, 1])
-        alone = (
-            value(frozenset({first})) - value(frozenset())
-            if mode == "insertion"
-            else value(frozenset(range(6))) - value(frozenset(range(6)) - {first})
-        )
-        assert float(selection.shapley[example, 1]) == pytest.approx(alone, abs=1e-6)

@@ -1,0 +1,199 @@
+"""The commands of runs over many images."""
+
+import math
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+from tqdm.auto import tqdm
+
+from captum_moxi.methods import METHODS
+from captum_moxi.options import Refused, check_device
+from captum_moxi.removal import REMOVALS
+from captum_moxi.rewards import REWARDS
+from captum_moxi.screens import CANDIDATES
+
+
+@click.command()
+@click.option("--model", required=True, help="Hub name or folder of a Hugging Face image classifier.")
+@click.option("--data", required=True, help="Folder of images, or name of a Hugging Face data set.")
+@click.option("--split", help="Split of the data. Default: the only one.")
+@click.option(
+    "--label-pattern",
+    help=r"Regular expression whose group is the class in a file's name, as '(\d+)_'. Default: labels are the folders "
+    "that images lie in, the column label of metadata.csv, or that of the data set.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["right", "all"]),
+    default="right",
+    show_default=True,
+    help="Images that the model gets right, or all. The class that it predicts is explained.",
+)
+@click.option("--limit", type=click.IntRange(1), help="At most this many images, the first; more may be asked later.")
+@click.option(
+    "--methods",
+    default="moxi",
+    show_default=True,
+    help=f"Of {', '.join(METHODS)}; some take a number, as shapley:100.",
+)
+@click.option("--mode", type=click.Choice(["insertion", "deletion", "both"]), default="both", show_default=True)
+@click.option(
+    "--stop",
+    type=click.Choice(["flip", "never"]),
+    default="flip",
+    show_default=True,
+    help="Go to where the prediction flips, or on, for curves.",
+)
+@click.option("--n-steps", type=click.IntRange(1), help="Go no further than this many patches. Default: all.")
+@click.option("--grid", type=click.IntRange(1), help="N x N players. Default: the model's own patches.")
+@click.option("--removal", help=f"{REMOVALS}. Default: token where the model has patch tokens, else zero.")
+@click.option("--reward", type=click.Choice(list(REWARDS)), default="log_odds", show_default=True)
+@click.option(
+    "--candidates",
+    default="gradient:8",
+    show_default=True,
+    help=f"Which patches a step of MoXI's deletion tries: {CANDIDATES}. Insertion tries all.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images done, and kept, at once."
+)
+@click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="ray: how many.")
+@click.option("--cpus", type=click.FloatRange(0), default=1.0, show_default=True, help="ray: CPUs of each worker.")
+@click.option("--gpus", type=click.FloatRange(0), default=0.0, show_default=True, help="ray: GPUs of each worker.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the run.")
+def evaluate(
+    model: str,
+    data: str,
+    split: str | None,
+    label_pattern: str | None,
+    keep: str,
+    limit: int | None,
+    methods: str,
+    mode: str,
+    stop: str,
+    n_steps: int | None,
+    grid: int | None,
+    removal: str | None,
+    reward: str,
+    candidates: str,
+    batch_size: int,
+    device: str | None,
+    engine: str,
+    workers: int,
+    cpus: float,
+    gpus: float,
+    out: Path,
+) -> None:
+    """Run methods on every image of a folder or data set, and keep a row of each in Parquet.
+
+    The folder --out holds manifest.json, the settings, and rows/*.parquet: image, label, target, method, mode, order,
+    rewards, confidences, predictions, seconds, versions. Interrupted, the same command goes on where it stopped; an
+    image that cannot be read is recorded and passed over. Then `captum-moxi report FOLDER`.
+    """
+    _need("evaluate", "datasets", "pyarrow")
+    import datasets
+
+    from captum_moxi.evaluation import engines, store
+    from captum_moxi.evaluation.runs import Evaluator, Settings, to_do
+
+    datasets.disable_progress_bars()
+    try:
+        settings = Settings(
+            model=model,
+            data=data,
+            split=split,
+            label_pattern=label_pattern,
+            keep=keep,
+            methods=[name.strip() for name in methods.split(",")],
+            modes=["insertion", "deletion"] if mode == "both" else [mode],  # type: ignore[list-item]
+            n_steps=n_steps,
+            stop="flip" if stop == "flip" else None,
+            grid=grid,
+            removal=removal,
+            reward=reward,
+            candidates=candidates,
+        )
+        evaluator = Evaluator(settings, check_device(device), limit)
+        evaluator.check()
+        store.open_run(out, asdict(settings))
+        batches = to_do(evaluator, out, batch_size)
+        left = sum(map(len, batches))
+        if engine == "ray":
+            doing = engines.run_ray(evaluator, out, batches, workers, cpus, gpus)
+        else:
+            doing = engines.run_local(evaluator, out, batches)
+        total = len(evaluator.images)
+        with tqdm(total=total, initial=total - left, desc="images", unit="image", disable=None) as bar:
+            for count in doing if batches else ():
+                bar.update(count)
+        click.echo(_status(out))
+    except KeyboardInterrupt:
+        raise Refused(
+            f"interrupted; {len(store.finished(out))} images are kept in {out}, the same command goes on"
+        ) from None
+    except OSError as error:
+        raise Refused(f"{error}; what was finished is kept in {out}, the same command goes on") from None
+    except (ValueError, RuntimeError) as error:
+        raise Refused(error) from None
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, metavar="FOLDER...", type=click.Path(path_type=Path))
+@click.option(
+    "--fractions",
+    default="0.04,0.1",
+    show_default=True,
+    help="Of the patches, at which the table gives the accuracy.",
+)
+@click.option("--resamples", type=click.IntRange(1), default=2000, show_default=True, help="Bootstrap, for the bands.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Default: the folder, where there is one."
+)
+def report(folders: tuple[Path, ...], fractions: str, resamples: int, out: Path | None) -> None:
+    """Draw the curves of runs that `captum-moxi evaluate` wrote, side by side, and write their tables.
+
+    \b
+    report.md, report.csv  a row a method and mode: accuracy, areas, patches to the flip, seconds
+    curves.png             accuracy and confidence, the mean over images, with 95 % bands; where runs go beyond flips
+    flips.png              the share of images flipped by so many patches
+    """
+    _need("evaluate", "pandas", "pyarrow")
+    from captum_moxi.evaluation import reports
+
+    try:
+        wanted = [float(text) for text in fractions.split(",")]
+        if not all(math.isfinite(fraction) and 0 <= fraction <= 1 for fraction in wanted):
+            raise ValueError(f"--fractions {fractions!r} are not all from 0 to 1; pass such as 0.04,0.1")
+        if out is None and len(folders) > 1:
+            raise ValueError("--out is missing; pass a folder where several runs are reported")
+        target = out or folders[0]
+        target.mkdir(parents=True, exist_ok=True)
+        click.echo(reports.write_report(folders, target, wanted, resamples))
+    except (ValueError, OSError) as error:
+        raise Refused(error) from None
+
+
+def _status(folder: Path) -> str:
+    """How many images of a run came to what."""
+    from captum_moxi.evaluation import store
+
+    rows = store.read_rows(folder, ["image", "status", "error"]).to_pylist()
+    of: dict[str, str] = {row["image"]: row["status"] for row in rows}
+    counts = {
+        status: list(of.values()).count(status)
+        for status in (store.EXPLAINED, store.WRONG, store.UNREADABLE, store.FAILED)
+    }
+    lost = [f"{row['image']}: {row['error']}" for row in rows if row["error"] is not None]
+    said = f"{len(of)} images in {folder}: " + ", ".join(
+        f"{count} {status}" for status, count in counts.items() if count
+    )
+    return "\n".join([said, *lost[:10], *([f"and {len(lost) - 10} more"] if len(lost) > 10 else [])])
+
+
+def _need(command: str, *packages: str) -> None:
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise Refused(f"{command} needs {' and '.join(missing)}; pip install 'captum-moxi[evaluate]'")

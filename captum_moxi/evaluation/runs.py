@@ -1,0 +1,203 @@
+"""Runs over many images: every method on every image, and a row of each."""
+
+import json
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captum_moxi import models
+from captum_moxi.evaluation import store
+from captum_moxi.game import CoalitionGame
+from captum_moxi.images import ImageSet, read_images
+from captum_moxi.methods import Method, get_methods, random_order
+from captum_moxi.metrics import order_players
+from captum_moxi.removal import Removal, default_removal, get_removal, grid_mask
+from captum_moxi.rewards import get_reward, predicted
+from captum_moxi.screens import get_screen
+from captum_moxi.search import Mode, Selection, follow
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a run's rows. Every one is written to its manifest, and a run goes on with the same ones alone.
+
+    Args:
+        model (str): Hub name or folder.
+        data (str): Folder of images, or name of a data set.
+        split (str or None): Which split of it.
+        label_pattern (str or None): Where a name holds the class; see :func:`captum_moxi.images.read_images`.
+        keep (str): ``"right"``, images that the model gets right, or ``"all"``. What is explained is the class that it
+            predicts.
+        methods (Sequence[str]): Names of ``captum_moxi.methods.METHODS``.
+        modes (Sequence[str]): ``"insertion"``, ``"deletion"`` or both.
+        n_steps (int or None): At most so many players of each image; None: all.
+        stop (str or None): ``"flip"``: none after the one that flips the prediction.
+        grid (int or None): N x N players; None: the model's own patches.
+        removal (str or None): One of ``captum_moxi.removal.REMOVALS``; None: what fits the model.
+        reward (str): One of ``captum_moxi.rewards.REWARDS``.
+        candidates (str): Which players a step of MoXI's deletion tries, of ``captum_moxi.screens.CANDIDATES``.
+    """
+
+    model: str
+    data: str
+    split: str | None = None
+    label_pattern: str | None = None
+    keep: str = "right"
+    methods: Sequence[str] = ("moxi",)
+    modes: Sequence[Mode] = ("insertion", "deletion")
+    n_steps: int | None = None
+    stop: str | None = "flip"
+    grid: int | None = None
+    removal: str | None = None
+    reward: str = "log_odds"
+    candidates: str = "gradient:8"
+
+
+class Evaluator:
+    """A model and images, and what runs on them: made once in every process that takes part.
+
+    Args:
+        settings (Settings): What to run.
+        device (str, optional): Where. Default: CUDA if there, else the CPU
+        limit (int, optional): At most this many images, the first. Default: all
+
+    Raises:
+        ValueError: settings that do not fit the model or the images.
+    """
+
+    def __init__(self, settings: Settings, device: str | None = None, limit: int | None = None) -> None:
+        self.settings = settings
+        self.device = device
+        self.limit = limit
+        self.screen = get_screen(settings.candidates)
+        # names are checked before anything is loaded
+        get_methods(settings.methods, self.screen)
+        get_reward(settings.reward)
+        self.removal: Removal | None = None if settings.removal is None else get_removal(settings.removal)
+        self.classifier = models.load(settings.model, device)
+        self.images: ImageSet = read_images(
+            settings.data, self.classifier, settings.split, settings.label_pattern, limit
+        )
+        if settings.keep == "right" and self.images.labels is None:
+            raise ValueError(
+                f"data {settings.data!r} has no labels to tell what the model gets right; pass keep='all', a "
+                "label_pattern, or a folder of folders named by classes"
+            )
+
+    @cached_property
+    def versions(self) -> str:
+        return json.dumps(store.versions())
+
+    def check(self) -> None:
+        """Raise a ValueError where a method does not fit the model, before a run begins."""
+        size = (64, 64)
+        x = self.classifier.preprocess(Image.new("RGB", size))
+        game = self._game(x, torch.zeros(1, dtype=torch.long))
+        for method in get_methods(self.settings.methods, self.screen):
+            method.check(game)
+
+    def rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The rows of these images: one a method and mode, or one that says why there is none."""
+        found: list[dict[str, Any]] = []
+        opened: dict[int, Image.Image] = {}
+        for index in indices:
+            try:
+                opened[index] = self.images.open(index)
+            except ValueError as error:
+                found.append(self._row(index, store.UNREADABLE, error=str(error)))
+        try:
+            return found + self._explained(list(opened), list(opened.values()))
+        except (ValueError, RuntimeError) as error:
+            if len(indices) == 1:
+                return [self._row(indices[0], store.FAILED, error=" ".join(str(error).split()))]
+        # whichever of them it was, the others are done
+        return [row for index in indices for row in self.rows([index])]
+
+    def _row(self, index: int, status: str, **more: Any) -> dict[str, Any]:
+        label = None if self.images.labels is None else self.images.labels[index]
+        name = self.images.names[index]
+        return {"image": name, "label": label, "status": status, "versions": self.versions} | more
+
+    def _explained(self, indices: list[int], images: list[Image.Image]) -> list[dict[str, Any]]:
+        if not indices:
+            return []
+        x = self.classifier.preprocess(images)
+        with torch.no_grad():
+            classes = predicted(models.call_model(self.classifier.model, x)).cpu()
+        kept: list[int] = []
+        found: list[dict[str, Any]] = []
+        for place, index in enumerate(indices):
+            labels = self.images.labels
+            if self.settings.keep == "right" and labels is not None and labels[index] != int(classes[place]):
+                found.append(self._row(index, store.WRONG, target=int(classes[place])))
+            else:
+                kept.append(place)
+        if not kept:
+            return found
+        # of a single logit, which may be negative, the one class is explained
+        game = self._game(x[kept], classes[kept].clamp(min=0))
+        names = [self.images.names[indices[place]] for place in kept]
+        with models.unchanged(self.classifier.model, {x.device}):
+            for title, selection, cost in self._played(game, zlib.crc32(names[0].encode())):
+                for example, place in enumerate(kept):
+                    target = int(classes[place])
+                    told = {"target": target, "method": title, **_told(selection, example), **cost}
+                    players = int(game.exists[example].sum())
+                    found.append(self._row(indices[place], store.EXPLAINED, players=players, **told))
+        return found
+
+    def _played(self, game: CoalitionGame, seed: int) -> Iterator[tuple[str, Selection, dict[str, float]]]:
+        """The title of each method, its selection in each mode, and what the ordering took an image."""
+        of = self.settings
+        for method in get_methods(of.methods, self.screen):
+            # another order for every image
+            playing: Method = random_order(seed) if method.title == "Random" else method
+            found: Any = None
+            for mode in of.modes:
+                if playing.of_mode or found is None:
+                    before, start = game.n_rows + 2 * game.n_backward_rows, time.perf_counter()
+                    found = playing.play(game, mode, of.n_steps, of.stop)
+                    order = found if isinstance(found, Selection) else order_players(game, found)
+                    seconds = (time.perf_counter() - start) / game.n_games
+                    forwards = (game.n_rows + 2 * game.n_backward_rows - before) / game.n_games
+                selection = order if isinstance(order, Selection) else follow(game, mode, order, of.n_steps, of.stop)
+                yield method.title, selection, {"seconds": seconds, "forwards": forwards}
+
+    def _game(self, x: Tensor, target: Tensor) -> CoalitionGame:
+        model = self.classifier.model
+        removal = self.removal or default_removal(model, (x,), has_baselines=False)
+        mask = grid_mask(model, x, removal, self.settings.grid)
+        return CoalitionGame(model, x, target, feature_mask=mask, removal=removal, reward=self.settings.reward)
+
+
+def _told(selection: Selection, example: int) -> dict[str, Any]:
+    """One example's selection, as a row holds it."""
+    steps = int(selection.n_steps[example])
+    # an order that was followed has none
+    by_step = {name: getattr(selection, name)[example, :steps] for name in ("shapley", "interactions")}
+    return {
+        "mode": selection.mode,
+        "order": selection.order[example, :steps].tolist(),
+        **{
+            name: getattr(selection, name)[example, : steps + 1].tolist()
+            for name in ("rewards", "confidences", "predictions")
+        },
+        **{name: None if steps and terms.isnan().all() else terms.tolist() for name, terms in by_step.items()},
+        "n_steps": steps,
+        "flipped": bool(selection.flipped[example]),
+    }
+
+
+def to_do(evaluator: Evaluator, folder: Path, batch_size: int) -> list[list[int]]:
+    """The images that a run has yet to do, in batches."""
+    done = store.finished(folder)
+    left = [index for index, name in enumerate(evaluator.images.names) if name not in done]
+    return [left[first : first + batch_size] for first in range(0, len(left), batch_size)]

@@ -1,0 +1,175 @@
+"""Images: opened one by one, and by the thousand from a folder or a Hugging Face data set."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from captum_moxi.models import ImageClassifier
+
+
+def open_image(source: str | Path | io.BytesIO) -> Image.Image:
+    """An image as people look at it: upright, in RGB.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    if not isinstance(source, io.BytesIO):
+        if not Path(source).exists():
+            raise ValueError("no such file; pass the path of an image")
+        if Path(source).is_dir():
+            raise ValueError("this folder holds no image; pass image files, or a folder of them")
+    try:
+        with Image.open(source) as image:
+            # cameras store how they were held
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except UnidentifiedImageError:
+        raise ValueError("this is no image that Pillow can read; pass a JPEG, PNG or the like") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the image cannot be read ({error}); it may be truncated: pass a whole file") from None
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of a folder or a data set, in a fixed order.
+
+    Args:
+        names (Sequence[str]): What each is called: its path in the folder, or its place in the data set.
+        labels (Sequence[int] or None): The class of each, as the model counts them.
+        rows (Dataset): The data set.
+        column (str): Its column of images, not decoded.
+    """
+
+    names: Sequence[str]
+    labels: Sequence[int] | None
+    rows: Any
+    column: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def open(self, index: int) -> Image.Image:
+        """One image.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        entry = self.rows[index][self.column]
+        if entry is None:
+            raise ValueError("the data set holds no image here")
+        return open_image(entry["path"] if entry["bytes"] is None else io.BytesIO(entry["bytes"]))
+
+
+def read_images(
+    data: str,
+    classifier: ImageClassifier,
+    split: str | None = None,
+    label_pattern: str | None = None,
+    limit: int | None = None,
+) -> ImageSet:
+    r"""
+    The images of a folder or of a data set on the hub, through the package ``datasets``.
+
+    Labels are, in this order: what ``label_pattern`` finds in the names; the folders that the images lie in, or the
+    column ``label`` of the folder's ``metadata.csv``; the data set's column of class labels. They are matched with the
+    model's by name (one of a name's synonyms will do) or by index, and where no name is the model's, by their order, if
+    there are as many.
+
+    Args:
+        data (str): A folder, or the name of a data set.
+        classifier (ImageClassifier): The model, for its classes.
+        split (str, optional): Which split. Default: the only one
+        label_pattern (str, optional): A regular expression whose group is the class in an image's name, as
+            ``'(\d+)_'`` is of ``0042_agama.jpg``. Default: None
+        limit (int, optional): At most this many images, the first. Default: all
+
+    Raises:
+        ValueError: no such data or split, no images in it, or labels that are not the model's.
+    """
+    if find_spec("datasets") is None:
+        raise ValueError("reading folders and data sets needs datasets; pip install 'captum-moxi[evaluate]'")
+    import datasets
+
+    folder = Path(data)
+    if not folder.is_dir() and (folder.exists() or folder.is_absolute() or data.startswith(".")):
+        raise ValueError(f"data {data!r} is no folder; pass a folder of images or the name of a data set")
+    try:
+        # path and content decide whether what was read of a folder before is still true
+        found = datasets.load_dataset(str(folder.resolve()) if folder.is_dir() else data)
+    except Exception as error:
+        # the hub, the files and the scripts of a data set each fail in their own way
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(
+            f"data {data!r} could not be read ({reason}); pass a folder of images or the name of a data set"
+        ) from error
+    if split is None and len(found) > 1:
+        raise ValueError(f"data {data!r} has the splits {', '.join(found)}; pass one as split")
+    if split is not None and split not in found:
+        raise ValueError(f"data {data!r} has no split {split!r}; pass one of {', '.join(found)}")
+    chosen = split or next(iter(found))
+    rows = found[chosen]
+    columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    if not columns:
+        raise ValueError(f"data {data!r} holds no column of images, but {', '.join(rows.features)}; pass other data")
+    column = columns[0]
+    rows = rows.cast_column(column, datasets.Image(decode=False))
+    rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
+    if folder.is_dir() and rows[0][column]["bytes"] is None:
+        names = [Path(entry["path"]).relative_to(folder.resolve()).as_posix() for entry in rows[column]]
+    else:
+        names = [f"{chosen}/{index:08d}" for index in range(len(rows))]
+    return ImageSet(names, _labels(rows, names, classifier, label_pattern), rows, column)
+
+
+def _labels(
+    rows: Any, names: Sequence[str], classifier: ImageClassifier, label_pattern: str | None
+) -> list[int] | None:
+    """The label of every image, as the model counts classes; None where there are none."""
+    if label_pattern is not None:
+        found = [re.search(label_pattern, name) for name in names]
+        if None in found or not re.compile(label_pattern).groups:
+            lost = next((name for name, match in zip(names, found, strict=True) if match is None), names[0])
+            raise ValueError(
+                f"label_pattern {label_pattern!r} finds no class in {lost!r}; pass one whose group is the class in "
+                "every name"
+            )
+        return _match([match[1] for match in found if match], classifier)
+    if "label" not in rows.features:
+        return None
+    given = rows["label"][:]
+    feature = rows.features["label"]
+    if hasattr(feature, "names"):
+        by_index = _match(feature.names, classifier, in_order=True)
+        return [by_index[label] for label in given]
+    return _match([str(label) for label in given], classifier)
+
+
+def _match(given: Sequence[str], classifier: ImageClassifier, in_order: bool = False) -> list[int]:
+    """The model's classes of these names or indices; of names in order, by their order where none is the model's."""
+    known: dict[str, int | None] = {}
+    for index, label in enumerate(classifier.labels):
+        for name in {label, *label.split(",")}:
+            key = re.sub(r"\s*\(.*\)$", "", name).strip().casefold()
+            # a crane is a bird and a machine: which of them, only the index says
+            known[key] = None if key in known else index
+    known |= {label.casefold(): index for index, label in enumerate(classifier.labels)}
+    found = [known.get(name.strip().casefold()) for name in given]
+    count = len(classifier.labels)
+    found = [
+        int(name) if index is None and name.isdecimal() and int(name) < count else index
+        for name, index in zip(given, found, strict=True)
+    ]
+    if in_order and len(given) == count and not any(index is not None for index in found):
+        return list(range(count))
+    if None in found:
+        lost = given[found.index(None)]
+        raise ValueError(
+            f"label {lost!r} is none of the model's {count} classes, such as {classifier.labels[0]!r}, or of several; "
+            "name the folders by classes or their indices, or pass a label_pattern"
+        )
+    return [index for index in found if index is not None]
