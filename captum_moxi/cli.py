@@ -26,7 +26,7 @@ from captum_moxi.evaluation.benchmarks import BENCHMARKS, Bench
 from captum_moxi.evaluation.commands import evaluate, report
 from captum_moxi.evaluation.records import Records, machine, table
 from captum_moxi.game import CoalitionGame
-from captum_moxi.images import open_image
+from captum_moxi.images import IMAGE_SUFFIXES, open_image
 from captum_moxi.methods import METHODS, get_methods
 from captum_moxi.models import ImageClassifier, LogitsModel, load
 from captum_moxi.options import CandidatesType, Refused, RemovalType, check_device
@@ -40,7 +40,6 @@ from captum_moxi.visualization import explanation_figure, plot_curves, save_figu
 SEARCHES = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
 # images in a gallery
 MOST_ROWS = 12
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

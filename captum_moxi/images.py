@@ -12,6 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from captum_moxi.models import ImageClassifier
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
 
 def open_image(source: str | Path | io.BytesIO) -> Image.Image:
     """An image as people look at it: upright, in RGB.
@@ -99,8 +101,13 @@ def read_images(
     if not folder.is_dir() and (folder.exists() or folder.is_absolute() or data.startswith(".")):
         raise ValueError(f"data {data!r} is no folder; pass a folder of images or the name of a data set")
     try:
-        # path and content decide whether what was read of a folder before is still true
-        found = datasets.load_dataset(str(folder.resolve()) if folder.is_dir() else data)
+        if not folder.is_dir():
+            found = datasets.load_dataset(data)
+        elif any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*")):
+            # all files named, since a name that holds 'train' or 'test' would be taken for a split
+            found = datasets.load_dataset("imagefolder", data_dir=str(folder.resolve()), data_files={"images": "**"})
+        else:
+            found = datasets.load_dataset(str(folder.resolve()))
     except Exception as error:
         # the hub, the files and the scripts of a data set each fail in their own way
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -356,22 +356,35 @@ def plot_curves(
         if len(axes) != len(modes):
             raise ValueError(f"ax has {len(axes)} axes for {len(modes)} modes; pass one for each")
         figure = axes[0].figure
-    colours = (VERMILION, BLUE, BLACK, GREEN, ORANGE, PURPLE, SKY)
     for panel, mode in zip(axes, modes, strict=True):
         for place, method in enumerate(comparison.methods):
             curve = comparison.of(method, mode).curve
             heights = getattr(curve, of).double().mean(0)
-            style = {"color": colours[place % 7], "linestyle": DASHES[(place + place // 7) % 7]}
-            panel.plot(curve.fractions, heights, linewidth=2.2 if place == 0 else 1.3, label=method, **style)
-        panel.set_xlabel("patches inserted" if mode == "insertion" else "patches deleted", fontsize=9)
-        panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        panel.set_ylabel(named[of], fontsize=9)
+            panel.plot(curve.fractions, heights, label=method, **line_style(place))
+        label_curves(panel, mode, named[of])
         if of != "rewards":
             panel.set_ylim(0, 1.02)
-        panel.set_title(f"{mode}: {'higher' if mode == 'insertion' else 'lower'} is better", fontsize=10)
-        panel.tick_params(labelsize=8)
     axes[-1].legend(fontsize=8, framealpha=0.8)
     return figure, axes
+
+
+def line_style(place: int) -> dict[str, Any]:
+    """Colour, dash and width of the line at a place; the first is the broadest."""
+    colours = (VERMILION, BLUE, BLACK, GREEN, ORANGE, PURPLE, SKY)
+    return {
+        "color": colours[place % 7],
+        "linestyle": DASHES[(place + place // 7) % 7],
+        "linewidth": 2.2 if place == 0 else 1.3,
+    }
+
+
+def label_curves(panel: Axes, mode: str, height: str) -> None:
+    """Label an axis of curves over fractions of the players: which mode, and what their height is."""
+    panel.set_xlabel("patches inserted" if mode == "insertion" else "patches deleted", fontsize=9)
+    panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panel.set_ylabel(height, fontsize=9)
+    panel.set_title(f"{mode}: {'higher' if mode == 'insertion' else 'lower'} is better", fontsize=10)
+    panel.tick_params(labelsize=8)
 
 
 def show_comparison(

@@ -1,5 +1,6 @@
 """Engines: who does the batches of a run. Each writes every batch's rows as it is done, and yields their number."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,9 +45,12 @@ def run_ray(
         raise ValueError("the engine ray needs Ray; pip install 'captum-moxi[ray]'")
     import ray
 
-    if not ray.is_initialized():
+    begun = not ray.is_initialized()
+    if begun:
         ray.init(log_to_driver=False, logging_level="error")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    of = evaluator.settings, evaluator.device, evaluator.limit, list(evaluator.images.names), str(folder.resolve())
     batched = ray.data.from_items([{"batch": list(batch)} for batch in batches], override_num_blocks=len(batches))
     done = batched.map_batches(
         _RayWorker,
@@ -55,16 +59,14 @@ def run_ray(
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=cpus,
         num_gpus=gpus,
-        fn_constructor_args=(
-            evaluator.settings,
-            evaluator.device,
-            evaluator.limit,
-            list(evaluator.images.names),
-            str(folder.resolve()),
-        ),
+        fn_constructor_args=of,
     )
-    for row in done.iter_rows():
-        yield row["images"]
+    try:
+        for row in done.iter_rows():
+            yield row["images"]
+    finally:
+        if begun:
+            ray.shutdown()
 
 
 class _RayWorker:

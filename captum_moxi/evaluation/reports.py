@@ -1,0 +1,247 @@
+"""Reports of runs: curves with bands over images, and tables."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
+
+from captum_moxi.evaluation.records import table
+from captum_moxi.evaluation.store import EXPLAINED, FAILED, MANIFEST, UNREADABLE, WRONG, read_rows, read_settings
+from captum_moxi.visualization import label_curves, line_style, save_figure
+
+LEVEL = 0.95
+LEGEND = """
+
+Accuracy: the share of images whose target is predicted with so many of the patches alone (insertion: more is better),
+or without them (deletion: less is better). Area: the mean confidence in the target over the fractions that were looked
+at, with a bootstrap interval over images of 95 %. To flip: how many patches change the prediction to the target, or away
+from it, the median; images that never flip come after all others. Seconds and forwards an image are for the ordering
+alone, the mean; a row that also goes back through the model is three forwards, and methods that look inside it take
+none of them."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One method in one mode of one run: N images.
+
+    Args:
+        run (str): The name of the run's folder.
+        method (str): The title of the method.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        images (list[str]): Their names.
+        fractions (ndarray): ``(P,)``: fractions of the players.
+        correct (ndarray): ``(N, P)``: whether the target is predicted; empty of a run that stopped at flips.
+        confidences (ndarray): ``(N, P)``: P(target); likewise.
+        flips (ndarray): ``(N,)``: how many players flip the prediction; infinity for never.
+        most (int): How many players were looked at, at most.
+        seconds (float): What the ordering took an image.
+        forwards (float): Likewise.
+    """
+
+    run: str
+    method: str
+    mode: str
+    images: list[str]
+    fractions: np.ndarray
+    correct: np.ndarray
+    confidences: np.ndarray
+    flips: np.ndarray
+    most: int
+    seconds: float
+    forwards: float
+
+
+def read_series(folder: Path) -> list[Series]:
+    """What a run found, by method and mode.
+
+    Raises:
+        ValueError: no run, or none of its images explained.
+    """
+    stops = read_settings(folder)["stop"] == "flip"
+    rows = read_rows(folder).to_pandas()
+    rows = rows[rows["status"] == EXPLAINED]
+    if rows.empty:
+        raise ValueError(f"{folder} holds no image that was explained; run captum-moxi evaluate on it first")
+    found = []
+    # in the order that the methods were run
+    for (method, mode), of in rows.groupby(["method", "mode"], sort=False):
+        players, lengths = of["players"].to_numpy(), of["rewards"].map(len).to_numpy()
+        fractions = np.arange(players.max() + 1) / players.max()
+        fractions = fractions[fractions <= ((lengths - 1) / players).min() + 1e-9]
+        at = np.floor(fractions * players[:, None] + 0.5).astype(int)
+        correct = [np.asarray(row) == target for row, target in zip(of["predictions"], of["target"], strict=True)]
+        flip = [_first(row if mode == "insertion" else ~row) for row in correct]
+        if stops:
+            fractions, at = fractions[:0], at[:, :0]
+        found.append(
+            Series(
+                run=folder.resolve().name,
+                method=method,
+                mode=mode,
+                images=list(of["image"]),
+                fractions=fractions,
+                correct=_at(correct, at),
+                confidences=_at(of["confidences"], at),
+                flips=np.array(flip),
+                most=int((lengths - 1).max()),
+                seconds=float(of["seconds"].mean()),
+                forwards=float(of["forwards"].mean()),
+            )
+        )
+    return found
+
+
+def write_report(folders: Sequence[Path], out: Path, fractions: Sequence[float], resamples: int) -> str:
+    """Write report.md, report.csv, flips.png and, of runs that went beyond flips, curves.png; return the Markdown.
+
+    Args:
+        folders (Sequence[Path]): The runs.
+        out (Path): Where to write.
+        fractions (Sequence[float]): Of the players, at which the table has the accuracy.
+        resamples (int): How often images are drawn anew for the bands.
+
+    Raises:
+        ValueError: a folder without a run, or with none of its images explained.
+    """
+    runs = [read_series(folder) for folder in folders]
+    if len({series[0].run for series in runs}) < len(runs):
+        raise ValueError(f"folders {', '.join(map(str, folders))} share a name; pass ones of different names")
+    every = [one for series in runs for one in series]
+    records = [_record(one, fractions, resamples) for one in every]
+    frame = pandas.DataFrame(records)
+    if len(runs) == 1:
+        frame = frame.drop(columns="run")
+    frame.to_csv(out / "report.csv", index=False)
+    rows = [["" if _missing(value) else value for value in row] for row in frame.to_numpy(dtype=object).tolist()]
+    text = "\n\n".join(
+        [*(_heading(folder) for folder in folders), table(list(frame.columns), rows) + LEGEND, *_unlike(every)]
+    )
+    (out / "report.md").write_text(text + "\n")
+    save_figure(plot_flips(every), out / "flips.png")
+    drawn = [one for one in every if len(one.fractions) > 1]
+    if drawn:
+        save_figure(plot_series(drawn, resamples), out / "curves.png")
+    return text
+
+
+def plot_series(every: Sequence[Series], resamples: int) -> Figure:
+    """Accuracy and confidence over the fraction of patches, the mean over images with 95 % bands: a column a mode."""
+    modes = list(dict.fromkeys(one.mode for one in every))
+    figure = Figure(figsize=(4.8 * len(modes), 6.2), layout="constrained")
+    axes = figure.subplots(2, len(modes), squeeze=False, sharey="row")
+    for row, (name, height) in enumerate((("correct", "accuracy"), ("confidences", "confidence in the target"))):
+        for column, mode in enumerate(modes):
+            panel = axes[row, column]
+            for place, one in enumerate(one for one in every if one.mode == mode):
+                values = getattr(one, name).astype(float)
+                style = line_style(place)
+                panel.plot(one.fractions, values.mean(0), label=_label(one, every), **style)
+                low, high = band(values, resamples)
+                panel.fill_between(one.fractions, low, high, color=style["color"], alpha=0.13, linewidth=0)
+            label_curves(panel, mode, height)
+            panel.set_ylim(-0.02, 1.02)
+    axes[0, -1].legend(fontsize=8, framealpha=0.8)
+    return figure
+
+
+def plot_flips(every: Sequence[Series]) -> Figure:
+    """The share of images whose prediction so many patches flip: a column a mode."""
+    modes = list(dict.fromkeys(one.mode for one in every))
+    figure = Figure(figsize=(4.8 * len(modes), 3.5), layout="constrained")
+    axes = figure.subplots(1, len(modes), squeeze=False, sharey=True)[0]
+    for panel, mode in zip(axes, modes, strict=True):
+        for place, one in enumerate(one for one in every if one.mode == mode):
+            count = np.arange(one.most + 1)
+            share = (one.flips[:, None] <= count).mean(0)
+            panel.step(count, share, where="post", label=_label(one, every), **line_style(place))
+        label_curves(panel, mode, "share of images flipped")
+        panel.set_title(f"{mode}: higher is better", fontsize=10)
+        panel.xaxis.set_major_formatter("{x:.0f}")
+        panel.set_ylim(-0.02, 1.02)
+    axes[-1].legend(fontsize=8, framealpha=0.8)
+    return figure
+
+
+def band(values: np.ndarray, resamples: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % interval of the mean over images ``(N, ...)``, by the percentile bootstrap.
+
+    The images drawn depend on their number and the seed alone, so that all methods are drawn the same ones.
+    """
+    n = len(values)
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n
+    edges = (1 - LEVEL) / 2
+    low, high = np.quantile(np.tensordot(drawn, values.astype(float), axes=1), [edges, 1 - edges], axis=0)
+    return low, high
+
+
+def _record(one: Series, fractions: Sequence[float], resamples: int) -> dict[str, Any]:
+    record: dict[str, Any] = {"run": one.run, "mode": one.mode, "method": one.method, "images": len(one.images)}
+    for fraction in fractions:
+        near = np.flatnonzero(np.isclose(one.fractions, _nearest(one.fractions, fraction)))
+        there = len(near) and one.fractions[-1] >= fraction - 1e-9
+        record[f"accuracy, {100 * fraction:g} %"] = f"{100 * one.correct[:, near[0]].mean():.0f} %" if there else ""
+    area = ""
+    if len(one.fractions) > 1:
+        areas = np.trapezoid(one.confidences, one.fractions, axis=1) / (one.fractions[-1] - one.fractions[0])
+        low, high = band(areas, resamples)
+        area = f"{areas.mean():.3f} ({low:.3f} to {high:.3f})"
+    middle = float(np.median(one.flips)) if np.isfinite(one.flips).any() else np.inf
+    # between one that flips and one that never does lies none
+    record |= {
+        "area": area,
+        "to flip, median": f"> {one.most}" if np.isinf(middle) or np.isnan(middle) else f"{middle:g}",
+        "flipped": int(np.isfinite(one.flips).sum()),
+        "seconds an image": one.seconds,
+        "forwards an image": one.forwards,
+    }
+    return record
+
+
+def _nearest(fractions: np.ndarray, fraction: float) -> float:
+    return float(fractions[np.abs(fractions - fraction).argmin()]) if len(fractions) else np.nan
+
+
+def _heading(folder: Path) -> str:
+    """What a run is of: its model, data, settings, and what came of its images."""
+    settings = read_settings(folder)
+    status = read_rows(folder, ["image", "status", "versions"]).to_pandas().drop_duplicates("image")
+    counts = status["status"].value_counts()
+    said = ", ".join(f"{counts[name]} {name}" for name in (EXPLAINED, WRONG, UNREADABLE, FAILED) if name in counts)
+    how = ", ".join(f"{name} {value!r}" for name, value in settings.items() if value is not None)
+    versions = " and ".join(
+        ", ".join(f"{name} {number}" for name, number in json.loads(text).items())
+        for text in status["versions"].drop_duplicates()
+    )
+    return f"**{folder.resolve().name}**: {len(status)} images, {said}.\n{MANIFEST}: {how}. {versions}."
+
+
+def _unlike(every: Sequence[Series]) -> list[str]:
+    """A warning where series are of different images, which says little about the methods."""
+    if len({tuple(one.images) for one in every}) == 1:
+        return []
+    return ["The rows are not all of the same images."]
+
+
+def _label(one: Series, every: Sequence[Series]) -> str:
+    runs, methods = {other.run for other in every}, {other.method for other in every}
+    if len(runs) == 1:
+        return one.method
+    return one.run if len(methods) == 1 else f"{one.method}, {one.run}"
+
+
+def _at(rows: Any, at: np.ndarray) -> np.ndarray:
+    """The values of each image at its places ``(N, P)``."""
+    return np.stack([np.asarray(row)[places] for row, places in zip(rows, at, strict=True)])
+
+
+def _first(row: np.ndarray) -> float:
+    return float(row.argmax()) if row.any() else np.inf
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value))

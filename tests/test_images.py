@@ -1,0 +1,126 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from captum_moxi.demo import demo_classifier
+from captum_moxi.images import open_image, read_images
+from captum_moxi.models import ImageClassifier
+
+datasets = pytest.importorskip("datasets")
+datasets.disable_progress_bars()
+
+
+@pytest.fixture(scope="module")
+def classifier() -> ImageClassifier:
+    """Classes '0' to '30'."""
+    return demo_classifier("cpu")
+
+
+class Named:
+    """Stands for a classifier of these classes."""
+
+    def __init__(self, *labels: str) -> None:
+        self.labels = list(labels)
+
+
+def picture(path: Path, colour: str = "red") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6), colour).save(path)
+
+
+def test_a_camera_held_on_its_side(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (8, 6)).save(tmp_path / "a.jpg", exif=exif)
+    image = open_image(tmp_path / "a.jpg")
+    assert image.size == (6, 8) and image.mode == "RGB"
+
+
+def test_folders_are_classes(tmp_path: Path, classifier: ImageClassifier) -> None:
+    for name in ("7/b.png", "7/a.png", "21/c.png"):
+        picture(tmp_path / name)
+    images = read_images(str(tmp_path), classifier)
+    assert dict(zip(images.names, images.labels or [], strict=True)) == {"21/c.png": 21, "7/a.png": 7, "7/b.png": 7}
+    assert images.open(0).size == (8, 6)
+    assert len(read_images(str(tmp_path), classifier, limit=2)) == 2
+
+
+def test_a_name_is_no_split_and_other_files_are_no_images(tmp_path: Path, classifier: ImageClassifier) -> None:
+    for name in ("3_bullet_train.png", "4_test_tube.png", "5_hen.png", "train/6_egg.PNG"):
+        picture(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("taken on Monday")
+    assert read_images(str(tmp_path), classifier, label_pattern=r"(\d)_").labels == [3, 4, 5, 6]
+
+
+def test_metadata_has_classes(tmp_path: Path, classifier: ImageClassifier) -> None:
+    for name in ("b.png", "a.png"):
+        picture(tmp_path / name)
+    (tmp_path / "metadata.csv").write_text("file_name,label\na.png,3\nb.png,30\n")
+    images = read_images(str(tmp_path), classifier)
+    assert dict(zip(images.names, images.labels or [], strict=True)) == {"a.png": 3, "b.png": 30}
+
+
+def test_names_have_classes(tmp_path: Path, classifier: ImageClassifier) -> None:
+    for name in ("0007_b.png", "0012_a.png"):
+        picture(tmp_path / name)
+    assert read_images(str(tmp_path), classifier).labels is None
+    assert read_images(str(tmp_path), classifier, label_pattern=r"(\d+)_").labels == [7, 12]
+    for pattern in (r"(\d+)-", r"\d+_"):
+        with pytest.raises(ValueError, match="finds no class in '0007_b.png'"):
+            read_images(str(tmp_path), classifier, label_pattern=pattern)
+
+
+def test_synonyms_are_classes_and_what_two_share_is_none(tmp_path: Path) -> None:
+    birds = Named("tench, Tinca tinca", "crane (n1)", "crane (n2)", "hen")
+    for name in ("Tinca Tinca/a.png", "hen/b.png"):
+        picture(tmp_path / "good" / name)
+    assert read_images(str(tmp_path / "good"), birds).labels == [0, 3]  # type: ignore[arg-type]
+    for name in ("crane/a.png", "hen/b.png"):
+        picture(tmp_path / "bad" / name)
+    with pytest.raises(ValueError, match="label 'crane' is none of the model's 4 classes"):
+        read_images(str(tmp_path / "bad"), birds)  # type: ignore[arg-type]
+
+
+def test_as_many_folders_as_classes_are_those_in_order(tmp_path: Path) -> None:
+    for name in ("n01/a.png", "n02/b.png", "n03/c.png"):
+        picture(tmp_path / name)
+    assert read_images(str(tmp_path), Named("tench", "shark", "ray")).labels == [0, 1, 2]  # type: ignore[arg-type]
+    # that one is known shows that names are meant, not places
+    with pytest.raises(ValueError, match="label 'n01' is none"):
+        read_images(str(tmp_path), Named("tench", "n02", "ray"))  # type: ignore[arg-type]
+
+
+def test_a_data_set_in_parquet(tmp_path: Path, classifier: ImageClassifier) -> None:
+    pictures = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["9", "4"])})
+    for split, order in (("train", [0, 1]), ("test", [1, 1])):
+        data = {"image": [pictures[i] for i in order], "label": order}
+        datasets.Dataset.from_dict(data, features=features).to_parquet(str(tmp_path / f"{split}-0.parquet"))
+    images = read_images(str(tmp_path), classifier, split="train")
+    assert images.labels == [9, 4] and list(images.names) == ["train/00000000", "train/00000001"]
+    assert images.open(1).getpixel((0, 0)) == (0, 0, 255)
+    with pytest.raises(ValueError, match="has the splits train, test; pass one as split"):
+        read_images(str(tmp_path), classifier)
+    with pytest.raises(ValueError, match="has no split 'dev'"):
+        read_images(str(tmp_path), classifier, split="dev")
+
+
+def test_what_cannot_be_read_is_told_when_opened(tmp_path: Path, classifier: ImageClassifier) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text(json.dumps("no image"))
+    images = read_images(str(tmp_path), classifier)
+    images.open(0)
+    with pytest.raises(ValueError, match="no image that Pillow can read"):
+        images.open(1)
+
+
+def test_what_is_no_data(tmp_path: Path, classifier: ImageClassifier) -> None:
+    with pytest.raises(ValueError, match="is no folder"):
+        read_images(str(tmp_path / "none"), classifier)
+    with pytest.raises(ValueError, match="could not be read"):
+        read_images(str(tmp_path), classifier)
+    (tmp_path / "words.csv").write_text("text,label\nhello,1\n")
+    with pytest.raises(ValueError, match="no column of images, but text, label"):
+        read_images(str(tmp_path), classifier)
