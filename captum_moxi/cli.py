@@ -23,7 +23,7 @@ from captum_moxi import MoXIDeletion, MoXIInsertion, __version__
 from captum_moxi.comparison import DEFAULT_METHODS, MODES, Comparison, compare, join
 from captum_moxi.demo import demo_classifier, demo_images
 from captum_moxi.evaluation.benchmarks import BENCHMARKS, Bench
-from captum_moxi.evaluation.commands import evaluate, report
+from captum_moxi.evaluation.commands import attack_command, corrupt_command, evaluate, report
 from captum_moxi.evaluation.records import Records, machine, table
 from captum_moxi.game import CoalitionGame
 from captum_moxi.images import IMAGE_SUFFIXES, open_image
@@ -52,8 +52,8 @@ def main() -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
 
 
-main.add_command(evaluate)
-main.add_command(report)
+for command in (evaluate, report, corrupt_command, attack_command):
+    main.add_command(command)
 
 
 @main.command()
@@ -306,13 +306,10 @@ def compare_methods(
 @click.option(
     "--repeats", type=click.IntRange(1), default=5, show_default=True, help="bare: times taken, for the median."
 )
-@click.option(
-    "--most-steps", type=click.IntRange(1), help="bare, screens, compare: where searches stop. Default: every patch."
-)
+@click.option("--most-steps", type=click.IntRange(1), help="bare, screens: where searches stop. Default: every patch.")
 @click.option(
     "--search", "searches", multiple=True, help="screens: compare this one; may be given again. Default: all."
 )
-@click.option("--methods", help="compare: names, such as moxi,shapley:25,gradcam,rollout. Default: seven of them.")
 @click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
 @click.option(
     "--out",
@@ -329,7 +326,6 @@ def benchmark(
     repeats: int,
     most_steps: int | None,
     searches: tuple[str, ...],
-    methods: str | None,
     device: str | None,
     out: Path | None,
 ) -> None:
@@ -339,7 +335,6 @@ def benchmark(
     bare        the exact search against the bare model, for the same rows, on the first image
     methods     MoXI beside Captum's ShapleyValueSampling, KernelShap and FeatureAblation
     screens     screened searches and beams against the exact search
-    compare     MoXI beside Grad-CAM, rollout, Shapley values: accuracy, areas, patches to the flip
     growth      seconds and memory by players, model size and batch, on untrained ViTs
     throughput  images a minute
     """
@@ -360,7 +355,6 @@ def benchmark(
             repeats=repeats,
             most_steps=most_steps,
             searches=searches,
-            methods=[name.strip() for name in methods.split(",")] if methods else (),
             records=records,
             machine=machine(classifiers[0].model.device),
         )

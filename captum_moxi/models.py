@@ -58,6 +58,20 @@ class ImageClassifier:
             values = values * std[:, None, None] + mean[:, None, None]
         return values.permute(0, 2, 3, 1).clamp(0, 1)
 
+    def to_pixel_values(self, images: Tensor) -> Tensor:
+        """The opposite of ``to_images``, nothing resized or cropped: ``(B, H, W, 3)`` in [0, 1] -> ``(B, 3, H, W)``.
+
+        In the model's dtype and on its device, as ``preprocess`` makes them; gradients pass.
+        """
+        values = images.permute(0, 3, 1, 2).to(self.model.device, torch.float32)
+        if getattr(self.processor, "do_normalize", False):
+            mean, std = (
+                torch.tensor(given, device=values.device)[:, None, None]
+                for given in (self.processor.image_mean, self.processor.image_std)
+            )
+            values = (values - mean) / std
+        return values.to(self.model.dtype)
+
     def class_index(self, name: str | int) -> int:
         """The index of a class given as index, name, one of a name's comma-separated synonyms, or an unambiguous part.
 

@@ -216,7 +216,8 @@ def test_what_cannot_be_is_told_in_a_line(tmp_path: Path, digits: Path, options:
 def test_a_mask_that_cuts_patches_is_told_of_the_image(tmp_path: Path, digits: Path) -> None:
     result = run(digits / "6-4-6-3.png", *MODEL, "--grid", 3, "--out", tmp_path)
     assert result.exit_code == 2
-    assert "a grid of 3 cuts patches, of which the model has 4 x 4; pass a grid of 1, 2, 4, or the removal zero" in result.stderr
+    said = "a grid of 3 cuts patches, of which the model has 4 x 4; pass a grid of 1, 2, 4, or the removal zero"
+    assert said in result.stderr
 
 
 @pytest.mark.parametrize("args", [["image.png"], MODEL])

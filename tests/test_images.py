@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 from PIL import Image
 
@@ -8,7 +9,6 @@ from captum_moxi.demo import demo_classifier
 from captum_moxi.images import open_image, read_images
 from captum_moxi.models import ImageClassifier
 
-datasets = pytest.importorskip("datasets")
 datasets.disable_progress_bars()
 
 
@@ -68,7 +68,7 @@ def test_names_have_classes(tmp_path: Path, classifier: ImageClassifier) -> None
     assert read_images(str(tmp_path), classifier).labels is None
     assert read_images(str(tmp_path), classifier, label_pattern=r"(\d+)_").labels == [7, 12]
     for pattern in (r"(\d+)-", r"\d+_"):
-        with pytest.raises(ValueError, match="finds no class in '0007_b.png'"):
+        with pytest.raises(ValueError, match=r"finds no class in '0007_b\.png'"):
             read_images(str(tmp_path), classifier, label_pattern=pattern)
 
 

@@ -1,16 +1,21 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import zoo
 from captum.attr import FeatureAblation
 from PIL import Image
 from torch import nn
+from transformers import ViTImageProcessor
 
 from captum_moxi import CoalitionGame, TokenRemoval, models, patch_mask
 from captum_moxi.demo import FOLDER, demo_classifier
+
+STD = [0.1, 0.2, 0.4]
 
 
 def test_loading_gives_what_an_attribution_needs() -> None:
@@ -23,6 +28,20 @@ def test_loading_gives_what_an_attribution_needs() -> None:
     torch.testing.assert_close(x[0], torch.ones(3, 56, 56))
     torch.testing.assert_close(classifier.to_images(x)[0], torch.ones(56, 56, 3))
     torch.testing.assert_close(classifier.to_images(x)[1], torch.zeros(56, 56, 3))
+
+
+def test_images_become_pixel_values_as_they_are() -> None:
+    classifier = replace(demo_classifier("cpu"), processor=ViTImageProcessor(image_mean=[0.2, 0.5, 0.4], image_std=STD))
+    picture = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    # of the processor's own size, which it does not resize
+    x = classifier.preprocess(Image.fromarray(picture))
+    torch.testing.assert_close(classifier.to_pixel_values(torch.from_numpy(picture)[None] / 255), x)
+    torch.testing.assert_close(classifier.to_pixel_values(classifier.to_images(x)), x)
+    images = torch.rand(2, 5, 7, 3, requires_grad=True)
+    classifier.to_pixel_values(images).sum().backward()
+    torch.testing.assert_close(images.grad, (1 / torch.tensor(STD)).expand(2, 5, 7, 3))
+    plain = replace(classifier, processor=ViTImageProcessor(do_normalize=False))
+    assert torch.equal(plain.to_pixel_values(images), images.permute(0, 3, 1, 2))
 
 
 def test_what_is_no_model_is_told(tmp_path: Path) -> None:

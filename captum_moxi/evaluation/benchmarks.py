@@ -4,7 +4,6 @@ Each benchmark is a function of a ``Bench`` and returns a Markdown table. The ta
 forward is a row through the model; a row that also goes back through it counts as three.
 """
 
-import math
 import multiprocessing
 import sys
 import time
@@ -21,16 +20,13 @@ from tqdm.auto import tqdm
 from transformers import ViTConfig, ViTForImageClassification
 
 from captum_moxi import models
-from captum_moxi.comparison import DEFAULT_METHODS, MODES, compare
+from captum_moxi.comparison import MODES
 from captum_moxi.evaluation.records import Record, Records, table
 from captum_moxi.game import CoalitionGame
 from captum_moxi.methods import (
     Method,
     feature_ablation,
-    get_method,
     kernel_shap,
-    moxi,
-    random_order,
     shapley_sampling,
 )
 from captum_moxi.metrics import play_curve
@@ -44,12 +40,6 @@ A search that did not flip counts with the steps that it took. Against exact: pl
 confidence in the target until the exact search flipped, held from where a search ended: less is better in deletion,
 more in insertion. Times fewer and times faster: forwards and seconds of the exact search over this one's; below 1, it
 costs more. With few players, as the demo has, a screen of m or more skips nothing and gains nothing."""
-COMPARED_LEGEND = """
-
-Accuracy: the share of images whose target, the class predicted of the whole image, is predicted with the first 4 % of
-the patches alone (more is better), or without the first 10 % (less is better). Area: the mean confidence in the target
-over the fractions that were looked at. To flip: patches, the median. Seconds an image are for the ordering, not for the
-curve; a method that orders for both at once has the same in both."""
 # tokens, and images, of the passes among which the fastest is taken for the bare model
 TOKEN_BUDGETS = {"cpu": (1024, 2048, 4096, 8192), "cuda": (2**14, 2**16, 2**18)}
 IMAGE_BUDGETS = {"cpu": (2, 4, 8, 16), "cuda": (32, 128, 512)}
@@ -66,7 +56,6 @@ class Bench:
         repeats (int): How often a time is taken, for the median.
         most_steps (int or None): Where searches that go beyond a flip stop.
         searches (Sequence[str]): Names of the searches to compare with the exact one; none: all.
-        methods (Sequence[str]): Names of the methods to compare; none: those that ``compare`` takes by default.
         records (Records): What is measured already.
         machine (str): The machine in words.
     """
@@ -77,7 +66,6 @@ class Bench:
     repeats: int
     most_steps: int | None
     searches: Sequence[str]
-    methods: Sequence[str]
     records: Records
     machine: str
 
@@ -261,7 +249,7 @@ def methods(bench: Bench) -> str:
 
 
 def _played(method: Method, game: CoalitionGame) -> Any:
-    return method.play(game, "insertion", None)
+    return method.play(game, "insertion", None, None)
 
 
 def screens(bench: Bench) -> str:
@@ -458,72 +446,10 @@ def throughput(bench: Bench) -> str:
     return table(header, rows)
 
 
-def compared(bench: Bench) -> str:
-    """Methods side by side: accuracy as patches come and go, areas under the curves, patches to the flip.
-
-    MoXI's deletion is screened by GradientScreen(8); its insertion is exact. With ``most_steps``, MoXI stops there and
-    so do all curves.
-    """
-    chosen = [
-        moxi(GradientScreen(8)) if name == "moxi" else get_method(name) for name in bench.methods or DEFAULT_METHODS
-    ]
-    # of images one by one, the random orders differ by seed
-    places = {name: place for place, (name, _) in enumerate(bench.images)}
-    found: dict[tuple[str, str], list[Record]] = {}
-    for classifier, name, image in bench.each("images"):
-        for named in chosen:
-            method = random_order(places[name]) if named.title == "Random" else named
-
-            def measure(
-                method: Method = method, classifier: models.ImageClassifier = classifier, image: Any = image
-            ) -> Record:
-                call = bench.call(classifier, [image])
-                n = CoalitionGame(**call).n_players
-                fractions = torch.arange(min(n, bench.most_steps or n) + 1) / n
-                comparison = compare(**call, methods=[method], fractions=fractions)
-                record: Record = {"players": n}
-                for mode in MODES:
-                    result = comparison.of(method.title, mode)
-                    flip = float(comparison.players_to_flip(method.title, mode)[0])
-                    record[mode] = {
-                        "seconds": result.seconds,
-                        "correct": result.curve.correct[0].tolist(),
-                        "area": float(result.curve.area()[0]),
-                        "flip": None if math.isnan(flip) else flip,
-                    }
-                return record
-
-            settings = {"benchmark": "compare", "model": classifier.name, "image": name, "method": method.title}
-            record = bench.measure(settings | {"most_steps": bench.most_steps}, measure)
-            found.setdefault((classifier.name, method.title), []).append(record)
-    rows = []
-    for (model, title), records in found.items():
-        n = records[0]["players"]
-        row: list[Any] = [_short(model), title, len(records)]
-        for mode, fraction in (("insertion", 0.04), ("deletion", 0.1)):
-            k = int(fraction * n + 0.5)
-            of = [record[mode] for record in records]
-            row.append(_percent(sum(one["correct"][k] for one in of) / len(of)) if k < len(of[0]["correct"]) else "")
-            row.append(fmean(one["area"] for one in of))
-            # what did not flip comes after all that did
-            middle = median(math.inf if one["flip"] is None else one["flip"] for one in of)
-            row.append(f"> {len(of[0]['correct']) - 1}" if math.isinf(middle) else middle)
-            row.append(fmean(one["seconds"] for one in of))
-        rows.append(row)
-    header = ["model", "method", "images", "accuracy, 4 % inserted", "area, insertion", "to flip, insertion"]
-    header += ["seconds, insertion", "accuracy, 10 % deleted", "area, deletion", "to flip, deletion"]
-    return table([*header, "seconds, deletion"], rows) + COMPARED_LEGEND
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
 BENCHMARKS: dict[str, Callable[[Bench], str]] = {
     "bare": bare,
     "methods": methods,
     "screens": screens,
-    "compare": compared,
     "growth": growth,
     "throughput": throughput,
 }

@@ -8,11 +8,14 @@ from pathlib import Path
 import click
 from tqdm.auto import tqdm
 
+from captum_moxi.evaluation.corruptions import CORRUPTIONS
+from captum_moxi.evaluation.records import Records
 from captum_moxi.methods import METHODS
 from captum_moxi.options import Refused, check_device
 from captum_moxi.removal import REMOVALS
 from captum_moxi.rewards import REWARDS
 from captum_moxi.screens import CANDIDATES
+from captum_moxi.visualization import save_figure
 
 
 @click.command()
@@ -175,6 +178,89 @@ def report(folders: tuple[Path, ...], fractions: str, resamples: int, out: Path 
         click.echo(reports.write_report(folders, target, wanted, resamples))
     except (ValueError, OSError) as error:
         raise Refused(error) from None
+
+
+@click.command("corrupt")
+@click.argument("run", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option("--corruptions", default="all", show_default=True, help=f"Of {', '.join(CORRUPTIONS)}.")
+@click.option("--severity", type=click.IntRange(1, 5), default=5, show_default=True)
+@click.option("--limit", type=click.IntRange(1), help="At most this many images, the first that were explained.")
+@click.option("--resamples", type=click.IntRange(1), default=2000, show_default=True, help="Bootstrap, for the bands.")
+@click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+def corrupt_command(
+    run: Path, corruptions: str, severity: int, limit: int | None, resamples: int, device: str | None, out: Path
+) -> None:
+    """Corrupt patches in the deletion orders of a run, rather than remove them (the paper's Figure 6).
+
+    \b
+    In the folder --out, which the same command goes on with where it was interrupted:
+    CORRUPTION/        a run of each, for captum-moxi report
+    corruptions.md     the areas under the curves
+    corruptions.png    the curves, a panel a corruption
+    """
+    _need("evaluate", "datasets", "pyarrow")
+    from captum_moxi.evaluation import replays
+
+    names = list(CORRUPTIONS) if corruptions == "all" else [name.strip() for name in corruptions.split(",")]
+    try:
+        if unknown := [name for name in names if name not in CORRUPTIONS]:
+            raise ValueError(f"corruption {unknown[0]!r} is not known; pass of {', '.join(CORRUPTIONS)}")
+        for name in tqdm(names, desc="corruptions", unit="corruption", disable=None):
+            for _ in replays.corrupt_run(run, out / name, name, severity, limit, check_device(device)):
+                pass
+        text, figure = replays.corruption_summary([out / name for name in names], resamples)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise Refused(error) from None
+    (out / "corruptions.md").write_text(text + "\n")
+    save_figure(figure, out / "corruptions.png")
+    click.echo(text)
+
+
+@click.command("attack")
+@click.argument("run", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option("--mode", type=click.Choice(["insertion", "deletion"]), default="deletion", show_default=True)
+@click.option(
+    "--radius", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="L2, of images in [0, 1]."
+)
+@click.option("--step-size", type=click.FloatRange(0, min_open=True), default=0.2, show_default=True)
+@click.option("--n-steps", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--limit", type=click.IntRange(1), help="At most this many images, the first that were explained.")
+@click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+def attack_command(
+    run: Path,
+    mode: str,
+    radius: float,
+    step_size: float,
+    n_steps: int,
+    limit: int | None,
+    device: str | None,
+    out: Path,
+) -> None:
+    """Perturb a run's images by L2 PGD, and see on which patches of its orders the perturbation lies.
+
+    \b
+    In the folder --out, which the same command goes on with where it was interrupted:
+    attack.jsonl   the norms, an image a line
+    attack.md      their means on the first patches of each order
+    attack.png     the same by the number of patches
+    """
+    _need("evaluate", "datasets", "pyarrow")
+    from captum_moxi.evaluation import replays
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        records = Records(out / "attack.jsonl")
+        of = (radius, step_size, n_steps, limit, check_device(device))
+        doing = replays.attack_run(run, records, mode, *of)  # type: ignore[arg-type]
+        found = [record for _, record in tqdm(doing, desc="images", unit="image", disable=None)]
+        text, figure = replays.attack_summary(found)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise Refused(error) from None
+    (out / "attack.md").write_text(text + "\n")
+    save_figure(figure, out / "attack.png")
+    click.echo(text)
 
 
 def _status(folder: Path) -> str:

@@ -47,7 +47,7 @@ def run_ray(
 
     begun = not ray.is_initialized()
     if begun:
-        ray.init(log_to_driver=False, logging_level="error")
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     of = evaluator.settings, evaluator.device, evaluator.limit, list(evaluator.images.names), str(folder.resolve())

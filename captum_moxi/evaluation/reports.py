@@ -19,10 +19,10 @@ LEGEND = """
 
 Accuracy: the share of images whose target is predicted with so many of the patches alone (insertion: more is better),
 or without them (deletion: less is better). Area: the mean confidence in the target over the fractions that were looked
-at, with a bootstrap interval over images of 95 %. To flip: how many patches change the prediction to the target, or away
-from it, the median; images that never flip come after all others. Seconds and forwards an image are for the ordering
-alone, the mean; a row that also goes back through the model is three forwards, and methods that look inside it take
-none of them."""
+at, with a bootstrap interval over images of 95 %. To flip: how many patches change the prediction to the target, or
+away from it, the median; images that never flip come after all others. Seconds and forwards an image are for the
+ordering alone, the mean; a row that also goes back through the model is three forwards, and methods that look inside it
+take none of them."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ class Series:
     most: int
     seconds: float
     forwards: float
+
+    def area(self) -> np.ndarray:
+        """``(N,)``: the area under each image's confidences, over the width of the fractions."""
+        heights = (self.confidences[:, 1:] + self.confidences[:, :-1]) / 2
+        widths = np.diff(self.fractions)
+        return (heights * widths).sum(1) / widths.sum()
 
 
 def read_series(folder: Path) -> list[Series]:
@@ -187,9 +193,8 @@ def _record(one: Series, fractions: Sequence[float], resamples: int) -> dict[str
         record[f"accuracy, {100 * fraction:g} %"] = f"{100 * one.correct[:, near[0]].mean():.0f} %" if there else ""
     area = ""
     if len(one.fractions) > 1:
-        areas = np.trapezoid(one.confidences, one.fractions, axis=1) / (one.fractions[-1] - one.fractions[0])
-        low, high = band(areas, resamples)
-        area = f"{areas.mean():.3f} ({low:.3f} to {high:.3f})"
+        low, high = band(one.area(), resamples)
+        area = f"{one.area().mean():.3f} ({low:.3f} to {high:.3f})"
     middle = float(np.median(one.flips)) if np.isfinite(one.flips).any() else np.inf
     # between one that flips and one that never does lies none
     record |= {

@@ -100,7 +100,7 @@ class Evaluator:
         """Raise a ValueError where a method does not fit the model, before a run begins."""
         size = (64, 64)
         x = self.classifier.preprocess(Image.new("RGB", size))
-        game = self._game(x, torch.zeros(1, dtype=torch.long))
+        game = game_of(self, x, torch.zeros(1, dtype=torch.long))
         for method in get_methods(self.settings.methods, self.screen):
             method.check(game)
 
@@ -112,16 +112,17 @@ class Evaluator:
             try:
                 opened[index] = self.images.open(index)
             except ValueError as error:
-                found.append(self._row(index, store.UNREADABLE, error=str(error)))
+                found.append(self.row(index, store.UNREADABLE, error=str(error)))
         try:
             return found + self._explained(list(opened), list(opened.values()))
         except (ValueError, RuntimeError) as error:
             if len(indices) == 1:
-                return [self._row(indices[0], store.FAILED, error=" ".join(str(error).split()))]
+                return [self.row(indices[0], store.FAILED, error=" ".join(str(error).split()))]
         # whichever of them it was, the others are done
         return [row for index in indices for row in self.rows([index])]
 
-    def _row(self, index: int, status: str, **more: Any) -> dict[str, Any]:
+    def row(self, index: int, status: str, **more: Any) -> dict[str, Any]:
+        """What every row of an image tells of it."""
         label = None if self.images.labels is None else self.images.labels[index]
         name = self.images.names[index]
         return {"image": name, "label": label, "status": status, "versions": self.versions} | more
@@ -137,21 +138,17 @@ class Evaluator:
         for place, index in enumerate(indices):
             labels = self.images.labels
             if self.settings.keep == "right" and labels is not None and labels[index] != int(classes[place]):
-                found.append(self._row(index, store.WRONG, target=int(classes[place])))
+                found.append(self.row(index, store.WRONG, target=int(classes[place])))
             else:
                 kept.append(place)
         if not kept:
             return found
         # of a single logit, which may be negative, the one class is explained
-        game = self._game(x[kept], classes[kept].clamp(min=0))
-        names = [self.images.names[indices[place]] for place in kept]
+        game = game_of(self, x[kept], classes[kept].clamp(min=0))
+        of, targets = [indices[place] for place in kept], classes[kept].tolist()
         with models.unchanged(self.classifier.model, {x.device}):
-            for title, selection, cost in self._played(game, zlib.crc32(names[0].encode())):
-                for example, place in enumerate(kept):
-                    target = int(classes[place])
-                    told = {"target": target, "method": title, **_told(selection, example), **cost}
-                    players = int(game.exists[example].sum())
-                    found.append(self._row(indices[place], store.EXPLAINED, players=players, **told))
+            for title, selection, cost in self._played(game, zlib.crc32(self.images.names[of[0]].encode())):
+                found += rows_of(self, of, targets, title, selection, game, **cost)
         return found
 
     def _played(self, game: CoalitionGame, seed: int) -> Iterator[tuple[str, Selection, dict[str, float]]]:
@@ -171,11 +168,40 @@ class Evaluator:
                 selection = order if isinstance(order, Selection) else follow(game, mode, order, of.n_steps, of.stop)
                 yield method.title, selection, {"seconds": seconds, "forwards": forwards}
 
-    def _game(self, x: Tensor, target: Tensor) -> CoalitionGame:
-        model = self.classifier.model
-        removal = self.removal or default_removal(model, (x,), has_baselines=False)
-        mask = grid_mask(model, x, removal, self.settings.grid)
-        return CoalitionGame(model, x, target, feature_mask=mask, removal=removal, reward=self.settings.reward)
+
+def game_of(
+    evaluator: Evaluator, x: Tensor, target: Tensor, removal: Removal | None = None, baselines: Tensor | None = None
+) -> CoalitionGame:
+    """The game of images by a run's settings; players are the run's, also where another removal is given."""
+    model, of = evaluator.classifier.model, evaluator.settings
+    own = evaluator.removal or default_removal(model, (x,), has_baselines=False)
+    mask = grid_mask(model, x, own, of.grid)
+    return CoalitionGame(model, x, target, baselines, feature_mask=mask, removal=removal or own, reward=of.reward)
+
+
+def rows_of(
+    evaluator: Evaluator,
+    indices: Sequence[int],
+    targets: Sequence[int],
+    title: str,
+    selection: Selection,
+    game: CoalitionGame,
+    **cost: float,
+) -> list[dict[str, Any]]:
+    """The rows of a selection: one for each of its images, by their places."""
+    players = game.exists.sum(1).tolist()
+    return [
+        evaluator.row(
+            index,
+            store.EXPLAINED,
+            target=target,
+            players=players[example],
+            method=title,
+            **_told(selection, example),
+            **cost,
+        )
+        for example, (index, target) in enumerate(zip(indices, targets, strict=True))
+    ]
 
 
 def _told(selection: Selection, example: int) -> dict[str, Any]:

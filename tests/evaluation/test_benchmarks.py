@@ -1,8 +1,6 @@
 import json
-from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
-from statistics import median
 
 import pytest
 import torch
@@ -173,31 +171,3 @@ def test_what_cannot_be_measured_is_said_in_a_line(options: list[str], message: 
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
-
-
-def test_compare_counts_images_right_and_wrong(bench: benchmarks.Bench) -> None:
-    images = [(name, image) for name, image, _ in demo_images()]
-    bench = replace(bench, images=images, grid=None, methods=["random"], most_steps=5)
-    got = columns(benchmarks.compared(bench))
-
-    kept, without, areas, flips = 0, 0, [], []
-    for place, (_, image) in enumerate(images):
-        game = bench.game(bench.classifiers[0], [image])
-        order = torch.rand(1, game.n_players, generator=torch.Generator().manual_seed(place))[0].argsort(
-            descending=True
-        )
-        rows = torch.zeros(6, game.n_players, dtype=torch.bool)
-        for k in range(6):
-            rows[k, order[:k]] = True
-        inserted, deleted = game.outcome(rows), game.outcome(~rows)
-        kept += int(inserted.predictions[int(0.04 * game.n_players + 0.5)] == game.targets[0])
-        without += int(deleted.predictions[int(0.1 * game.n_players + 0.5)] == game.targets[0])
-        areas.append(float((inserted.confidences[:-1] + inserted.confidences[1:]).mean() / 2))
-        gone = (deleted.predictions != game.targets[0]).nonzero().flatten().tolist()
-        flips.append(gone[0] if gone else 99)
-    assert got["images"] == [str(len(images))]
-    assert got["accuracy, 4 % inserted"] == [f"{100 * kept / len(images):.0f} %"]
-    assert got["accuracy, 10 % deleted"] == [f"{100 * without / len(images):.0f} %"]
-    assert float(got["area, insertion"][0]) == pytest.approx(sum(areas) / len(areas), rel=6e-3)
-    middle = median(flips)
-    assert got["to flip, deletion"] == ["> 5" if middle > 5 else f"{middle:.3g}"]

@@ -1,0 +1,205 @@
+"""Runs replayed: the orders that a run found, on images that change patch by patch otherwise than by removal."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from captum_moxi import models
+from captum_moxi.evaluation import store
+from captum_moxi.evaluation.adversarial import attack, perturbation_norms
+from captum_moxi.evaluation.corruptions import corrupted_inputs
+from captum_moxi.evaluation.records import Record, Records, table
+from captum_moxi.evaluation.reports import Series, band, read_series
+from captum_moxi.evaluation.runs import Evaluator, Settings, game_of, rows_of
+from captum_moxi.metrics import order_players
+from captum_moxi.removal import BaselineRemoval
+from captum_moxi.rewards import predicted
+from captum_moxi.search import Mode, follow
+from captum_moxi.visualization import label_curves, line_style
+
+
+def corrupt_run(
+    run: Path, out: Path, corruption: str, severity: int = 5, limit: int | None = None, device: str | None = None
+) -> Iterator[str]:
+    """Replay a run's deletion orders with patches corrupted rather than removed (the paper's Figure 6, Appendix G.1).
+
+    Writes a run of its own, an image at a time, and goes on with one that was interrupted. Yields the images' names.
+
+    Args:
+        run (Path): The run whose orders are taken.
+        out (Path): Where to write.
+        corruption (str): One of ``captum_moxi.evaluation.corruptions.CORRUPTIONS``.
+        severity (int, optional): 1 to 5. Default: 5
+        limit (int, optional): At most so many images that were explained. Default: all
+        device (str, optional): Where. Default: CUDA if there, else the CPU
+
+    Raises:
+        ValueError: no run, none with deletion, an unknown corruption or severity.
+    """
+    evaluator, orders = _orders(run, "deletion", limit, device)
+    settings = asdict(evaluator.settings) | {"corruption": corruption, "severity": severity, "stop": None}
+    store.open_run(out, settings | {"modes": ["deletion"]})
+    done = store.finished(out)
+    for name, index, target, by_method in orders:
+        if name in done:
+            yield name
+            continue
+        x = evaluator.classifier.preprocess(evaluator.images.open(index))
+        corrupted = corrupted_inputs(evaluator.classifier, x, corruption, severity, seed=index)
+        game = game_of(evaluator, x, torch.tensor([target]), BaselineRemoval(), corrupted)
+        rows = []
+        with models.unchanged(evaluator.classifier.model, {x.device}):
+            for method, order in by_method.items():
+                ranking = order_players(game, torch.tensor([order]))
+                selection = follow(game, "deletion", ranking, n_steps=len(order))
+                rows += rows_of(evaluator, [index], [target], method, selection, game)
+        store.write_part(out, rows)
+        yield name
+
+
+def attack_run(
+    run: Path,
+    records: Records,
+    mode: Mode = "deletion",
+    radius: float = 1.0,
+    step_size: float = 0.2,
+    n_steps: int = 10,
+    limit: int | None = None,
+    device: str | None = None,
+) -> Iterator[tuple[str, Record]]:
+    """Where an adversarial perturbation lies, patch by patch in a run's orders (the paper's Appendix G.2).
+
+    Yields of each image its name and a record: ``fooled``, whether the prediction changed; ``norm``, of the whole
+    perturbation; and ``orders``, the norms on the patches of each method's order.
+
+    Args:
+        run (Path): The run whose orders are taken.
+        records (Records): What is measured already.
+        mode (str, optional): Whose orders. Default: ``"deletion"``
+        radius, step_size, n_steps: As in :func:`captum_moxi.evaluation.adversarial.attack`.
+        limit, device: As in :func:`corrupt_run`.
+
+    Raises:
+        ValueError: no run, or none with this mode; and as ``attack``.
+    """
+    evaluator, orders = _orders(run, mode, limit, device)
+    of = {"run": asdict(evaluator.settings), "mode": mode, "radius": radius, "step_size": step_size}
+    for name, index, target, by_method in orders:
+
+        def measure(index: int = index, target: int = target, by_method: dict[str, Any] = by_method) -> Record:
+            classifier = evaluator.classifier
+            x = classifier.preprocess(evaluator.images.open(index))
+            attacked = attack(classifier, x, target, radius, step_size, n_steps)
+            difference = (classifier.to_images(attacked) - classifier.to_images(x)).permute(0, 3, 1, 2)
+            game = game_of(evaluator, x, torch.tensor([target]))
+            norms = perturbation_norms(difference, game.call.players.columns[0].cpu())[0]
+            with torch.no_grad():
+                now = int(predicted(models.call_model(classifier.model, attacked)))
+            by_order = {
+                method: norms[torch.searchsorted(game.ids, torch.tensor(order))].tolist()
+                for method, order in by_method.items()
+            }
+            return {
+                "fooled": now != target,
+                "norm": float(norms.square().sum().sqrt()),
+                "mean": float(norms.mean()),
+                "orders": by_order,
+            }
+
+        yield name, records.get({"image": name, **of, "n_steps": n_steps}, measure)
+
+
+def corruption_summary(folders: Sequence[Path], resamples: int) -> tuple[str, Figure]:
+    """The areas of all corruptions as a table, and their deletion curves as panels."""
+    runs = [read_series(folder) for folder in folders]
+    methods = [one.method for one in runs[0]]
+    areas = [[_area(one) for one in series] for series in runs]
+    rows: list[list[Any]] = [[series[0].run, *of] for series, of in zip(runs, areas, strict=True)]
+    rows.append(["mean", *np.mean(areas, axis=0).tolist()])
+    first = [sum(of[place] == min(of) for of in areas) for place in range(len(methods))]
+    rows.append(["corruptions with the smallest area", *first])
+    columns = min(5, len(runs))
+    lines = -(-len(runs) // columns)
+    figure = Figure(figsize=(2.5 * columns, 2.2 * lines + 0.5), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat
+    for panel in axes:
+        panel.axis("off")
+    for panel, series in zip(axes, runs, strict=False):
+        panel.axis("on")
+        for place, one in enumerate(series):
+            style = line_style(place)
+            panel.plot(one.fractions, one.confidences.mean(0), label=one.method, **style)
+            low, high = band(one.confidences, resamples)
+            panel.fill_between(one.fractions, low, high, color=style["color"], alpha=0.1, linewidth=0)
+        label_curves(panel, "deletion", "confidence")
+        panel.set_xlabel("patches corrupted", fontsize=8)
+        panel.set_title(series[0].run.replace("_", " "), fontsize=9)
+        panel.set_ylim(-0.02, 1.02)
+        panel.label_outer()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
+    return table(["area under the deletion curve", *methods], rows), figure
+
+
+def attack_summary(found: Sequence[Record]) -> tuple[str, Figure]:
+    """The norms on the first patches of each order as a table, and on all of them as curves.
+
+    Norms are in the image's mean over patches, so that 1 is what a random order has.
+    """
+    methods = list(found[0]["orders"])
+    relative = {
+        method: _padded([np.array(record["orders"][method]) / record["mean"] for record in found]) for method in methods
+    }
+    most = max(values.shape[1] for values in relative.values())
+    firsts = [k for k in (1, 5, 10, 20, 50, 100) if k <= most]
+    rows = [[method, *(float(np.nanmean(values[:, :k])) for k in firsts)] for method, values in relative.items()]
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    panel = figure.subplots()
+    for place, (method, values) in enumerate(relative.items()):
+        counts = np.arange(1, values.shape[1] + 1)
+        running = np.nancumsum(values, axis=1) / np.cumsum(~np.isnan(values), axis=1)
+        panel.plot(counts, running.mean(0), label=method, **line_style(place))
+    panel.axhline(1, color="0.6", linewidth=0.8)
+    panel.set_xlabel("patches, first of the order", fontsize=9)
+    panel.set_ylabel("mean norm of the perturbation on them,\nover that of all patches", fontsize=9)
+    panel.tick_params(labelsize=8)
+    panel.legend(fontsize=8, framealpha=0.8)
+    fooled = sum(record["fooled"] for record in found)
+    norm = float(np.mean([record["norm"] for record in found]))
+    said = f"{len(found)} images, {fooled} no longer predicted; norm of a perturbation {norm:.3g}, the mean."
+    return f"{said}\n\n{table(['norm on the first', *map(str, firsts)], rows)}", figure
+
+
+def _orders(
+    run: Path, mode: Mode, limit: int | None, device: str | None
+) -> tuple[Evaluator, list[tuple[str, int, int, dict[str, list[int]]]]]:
+    """A run's evaluator; and of each image its name, place, target and order by method."""
+    settings = store.read_settings(run)
+    rows = store.read_rows(run, ["image", "status", "target", "method", "mode", "order"]).to_pylist()
+    by_image: dict[str, tuple[int, dict[str, list[int]]]] = {}
+    for row in rows:
+        if row["status"] == store.EXPLAINED and row["mode"] == mode and row["order"]:
+            by_image.setdefault(row["image"], (row["target"], {}))[1][row["method"]] = row["order"]
+    if not by_image:
+        raise ValueError(f"{run} holds no {mode}; run captum-moxi evaluate with it first")
+    evaluator = Evaluator(Settings(**{name: settings[name] for name in Settings.__dataclass_fields__}), device)
+    places = {name: index for index, name in enumerate(evaluator.images.names)}
+    chosen = list(by_image.items())[:limit]
+    return evaluator, [(name, places[name], target, of) for name, (target, of) in chosen]
+
+
+def _area(one: Series) -> float:
+    return float(one.area().mean())
+
+
+def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of unlike length in one array, NaN after the last of each."""
+    values = np.full((len(rows), max(map(len, rows))), np.nan)
+    for place, row in enumerate(rows):
+        values[place, : len(row)] = row
+    return values

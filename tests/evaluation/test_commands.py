@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from captum_moxi.cli import main
+from captum_moxi.evaluation import store
+from captum_moxi.evaluation.runs import Settings
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.fixture
+def of(settings: Settings) -> list[str]:
+    return ["--model", settings.model, "--data", settings.data, "--grid", "2", "--device", "cpu"]
+
+
+def test_evaluate_then_report(of: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = call("evaluate", *of, "--methods", "moxi, gradcam", "--stop", "never", "--out", str(out))
+    assert done.exit_code == 0, done.output
+    assert "14 images in" in done.stdout and "12 explained, 1 wrong, 1 unreadable" in done.stdout
+    assert "broken.png: this is no image that Pillow can read" in done.stdout
+    assert store.read_settings(out)["methods"] == ["moxi", "gradcam"]
+    told = call("report", str(out), "--fractions", "0.25,0.5")
+    assert told.exit_code == 0, told.output
+    assert "accuracy, 25 %" in told.stdout and "| insertion | Grad-CAM | 12 |" in told.stdout
+    assert {path.name for path in out.iterdir()} >= {"report.md", "report.csv", "curves.png", "flips.png"}
+
+
+def test_more_images_may_be_asked_of_a_run_but_no_other_settings(of: list[str], tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    assert "3 images in" in call("evaluate", *of, "--limit", "3", "--out", out).stdout
+    assert "5 images in" in call("evaluate", *of, "--limit", "5", "--out", out).stdout
+    refused = call("evaluate", *of, "--mode", "insertion", "--out", out)
+    assert refused.exit_code == 2
+    assert "modes was ['insertion', 'deletion'] and is ['insertion']" in refused.stderr
+
+
+def test_what_cannot_be(of: list[str], tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "run")]
+    for arguments, said in (
+        ((*of, "--methods", "magic"), "method 'magic' is unknown"),
+        ((*of[:2], "--data", str(tmp_path)), "could not be read"),
+        ((*of, "--removal", "magic"), "'magic' is not a removal"),
+        ((*of, "--methods", "moxi,moxi"), "pass one or more, of different titles"),
+    ):
+        refused = call("evaluate", *arguments, *out)
+        assert refused.exit_code == 2 and said in refused.stderr
+    assert not (tmp_path / "run").exists()
+    for arguments, said in (
+        ((str(tmp_path),), "holds no run"),
+        ((str(tmp_path), "--fractions", "2"), "not all from 0 to 1"),
+        ((str(tmp_path), str(tmp_path)), "--out is missing"),
+    ):
+        refused = call("report", *arguments)
+        assert refused.exit_code == 2 and said in refused.stderr
