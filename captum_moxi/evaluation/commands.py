@@ -153,19 +153,21 @@ def evaluate(
     help="Of the patches, at which the table gives the accuracy.",
 )
 @click.option("--resamples", type=click.IntRange(1), default=2000, show_default=True, help="Bootstrap, for the bands.")
+@click.option("--gallery", type=click.IntRange(1), help="Draw so many images, too, which loads the model and the data.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Default: the folder, where there is one."
 )
-def report(folders: tuple[Path, ...], fractions: str, resamples: int, out: Path | None) -> None:
+def report(folders: tuple[Path, ...], fractions: str, resamples: int, gallery: int | None, out: Path | None) -> None:
     """Draw the curves of runs that `captum-moxi evaluate` wrote, side by side, and write their tables.
 
     \b
     report.md, report.csv  a row a method and mode: accuracy, areas, patches to the flip, seconds
     curves.png             accuracy and confidence, the mean over images, with 95 % bands; where runs go beyond flips
     flips.png              the share of images flipped by so many patches
+    RUN-MODE.png           with --gallery: the patches that flip the prediction, by image and method
     """
-    _need("evaluate", "pandas", "pyarrow")
-    from captum_moxi.evaluation import reports
+    _need("evaluate", "datasets", "pandas", "pyarrow")
+    from captum_moxi.evaluation import galleries, reports
 
     try:
         wanted = [float(text) for text in fractions.split(",")]
@@ -176,6 +178,9 @@ def report(folders: tuple[Path, ...], fractions: str, resamples: int, out: Path 
         target = out or folders[0]
         target.mkdir(parents=True, exist_ok=True)
         click.echo(reports.write_report(folders, target, wanted, resamples))
+        for folder in folders if gallery else ():
+            for mode, figure in galleries.galleries(folder, gallery or 1).items():
+                save_figure(figure, target / f"{folder.resolve().name}-{mode}.png")
     except (ValueError, OSError) as error:
         raise Refused(error) from None
 
