@@ -120,13 +120,14 @@ def evaluate(
             reward=reward,
             candidates=candidates,
         )
-        evaluator = Evaluator(settings, check_device(device), limit)
+        # a cluster's head may lack what its workers have
+        evaluator = Evaluator(settings, "cpu" if engine == "ray" else check_device(device), limit)
         evaluator.check()
         store.open_run(out, asdict(settings))
         batches = to_do(evaluator, out, batch_size)
         left = sum(map(len, batches))
         if engine == "ray":
-            doing = engines.run_ray(evaluator, out, batches, workers, cpus, gpus)
+            doing = engines.run_ray(evaluator, out, batches, workers, cpus, gpus, device)
         else:
             doing = engines.run_local(evaluator, out, batches)
         total = len(evaluator.images)

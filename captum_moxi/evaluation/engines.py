@@ -24,6 +24,7 @@ def run_ray(
     workers: int,
     cpus: float = 1,
     gpus: float = 0,
+    device: str | None = None,
 ) -> Iterator[int]:
     """Batches over the workers of a Ray cluster, through Ray Data: the one that is running, or one made here.
 
@@ -37,6 +38,7 @@ def run_ray(
         batches (Sequence[Sequence[int]]): The images, by their places.
         workers (int): How many.
         cpus, gpus (float): What each of them takes for itself.
+        device (str, optional): Where workers put the model. Default: CUDA if they have it, else the CPU
 
     Raises:
         ValueError: Ray is not installed.
@@ -50,7 +52,7 @@ def run_ray(
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    of = evaluator.settings, evaluator.device, evaluator.limit, list(evaluator.images.names), str(folder.resolve())
+    of = evaluator.settings, device, evaluator.limit, list(evaluator.images.names), str(folder.resolve())
     batched = ray.data.from_items([{"batch": list(batch)} for batch in batches], override_num_blocks=len(batches))
     done = batched.map_batches(
         _RayWorker,

@@ -75,7 +75,6 @@ class Evaluator:
 
     def __init__(self, settings: Settings, device: str | None = None, limit: int | None = None) -> None:
         self.settings = settings
-        self.device = device
         self.limit = limit
         self.screen = get_screen(settings.candidates)
         # names are checked before anything is loaded

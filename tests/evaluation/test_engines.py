@@ -60,7 +60,7 @@ def test_ray_does_the_images_of_a_killed_worker_again(whole: tuple[Settings, Pat
     evaluator = Evaluator(settings, "cpu")
     store.open_run(tmp_path, asdict(settings))
     killed = done = 0
-    for count in run_ray(evaluator, tmp_path, to_do(evaluator, tmp_path, 2), workers=2):
+    for count in run_ray(evaluator, tmp_path, to_do(evaluator, tmp_path, 2), workers=2, device="cpu"):
         done += count
         workers = [process for process in psutil.process_iter() if "_RayWorker" in " ".join(process.cmdline())]
         if workers and not killed:
