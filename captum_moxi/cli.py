@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
-from captum_moxi import MoXIDeletion, MoXIInsertion, __version__
+from captum_moxi import MoXIDeletion, MoXIInsertion, MoXILocalization, __version__
 from captum_moxi.comparison import DEFAULT_METHODS, MODES, Comparison, compare, join
 from captum_moxi.demo import demo_classifier, demo_images
 from captum_moxi.evaluation.benchmarks import BENCHMARKS, Bench
@@ -35,7 +35,13 @@ from captum_moxi.removal import REMOVALS, Removal, default_removal, grid_mask
 from captum_moxi.rewards import REWARDS, contrast, predicted, probability
 from captum_moxi.screens import CANDIDATES, Screen
 from captum_moxi.search import Selection
-from captum_moxi.visualization import explanation_figure, plot_curves, save_figure, show_comparison
+from captum_moxi.visualization import (
+    explanation_figure,
+    localization_figure,
+    plot_curves,
+    save_figure,
+    show_comparison,
+)
 
 SEARCHES = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
 # images in a gallery
@@ -295,6 +301,80 @@ def compare_methods(
     click.echo(f"\n{len(done)} images, {n} players, curves to {min(n, n_steps)} of them{screened}; see {out}")
     if len(done) < len(names):
         raise Refused(f"{len(names) - len(done)} of {len(names)} images were not compared")
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--model", required=True, help="Hub name or folder of a Hugging Face image classifier.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    help="Class to look for: an index, a name or part of one; may be given again. Default: the two most likely.",
+)
+@click.option("--n-steps", type=click.IntRange(1), help="Take at most this many patches away in each phase.")
+@click.option("--grid", type=click.IntRange(1), help="N x N players. Default: the model's own patches.")
+@click.option("--removal", type=RemovalType(), help=f"{REMOVALS}. Default: token where the model has patch tokens.")
+@click.option(
+    "--candidates",
+    type=CandidatesType(),
+    default="gradient:8",
+    show_default=True,
+    help=f"Which patches a step tries: {CANDIDATES}.",
+)
+@click.option("--device", help="Such as cpu, cuda or cuda:1. Default: cuda if there is one.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("moxi-out"), show_default=True)
+def localize(
+    images: tuple[str, ...],
+    model: str,
+    targets: tuple[str, ...],
+    n_steps: int | None,
+    grid: int | None,
+    removal: Removal | None,
+    candidates: Screen | None,
+    device: str | None,
+    out: Path,
+) -> None:
+    """Show where classes are in each IMAGE (or the images in a folder), also ones that are not predicted.
+
+    First what speaks for the predicted class goes, until the one looked for is predicted; then what that one rests on.
+    A figure for each image, in the folder --out (the paper's Appendix F and Figure 5).
+    """
+    try:
+        classifier = load(model, check_device(device))
+        wanted = [classifier.class_index(target) for target in targets]
+        out.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        raise Refused(error) from None
+    names = _expand(images)
+    used: set[str] = set()
+    failed = 0
+    for name in tqdm(names, desc="images", unit="image", disable=None):
+        try:
+            x = classifier.preprocess(open_image(name))
+            with torch.no_grad():
+                likely = LogitsModel(classifier.model)(x)[0].topk(min(2, len(classifier.labels))).indices.tolist()
+            how = removal or default_removal(classifier.model, (x,), has_baselines=False)
+            mask = grid_mask(classifier.model, x, how, grid)
+            method = MoXILocalization(classifier.model, how, candidates)
+            results = []
+            for y in wanted or likely:
+                attribution, both = method.attribute(
+                    x, target=y, feature_mask=mask, n_steps=n_steps, return_selection=True
+                )
+                results.append((_short(classifier.labels[y]), attribution[0, 0].float().cpu(), both))
+            title = f"{Path(name).name}: {_short(classifier.labels[likely[0]])} is predicted"
+            figure, _ = localization_figure(classifier.to_images(x)[0], mask[0, 0], results, title)
+            path = out / f"{_unused(Path(name).stem, used)}-classes.png"
+            save_figure(figure, path)
+        except (ValueError, OSError, RuntimeError, Image.DecompressionBombError) as error:
+            tqdm.write(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+            failed += 1
+        else:
+            told = "; ".join(_located(label, *both) for label, _, both in results)
+            tqdm.write(f"{name}: {told}; see {path}")
+    if failed:
+        raise Refused(f"{failed} of {len(names)} images were not explained")
 
 
 @main.command()
@@ -586,6 +666,11 @@ def _unused(stem: str, used: set[str]) -> str:
     return name
 
 
+def _short(label: str) -> str:
+    """The first of a class's synonyms."""
+    return label.partition(",")[0]
+
+
 def _boxes(mask: torch.Tensor) -> dict[str, list[int]]:
     """Top, left, bottom and right of every player, in pixels of the model's input."""
     boxes = {}
@@ -593,6 +678,14 @@ def _boxes(mask: torch.Tensor) -> dict[str, list[int]]:
         rows, columns = (mask == player).nonzero(as_tuple=True)
         boxes[str(player)] = [int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1]
     return boxes
+
+
+def _located(label: str, first: Selection, second: Selection) -> str:
+    if not first.flipped[0]:
+        return f"{label} is never predicted"
+    taken = f"with {int(first.n_steps[0])} patches taken away" if first.n_steps[0] else "as the image is"
+    lost = f"lost without {int(second.n_steps[0])} more" if second.flipped[0] else "not lost"
+    return f"{label} is predicted {taken}, and {lost}"
 
 
 def _sentence(selection: Selection) -> str:

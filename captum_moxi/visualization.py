@@ -503,3 +503,48 @@ def explanation_figure(
         axes += [heat, picture, path]
     figure.suptitle(title, fontsize=11)
     return figure, np.array(axes)
+
+
+def localization_figure(
+    image: Tensor,
+    mask: Tensor,
+    results: Sequence[tuple[str, Tensor, tuple[Selection, Selection]]],
+    title: str = "",
+) -> tuple[Figure, Any]:
+    """The image, and for each class what had to go before it was predicted, and where it then is, as in Figure 5.
+
+    Args:
+        image (Tensor): ``(H, W, 3)`` in [0, 1].
+        mask (Tensor): ``(H, W)`` int64: the player of every pixel.
+        results (Sequence[tuple[str, Tensor, tuple[Selection, Selection]]]): Of each class its name, the heat map
+            ``(H, W)`` and the two selections of one example, as ``MoXILocalization`` returns them.
+        title (str, optional): Above all. Default: none
+
+    Returns:
+        tuple[Figure, ndarray of Axes]: the figure, not shown, and its axes: the image's, then two a class.
+    """
+    figure = Figure(figsize=(8.4, 0.4 + 2.9 * len(results)), layout="constrained")
+    grid = figure.add_gridspec(len(results), 3)
+    whole = figure.add_subplot(grid[0, 0])
+    whole.imshow(image.numpy())
+    whole.set_title("image", fontsize=10)
+    axes = [whole]
+    for row, (name, attribution, (first, second)) in enumerate(results):
+        gone, held = (one.order[0, : int(one.n_steps[0])].tolist() for one in (first, second))
+        without, heat = (figure.add_subplot(grid[row, column]) for column in (1, 2))
+        without.imshow(patches_alone(image, mask, gone, keep=False).numpy())
+        gone_for = "the image as it is" if not gone else f"without {_patches(gone)} for another class"
+        without.set_title(gone_for, fontsize=10)
+        show_heat_map(image, attribution, heat)
+        lost = "" if second.flipped[0] else ", not lost"
+        found = f"{_patches(held)}{lost}" if first.flipped[0] else "never predicted"
+        heat.set_title(f"{name}: {found}", fontsize=10)
+        axes += [without, heat]
+    for panel in axes:
+        panel.axis("off")
+    figure.suptitle(title, fontsize=11)
+    return figure, np.array(axes)
+
+
+def _patches(players: Sequence[int]) -> str:
+    return f"{len(players)} patch{'' if len(players) == 1 else 'es'}"

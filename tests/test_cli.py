@@ -16,6 +16,7 @@ from captum_moxi import (
     BaselineRemoval,
     MoXIDeletion,
     MoXIInsertion,
+    MoXILocalization,
     Selection,
     TokenRemoval,
     patch_mask,
@@ -369,3 +370,27 @@ def test_compare_says_what_is_wrong(tmp_path: Path, options: list[str], said: st
     assert result.exit_code == 2
     assert said in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_localize_finds_the_two_most_likely_classes(digits: Path, tmp_path: Path) -> None:
+    (digits / "broken.png").write_text("no picture")
+    arguments = ["localize", str(digits), *MODEL, "--grid", "4", "--candidates", "all", "--device", "cpu"]
+    result = CliRunner().invoke(main, [*arguments, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2 and "1 of 5 images were not explained" in result.stderr
+    assert len(list((tmp_path / "out").glob("*-classes.png"))) == 4
+    classifier = demo_classifier("cpu")
+    x = classifier.preprocess(demo_images()[0][1])
+    with torch.no_grad():
+        first, second = classifier.model(x).logits[0].topk(2).indices.tolist()
+    _, (gone, held) = MoXILocalization(classifier.model).attribute(
+        x, target=second, feature_mask=patch_mask(56, grid=4), return_selection=True
+    )
+    (line,) = [line for line in result.output.splitlines() if line.startswith(str(digits / demo_images()[0][0]))]
+    assert f"{first} is predicted as the image is, and lost without" in line
+    steps = f"{int(gone.n_steps[0])} patches taken away, and lost without {int(held.n_steps[0])} more"
+    assert f"{second} is predicted with {steps}" in line or not (gone.flipped[0] and held.flipped[0])
+
+
+def test_localize_refuses_a_class_that_is_none(digits: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["localize", str(digits), *MODEL, "--target", "tench", "--out", str(tmp_path)])
+    assert result.exit_code == 2 and "class 'tench' is not one of the model's 31 classes" in result.stderr

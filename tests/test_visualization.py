@@ -12,6 +12,7 @@ from captum_moxi.methods import Method
 from captum_moxi.visualization import (
     explanation_figure,
     flip_step,
+    localization_figure,
     patches_alone,
     plot_curves,
     plot_interactions,
@@ -218,6 +219,22 @@ def test_a_gallery_counts_the_patches_that_flip(comparison: Comparison) -> None:
     assert [[ax.texts[0].get_text() for ax in row[1:]] for row in axes] == [["2", "2", "2"], ["> 2", "1", "2"]]
     with pytest.raises(ValueError, match="ax has shape"):
         show_comparison(images, masks, comparison, ax=Figure().subplots(2, 2))
+
+
+def test_a_localization_counts_what_had_to_go_and_what_a_class_rests_on() -> None:
+    none, one = selection("deletion", [0], [0.4]), selection("deletion", [0, 1], [0.4, 0.1])
+    never = replace(selection("deletion", [0, 0, 0], [0.4, 0.1, 0.1]), flipped=torch.tensor([False]))
+    heat = torch.rand(4, 4)
+    results = [("cat", heat, (none, one)), ("dog", heat, (one, never)), ("cow", 0 * heat, (never, none))]
+    _, axes = localization_figure(IMAGE, MASK, results)
+    assert [ax.get_title() for ax in axes] == [
+        "image",
+        *("the image as it is", "cat: 1 patch"),
+        *("without 1 patch for another class", "dog: 2 patches, not lost"),
+        *("without 2 patches for another class", "cow: never predicted"),
+    ]
+    shown = torch.tensor(axes[3].images[0].get_array())
+    assert torch.equal(shown[MASK != 0], IMAGE[MASK != 0]) and (shown[MASK == 0] == 0.5).all()
 
 
 def test_figures_of_their_own_and_on_disk(tmp_path: Path) -> None:
