@@ -78,9 +78,9 @@ def read_images(
     The images of a folder or of a data set on the hub, through the package ``datasets``.
 
     Labels are, in this order: what ``label_pattern`` finds in the names; the folders that the images lie in, or the
-    column ``label`` of the folder's ``metadata.csv``; the data set's column of class labels. They are matched with the
-    model's by name (one of a name's synonyms will do) or by index, and where no name is the model's, by their order, if
-    there are as many.
+    column ``label`` of the folder's ``metadata.csv``; the data set's column ``label``, or its only one of class labels.
+    They are matched with the model's by name (one of a name's synonyms will do) or by index, and where no name is the
+    model's, by their order, if there are as many.
 
     Args:
         data (str): A folder, or the name of a data set.
@@ -146,10 +146,12 @@ def _labels(
                 "every name"
             )
         return _match([match[1] for match in found if match], classifier)
-    if "label" not in rows.features:
+    columns = [column for column, feature in rows.features.items() if hasattr(feature, "names")]
+    column = "label" if "label" in rows.features or len(columns) != 1 else columns[0]
+    if column not in rows.features:
         return None
-    given = rows["label"][:]
-    feature = rows.features["label"]
+    given = rows[column][:]
+    feature = rows.features[column]
     if hasattr(feature, "names"):
         by_index = _match(feature.names, classifier, in_order=True)
         return [by_index[label] for label in given]

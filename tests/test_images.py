@@ -107,6 +107,16 @@ def test_a_data_set_in_parquet(tmp_path: Path, classifier: ImageClassifier) -> N
         read_images(str(tmp_path), classifier, split="dev")
 
 
+def test_the_only_column_of_classes_has_the_labels(tmp_path: Path, classifier: ImageClassifier) -> None:
+    names = datasets.ClassLabel(names=["9", "4"])
+    data = {"img": [Image.new("RGB", (8, 6))] * 2, "fine": [1, 0], "coarse": [0, 0]}
+    for columns, labels in ((["fine"], [4, 9]), (["fine", "coarse"], None)):
+        features = datasets.Features({"img": datasets.Image()} | dict.fromkeys(columns, names))
+        kept = {name: data[name] for name in features}
+        datasets.Dataset.from_dict(kept, features=features).to_parquet(str(tmp_path / "a.parquet"))
+        assert read_images(str(tmp_path), classifier).labels == labels
+
+
 def test_what_cannot_be_read_is_told_when_opened(tmp_path: Path, classifier: ImageClassifier) -> None:
     picture(tmp_path / "a.png")
     (tmp_path / "b.png").write_text(json.dumps("no image"))
