@@ -53,6 +53,8 @@ def open_run(folder: Path, settings: dict[str, Any]) -> None:
         ValueError: the folder holds a run with other settings; the message says which.
     """
     path = folder / MANIFEST
+    # as they come back: tuples are lists
+    settings = json.loads(json.dumps(settings))
     if path.exists():
         before = read_settings(folder)
         other = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]

@@ -35,7 +35,7 @@ def test_images_done_twice_are_there_once(tmp_path: Path) -> None:
 def test_a_run_goes_on_with_the_same_settings_alone(tmp_path: Path) -> None:
     store.open_run(tmp_path / "run", {"methods": ["moxi"], "n_steps": None})
     store.write_part(tmp_path / "run", [row("a.png")])
-    store.open_run(tmp_path / "run", {"methods": ["moxi"], "n_steps": None})
+    store.open_run(tmp_path / "run", {"methods": ("moxi",), "n_steps": None})
     assert store.finished(tmp_path / "run") == {"a.png"}
     with pytest.raises(ValueError, match="n_steps was None and is 5"):
         store.open_run(tmp_path / "run", {"methods": ["moxi"], "n_steps": 5})
