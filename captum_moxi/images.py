@@ -1,5 +1,6 @@
 """Images: opened one by one, and by the thousand from a folder or a Hugging Face data set."""
 
+import glob
 import io
 import re
 from collections.abc import Sequence
@@ -32,7 +33,10 @@ def open_image(source: str | Path | io.BytesIO) -> Image.Image:
             return ImageOps.exif_transpose(image).convert("RGB")
     except UnidentifiedImageError:
         raise ValueError("this is no image that Pillow can read; pass a JPEG, PNG or the like") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Pillow fails in many ways at a file that is cut or has bad metadata
         raise ValueError(f"the image cannot be read ({error}); it may be truncated: pass a whole file") from None
 
 
@@ -42,13 +46,13 @@ class ImageSet:
 
     Args:
         names (Sequence[str]): What each is called: its path in the folder, or its place in the data set.
-        labels (Sequence[int] or None): The class of each, as the model counts them.
+        labels (Sequence[int or None] or None): The class of each, as the model counts them; None for unknown.
         rows (Dataset): The data set.
         column (str): Its column of images, not decoded.
     """
 
     names: Sequence[str]
-    labels: Sequence[int] | None
+    labels: Sequence[int | None] | None
     rows: Any
     column: str
 
@@ -80,7 +84,7 @@ def read_images(
     Labels are, in this order: what ``label_pattern`` finds in the names; the folders that the images lie in, or the
     column ``label`` of the folder's ``metadata.csv``; the data set's column ``label``, or its only one of class labels.
     They are matched with the model's by name (one of a name's synonyms will do) or by index, and where no name is the
-    model's, by their order, if there are as many.
+    model's, by their order, if there are as many. An image that has none, as those of test splits, has None.
 
     Args:
         data (str): A folder, or the name of a data set.
@@ -105,7 +109,8 @@ def read_images(
             found = datasets.load_dataset(data)
         elif any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*")):
             # all files named, since a name that holds 'train' or 'test' would be taken for a split
-            found = datasets.load_dataset("imagefolder", data_dir=str(folder.resolve()), data_files={"images": "**"})
+            files = {"images": "**"}
+            found = datasets.load_dataset("imagefolder", data_dir=glob.escape(str(folder.resolve())), data_files=files)
         else:
             found = datasets.load_dataset(str(folder.resolve()))
     except Exception as error:
@@ -126,7 +131,7 @@ def read_images(
     column = columns[0]
     rows = rows.cast_column(column, datasets.Image(decode=False))
     rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
-    if folder.is_dir() and rows[0][column]["bytes"] is None:
+    if list(found) == ["images"] and folder.is_dir():
         names = [Path(entry["path"]).relative_to(folder.resolve()).as_posix() for entry in rows[column]]
     else:
         names = [f"{chosen}/{index:08d}" for index in range(len(rows))]
@@ -135,7 +140,7 @@ def read_images(
 
 def _labels(
     rows: Any, names: Sequence[str], classifier: ImageClassifier, label_pattern: str | None
-) -> list[int] | None:
+) -> Sequence[int | None] | None:
     """The label of every image, as the model counts classes; None where there are none."""
     if label_pattern is not None:
         found = [re.search(label_pattern, name) for name in names]
@@ -154,8 +159,11 @@ def _labels(
     feature = rows.features[column]
     if hasattr(feature, "names"):
         by_index = _match(feature.names, classifier, in_order=True)
-        return [by_index[label] for label in given]
-    return _match([str(label) for label in given], classifier)
+        # -1 is how splits without labels say so
+        return [None if label is None or label < 0 else by_index[label] for label in given]
+    known = [label for label in given if label is not None]
+    matched = iter(_match([str(label) for label in known], classifier))
+    return [None if label is None else next(matched) for label in given]
 
 
 def _match(given: Sequence[str], classifier: ImageClassifier, in_order: bool = False) -> list[int]:

@@ -166,12 +166,19 @@ def occlusion(window: int = 16) -> Method:
     return replace(on_model(f"Occlusion, {window}", attribute), check=check)
 
 
-def random_order(seed: int = 0) -> Method:
-    """Players in random order, which every method should beat: another one for every example, by seed."""
+def random_order(*seeds: int) -> Method:
+    """Players in random order, which every method should beat: another one for every example.
+
+    Args:
+        *seeds (int): One for every example, whose order it decides; or one, from which the examples count on.
+            Default: 0
+    """
 
     def play(game: CoalitionGame, mode: Mode, n_steps: int | None, stop: str | None) -> Any:
-        rng = torch.Generator().manual_seed(seed)
-        return spread_scores(torch.rand(game.exists.shape, generator=rng), game.call.players, game.call.inputs)
+        first = seeds[0] if seeds else 0
+        each = seeds if len(seeds) == game.n_games else range(first, first + game.n_games)
+        rows = [torch.rand(game.n_players, generator=torch.Generator().manual_seed(seed)) for seed in each]
+        return spread_scores(torch.stack(rows), game.call.players, game.call.inputs)
 
     return Method("Random", play)
 

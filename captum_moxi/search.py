@@ -369,14 +369,15 @@ def follow(
     Args:
         game (BatchGame): The game.
         mode (str): ``"insertion"`` or ``"deletion"``.
-        order (Tensor): ``(B, n)`` int64: every example's players, by their positions in ``game.ids``; -1 after the
-            last.
+        order (Tensor): ``(B, any)`` int64: every example's players, each once, by their positions in ``game.ids``; -1
+            after the last.
         n_steps, stop, min_confidence, progress: As in :func:`greedy`.
 
     Returns:
         Selection: on the CPU.
     """
     path = _Path(game, mode, n_steps, stop, min_confidence)
+    path.limit = path.limit.clamp(max=(order >= 0).sum(1))
     nothing = torch.full_like(path.own, torch.nan)
     first = _Trial(
         examples=path.examples,

@@ -38,6 +38,11 @@ def test_a_camera_held_on_its_side(tmp_path: Path) -> None:
     assert image.size == (6, 8) and image.mode == "RGB"
 
 
+def test_a_folder_of_any_name(tmp_path: Path, classifier: ImageClassifier) -> None:
+    picture(tmp_path / "run [1]" / "a.png")
+    assert list(read_images(str(tmp_path / "run [1]"), classifier).names) == ["a.png"]
+
+
 def test_folders_are_classes(tmp_path: Path, classifier: ImageClassifier) -> None:
     for name in ("7/b.png", "7/a.png", "21/c.png"):
         picture(tmp_path / name)
@@ -98,6 +103,11 @@ def test_a_data_set_in_parquet(tmp_path: Path, classifier: ImageClassifier) -> N
     for split, order in (("train", [0, 1]), ("test", [1, 1])):
         data = {"image": [pictures[i] for i in order], "label": order}
         datasets.Dataset.from_dict(data, features=features).to_parquet(str(tmp_path / f"{split}-0.parquet"))
+    features["label"] = datasets.ClassLabel(names=["9", "4"])
+    unlabelled = {"image": pictures, "label": [-1, 1]}
+    datasets.Dataset.from_dict(unlabelled, features=features).to_parquet(str(tmp_path / "validation-0.parquet"))
+    assert read_images(str(tmp_path), classifier, split="validation").labels == [None, 4]
+    (tmp_path / "validation-0.parquet").unlink()
     images = read_images(str(tmp_path), classifier, split="train")
     assert images.labels == [9, 4] and list(images.names) == ["train/00000000", "train/00000001"]
     assert images.open(1).getpixel((0, 0)) == (0, 0, 255)

@@ -304,6 +304,13 @@ def test_following_the_order_of_a_search_is_that_search(mode: Mode, stop: str | 
     ranked = rank(game, mode, stop=stop)
     for name in ("order", "rewards", "confidences", "predictions", "n_steps", "flipped"):
         torch.testing.assert_close(getattr(found, name), getattr(ranked, name), equal_nan=True)
+    # the examples that have all players
+    for example in (0, 2):
+        steps = int(found.n_steps[example])
+        values = prefix_rewards(game, found, example)
+        assert found.rewards[example, : steps + 1].tolist() == pytest.approx(values[: steps + 1])
+        hits = [(value > 0) == (mode == "insertion") for value in values[: steps + 1]]
+        assert stop is None or (not any(hits[:-1]) and hits[-1] == bool(found.flipped[example]))
     assert found.shapley.isnan().all() and found.interactions.isnan().all()
     assert found.n_evaluated.tolist() == (found.order >= 0).long().tolist()
 

@@ -1,1 +1,1 @@
-"""Many images: benchmarks."""
+"""Many images: runs, reports, replays and benchmarks; and the paper's experiments that train models."""

@@ -106,8 +106,8 @@ def evaluate(
     datasets.disable_progress_bars()
     try:
         settings = Settings(
-            model=model,
-            data=data,
+            model=_absolute(model),
+            data=_absolute(data),
             split=split,
             label_pattern=label_pattern,
             keep=keep,
@@ -124,21 +124,20 @@ def evaluate(
         evaluator = Evaluator(settings, "cpu" if engine == "ray" else check_device(device), limit)
         evaluator.check()
         store.open_run(out, asdict(settings))
-        batches = to_do(evaluator, out, batch_size)
-        left = sum(map(len, batches))
-        if engine == "ray":
-            doing = engines.run_ray(evaluator, out, batches, workers, cpus, gpus, device)
-        else:
-            doing = engines.run_local(evaluator, out, batches)
-        total = len(evaluator.images)
-        with tqdm(total=total, initial=total - left, desc="images", unit="image", disable=None) as bar:
-            for count in doing if batches else ():
-                bar.update(count)
+        with store.alone(out):
+            batches = to_do(evaluator, out, batch_size)
+            left = sum(map(len, batches))
+            if engine == "ray":
+                doing = engines.run_ray(evaluator, out, batches, workers, cpus, gpus, device)
+            else:
+                doing = engines.run_local(evaluator, out, batches)
+            total = len(evaluator.images)
+            with tqdm(total=total, initial=total - left, desc="images", unit="image", disable=None) as bar:
+                for count in doing if batches else ():
+                    bar.update(count)
         click.echo(_status(out))
     except KeyboardInterrupt:
-        raise Refused(
-            f"interrupted; {len(store.finished(out))} images are kept in {out}, the same command goes on"
-        ) from None
+        raise Refused(f"interrupted; what was finished is kept in {out}, the same command goes on") from None
     except OSError as error:
         raise Refused(f"{error}; what was finished is kept in {out}, the same command goes on") from None
     except (ValueError, RuntimeError) as error:
@@ -167,8 +166,8 @@ def report(folders: tuple[Path, ...], fractions: str, resamples: int, gallery: i
     flips.png              the share of images flipped by so many patches
     RUN-MODE.png           with --gallery: the patches that flip the prediction, by image and method
     """
-    _need("evaluate", "datasets", "pandas", "pyarrow")
-    from captum_moxi.evaluation import galleries, reports
+    _need("report", "datasets", "pandas", "pyarrow")
+    from captum_moxi.evaluation import galleries, reports, store
 
     try:
         wanted = [float(text) for text in fractions.split(",")]
@@ -176,13 +175,15 @@ def report(folders: tuple[Path, ...], fractions: str, resamples: int, gallery: i
             raise ValueError(f"--fractions {fractions!r} are not all from 0 to 1; pass such as 0.04,0.1")
         if out is None and len(folders) > 1:
             raise ValueError("--out is missing; pass a folder where several runs are reported")
+        for folder in folders:
+            store.read_settings(folder)
         target = out or folders[0]
         target.mkdir(parents=True, exist_ok=True)
         click.echo(reports.write_report(folders, target, wanted, resamples))
         for folder in folders if gallery else ():
             for mode, figure in galleries.galleries(folder, gallery or 1).items():
                 save_figure(figure, target / f"{folder.resolve().name}-{mode}.png")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         raise Refused(error) from None
 
 
@@ -205,16 +206,18 @@ def corrupt_command(
     corruptions.md     the areas under the curves
     corruptions.png    the curves, a panel a corruption
     """
-    _need("evaluate", "datasets", "pyarrow")
+    _need("corrupt", "datasets", "pyarrow")
     from captum_moxi.evaluation import replays
 
     names = list(CORRUPTIONS) if corruptions == "all" else [name.strip() for name in corruptions.split(",")]
     try:
         if unknown := [name for name in names if name not in CORRUPTIONS]:
             raise ValueError(f"corruption {unknown[0]!r} is not known; pass of {', '.join(CORRUPTIONS)}")
-        for name in tqdm(names, desc="corruptions", unit="corruption", disable=None):
-            for _ in replays.corrupt_run(run, out / name, name, severity, limit, check_device(device)):
-                pass
+        orders = replays.read_orders(run, "deletion", limit, check_device(device))
+        with tqdm(total=len(names) * len(orders.images), desc="images", unit="image", disable=None) as bar:
+            for name in names:
+                for _ in replays.corrupt_run(orders, out / name, name, severity):
+                    bar.update()
         text, figure = replays.corruption_summary([out / name for name in names], resamples)
     except (ValueError, OSError, RuntimeError) as error:
         raise Refused(error) from None
@@ -252,15 +255,16 @@ def attack_command(
     attack.md      their means on the first patches of each order
     attack.png     the same by the number of patches
     """
-    _need("evaluate", "datasets", "pyarrow")
+    _need("attack", "datasets", "pyarrow")
     from captum_moxi.evaluation import replays
 
     try:
         out.mkdir(parents=True, exist_ok=True)
         records = Records(out / "attack.jsonl")
-        of = (radius, step_size, n_steps, limit, check_device(device))
-        doing = replays.attack_run(run, records, mode, *of)  # type: ignore[arg-type]
-        found = [record for _, record in tqdm(doing, desc="images", unit="image", disable=None)]
+        orders = replays.read_orders(run, mode, limit, check_device(device))  # type: ignore[arg-type]
+        doing = replays.attack_run(orders, records, radius, step_size, n_steps)
+        total = len(orders.images)
+        found = [record for _, record in tqdm(doing, total=total, desc="images", unit="image", disable=None)]
         text, figure = replays.attack_summary(found)
     except (ValueError, OSError, RuntimeError) as error:
         raise Refused(error) from None
@@ -284,6 +288,11 @@ def _status(folder: Path) -> str:
         f"{count} {status}" for status, count in counts.items() if count
     )
     return "\n".join([said, *lost[:10], *([f"and {len(lost) - 10} more"] if len(lost) > 10 else [])])
+
+
+def _absolute(name: str) -> str:
+    """A folder by a name that holds wherever the run goes on, or a name on the hub as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def _need(command: str, *packages: str) -> None:

@@ -53,6 +53,13 @@ def run_ray(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     of = evaluator.settings, device, evaluator.limit, list(evaluator.images.names), str(folder.resolve())
+    there = ray.cluster_resources()
+    for name, each in (("CPU", cpus), ("GPU", gpus)):
+        if workers * each > there.get(name, 0):
+            raise ValueError(
+                f"{workers} workers of {each:g} {name} each are more than the {there.get(name, 0):g} that Ray has; "
+                "pass fewer"
+            )
     batched = ray.data.from_items([{"batch": list(batch)} for batch in batches], override_num_blocks=len(batches))
     done = batched.map_batches(
         _RayWorker,
@@ -66,6 +73,9 @@ def run_ray(
     try:
         for row in done.iter_rows():
             yield row["images"]
+    except ray.exceptions.RayError as error:
+        reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+        raise RuntimeError(f"a worker of Ray failed: {reason}") from error
     finally:
         if begun:
             ray.shutdown()

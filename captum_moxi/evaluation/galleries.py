@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_moxi.comparison import Comparison, Result
 from captum_moxi.evaluation import store
-from captum_moxi.evaluation.runs import Evaluator, Settings, game_of
+from captum_moxi.evaluation.runs import game_of, open_evaluator, place_of
 from captum_moxi.metrics import Curve
 from captum_moxi.search import Mode, flips
 from captum_moxi.visualization import show_comparison
@@ -58,10 +58,8 @@ def galleries(folder: Path, count: int, device: str | None = None) -> dict[str, 
         ValueError: as :func:`read_comparison`.
     """
     names, comparison = read_comparison(folder, count)
-    settings = store.read_settings(folder)
-    evaluator = Evaluator(Settings(**{name: settings[name] for name in Settings.__dataclass_fields__}), device)
-    places = {name: index for index, name in enumerate(evaluator.images.names)}
-    x = evaluator.classifier.preprocess([evaluator.images.open(places[name]) for name in names])
+    evaluator = open_evaluator(folder, device)
+    x = evaluator.classifier.preprocess([evaluator.images.open(place_of(evaluator, name)) for name in names])
     game = game_of(evaluator, x[:1], torch.zeros(1, dtype=torch.long))
     mask = game.ids[game.call.players.columns[0].cpu()][:, 0]
     images = evaluator.classifier.to_images(x)

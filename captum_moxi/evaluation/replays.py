@@ -1,7 +1,7 @@
 """Runs replayed: the orders that a run found, on images that change patch by patch otherwise than by removal."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from captum_moxi.evaluation.adversarial import attack, perturbation_norms
 from captum_moxi.evaluation.corruptions import corrupted_inputs
 from captum_moxi.evaluation.records import Record, Records, table
 from captum_moxi.evaluation.reports import Series, band, read_series
-from captum_moxi.evaluation.runs import Evaluator, Settings, game_of, rows_of
+from captum_moxi.evaluation.runs import Evaluator, game_of, open_evaluator, place_of, rows_of
 from captum_moxi.metrics import order_players
 from captum_moxi.removal import BaselineRemoval
 from captum_moxi.rewards import predicted
@@ -23,29 +23,67 @@ from captum_moxi.search import Mode, follow
 from captum_moxi.visualization import label_curves, line_style
 
 
-def corrupt_run(
-    run: Path, out: Path, corruption: str, severity: int = 5, limit: int | None = None, device: str | None = None
-) -> Iterator[str]:
+@dataclass(frozen=True)
+class Orders:
+    """The orders of a run in one mode, and what its images are played with.
+
+    Args:
+        evaluator (Evaluator): The run's model and images.
+        images (list[tuple[str, int, int, dict[str, list[int]]]]): Of each image its name, place and target, and its
+            order by method.
+    """
+
+    evaluator: Evaluator
+    images: list[tuple[str, int, int, dict[str, list[int]]]]
+
+
+def read_orders(run: Path, mode: Mode, limit: int | None = None, device: str | None = None) -> Orders:
+    """The orders of a run.
+
+    Args:
+        run (Path): Its folder.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        limit (int, optional): At most so many images that were explained. Default: all
+        device (str, optional): Where its model is loaded. Default: CUDA if there, else the CPU
+
+    Raises:
+        ValueError: no run, none with this mode, one that stopped at flips, whose orders end wherever they flipped, or
+            one whose images are gone.
+    """
+    settings = store.read_settings(run)
+    rows = store.read_rows(run, ["image", "status", "target", "method", "mode", "order"]).to_pylist()
+    by_image: dict[str, tuple[int, dict[str, list[int]]]] = {}
+    for row in rows:
+        if row["status"] == store.EXPLAINED and row["mode"] == mode:
+            by_image.setdefault(row["image"], (row["target"], {}))[1][row["method"]] = row["order"]
+    if not by_image:
+        raise ValueError(f"{run} holds no {mode}; run captum-moxi evaluate with it first")
+    if settings["stop"] == "flip":
+        raise ValueError(f"{run} stopped at flips; run captum-moxi evaluate with --stop never --n-steps K first")
+    evaluator = open_evaluator(run, device)
+    chosen = list(by_image.items())[:limit]
+    return Orders(evaluator, [(name, place_of(evaluator, name), target, of) for name, (target, of) in chosen])
+
+
+def corrupt_run(orders: Orders, out: Path, corruption: str, severity: int = 5) -> Iterator[str]:
     """Replay a run's deletion orders with patches corrupted rather than removed (the paper's Figure 6, Appendix G.1).
 
     Writes a run of its own, an image at a time, and goes on with one that was interrupted. Yields the images' names.
 
     Args:
-        run (Path): The run whose orders are taken.
+        orders (Orders): A run's, of deletion.
         out (Path): Where to write.
         corruption (str): One of ``captum_moxi.evaluation.corruptions.CORRUPTIONS``.
         severity (int, optional): 1 to 5. Default: 5
-        limit (int, optional): At most so many images that were explained. Default: all
-        device (str, optional): Where. Default: CUDA if there, else the CPU
 
     Raises:
-        ValueError: no run, none with deletion, an unknown corruption or severity.
+        ValueError: an unknown corruption or severity, or a folder with another run.
     """
-    evaluator, orders = _orders(run, "deletion", limit, device)
+    evaluator = orders.evaluator
     settings = asdict(evaluator.settings) | {"corruption": corruption, "severity": severity, "stop": None}
     store.open_run(out, settings | {"modes": ["deletion"]})
     done = store.finished(out)
-    for name, index, target, by_method in orders:
+    for name, index, target, by_method in orders.images:
         if name in done:
             yield name
             continue
@@ -63,14 +101,7 @@ def corrupt_run(
 
 
 def attack_run(
-    run: Path,
-    records: Records,
-    mode: Mode = "deletion",
-    radius: float = 1.0,
-    step_size: float = 0.2,
-    n_steps: int = 10,
-    limit: int | None = None,
-    device: str | None = None,
+    orders: Orders, records: Records, radius: float = 1.0, step_size: float = 0.2, n_steps: int = 10
 ) -> Iterator[tuple[str, Record]]:
     """Where an adversarial perturbation lies, patch by patch in a run's orders (the paper's Appendix G.2).
 
@@ -78,18 +109,16 @@ def attack_run(
     perturbation; and ``orders``, the norms on the patches of each method's order.
 
     Args:
-        run (Path): The run whose orders are taken.
+        orders (Orders): A run's.
         records (Records): What is measured already.
-        mode (str, optional): Whose orders. Default: ``"deletion"``
         radius, step_size, n_steps: As in :func:`captum_moxi.evaluation.adversarial.attack`.
-        limit, device: As in :func:`corrupt_run`.
 
     Raises:
-        ValueError: no run, or none with this mode; and as ``attack``.
+        ValueError: as ``attack``.
     """
-    evaluator, orders = _orders(run, mode, limit, device)
-    of = {"run": asdict(evaluator.settings), "mode": mode, "radius": radius, "step_size": step_size}
-    for name, index, target, by_method in orders:
+    evaluator = orders.evaluator
+    of = {"run": asdict(evaluator.settings), "radius": radius, "step_size": step_size, "n_steps": n_steps}
+    for name, index, target, by_method in orders.images:
 
         def measure(index: int = index, target: int = target, by_method: dict[str, Any] = by_method) -> Record:
             classifier = evaluator.classifier
@@ -111,7 +140,8 @@ def attack_run(
                 "orders": by_order,
             }
 
-        yield name, records.get({"image": name, **of, "n_steps": n_steps}, measure)
+        # what was measured of other orders, those of a run made anew, is not taken
+        yield name, records.get({"image": name, "target": target, "orders": by_method, **of}, measure)
 
 
 def corruption_summary(folders: Sequence[Path], resamples: int) -> tuple[str, Figure]:
@@ -157,13 +187,16 @@ def attack_summary(found: Sequence[Record]) -> tuple[str, Figure]:
     }
     most = max(values.shape[1] for values in relative.values())
     firsts = [k for k in (1, 5, 10, 20, 50, 100) if k <= most]
-    rows = [[method, *(float(np.nanmean(values[:, :k])) for k in firsts)] for method, values in relative.items()]
+    # of an image that ends sooner, all that it has
+    running = {
+        method: (np.nancumsum(values, axis=1) / np.cumsum(~np.isnan(values), axis=1)).mean(0)
+        for method, values in relative.items()
+    }
+    rows = [[method, *(float(means[k - 1]) for k in firsts if k <= len(means))] for method, means in running.items()]
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     panel = figure.subplots()
-    for place, (method, values) in enumerate(relative.items()):
-        counts = np.arange(1, values.shape[1] + 1)
-        running = np.nancumsum(values, axis=1) / np.cumsum(~np.isnan(values), axis=1)
-        panel.plot(counts, running.mean(0), label=method, **line_style(place))
+    for place, (method, means) in enumerate(running.items()):
+        panel.plot(np.arange(1, len(means) + 1), means, label=method, **line_style(place))
     panel.axhline(1, color="0.6", linewidth=0.8)
     panel.set_xlabel("patches, first of the order", fontsize=9)
     panel.set_ylabel("mean norm of the perturbation on them,\nover that of all patches", fontsize=9)
@@ -173,24 +206,6 @@ def attack_summary(found: Sequence[Record]) -> tuple[str, Figure]:
     norm = float(np.mean([record["norm"] for record in found]))
     said = f"{len(found)} images, {fooled} no longer predicted; norm of a perturbation {norm:.3g}, the mean."
     return f"{said}\n\n{table(['norm on the first', *map(str, firsts)], rows)}", figure
-
-
-def _orders(
-    run: Path, mode: Mode, limit: int | None, device: str | None
-) -> tuple[Evaluator, list[tuple[str, int, int, dict[str, list[int]]]]]:
-    """A run's evaluator; and of each image its name, place, target and order by method."""
-    settings = store.read_settings(run)
-    rows = store.read_rows(run, ["image", "status", "target", "method", "mode", "order"]).to_pylist()
-    by_image: dict[str, tuple[int, dict[str, list[int]]]] = {}
-    for row in rows:
-        if row["status"] == store.EXPLAINED and row["mode"] == mode and row["order"]:
-            by_image.setdefault(row["image"], (row["target"], {}))[1][row["method"]] = row["order"]
-    if not by_image:
-        raise ValueError(f"{run} holds no {mode}; run captum-moxi evaluate with it first")
-    evaluator = Evaluator(Settings(**{name: settings[name] for name in Settings.__dataclass_fields__}), device)
-    places = {name: index for index, name in enumerate(evaluator.images.names)}
-    chosen = list(by_image.items())[:limit]
-    return evaluator, [(name, places[name], target, of) for name, (target, of) in chosen]
 
 
 def _area(one: Series) -> float:

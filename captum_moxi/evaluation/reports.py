@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ LEGEND = """
 
 Accuracy: the share of images whose target is predicted with so many of the patches alone (insertion: more is better),
 or without them (deletion: less is better). Area: the mean confidence in the target over the fractions that were looked
-at, with a bootstrap interval over images of 95 %. To flip: how many patches change the prediction to the target, or
-away from it, the median; images that never flip come after all others. Seconds and forwards an image are for the
-ordering alone, the mean; a row that also goes back through the model is three forwards, and methods that look inside it
-take none of them."""
+at, with a bootstrap interval over images of 95 %: low and high. To flip: how many patches change the prediction to the
+target, or away from it, the median; images that never flip come after all others. Seconds and forwards an image are for
+the ordering, the mean over a batch, and a search's steps along its path are among them; a row that also goes back
+through the model is three forwards, and methods that look inside it take none of them."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,10 @@ def read_series(folder: Path) -> list[Series]:
     rows = read_rows(folder).to_pandas()
     rows = rows[rows["status"] == EXPLAINED]
     if rows.empty:
-        raise ValueError(f"{folder} holds no image that was explained; run captum-moxi evaluate on it first")
+        raise ValueError(
+            f"{folder} holds no image that was explained, but {len(read_rows(folder, ['image']))} others; check the "
+            "labels (--label-pattern), or pass --keep all to captum-moxi evaluate"
+        )
     found = []
     # in the order that the methods were run
     for (method, mode), of in rows.groupby(["method", "mode"], sort=False):
@@ -117,7 +120,7 @@ def write_report(folders: Sequence[Path], out: Path, fractions: Sequence[float],
     runs = [read_series(folder) for folder in folders]
     if len({series[0].run for series in runs}) < len(runs):
         raise ValueError(f"folders {', '.join(map(str, folders))} share a name; pass ones of different names")
-    every = [one for series in runs for one in series]
+    every = _of_one_width([one for series in runs for one in series])
     records = [_record(one, fractions, resamples) for one in every]
     frame = pandas.DataFrame(records)
     if len(runs) == 1:
@@ -188,17 +191,22 @@ def band(values: np.ndarray, resamples: int, seed: int = 0) -> tuple[np.ndarray,
 def _record(one: Series, fractions: Sequence[float], resamples: int) -> dict[str, Any]:
     record: dict[str, Any] = {"run": one.run, "mode": one.mode, "method": one.method, "images": len(one.images)}
     for fraction in fractions:
-        near = np.flatnonzero(np.isclose(one.fractions, _nearest(one.fractions, fraction)))
-        there = len(near) and one.fractions[-1] >= fraction - 1e-9
-        record[f"accuracy, {100 * fraction:g} %"] = f"{100 * one.correct[:, near[0]].mean():.0f} %" if there else ""
-    area = ""
+        near = np.flatnonzero(np.abs(one.fractions - fraction) <= one.fractions[1:2].sum() / 2 + 1e-9)
+        # no player is no fraction of them
+        near = near[(one.fractions[near] > 0) | (fraction == 0)]
+        record[f"accuracy, {100 * fraction:g} %"] = one.correct[:, near[-1]].mean() if len(near) else np.nan
+    area: Any = np.nan
+    low: Any = np.nan
+    high: Any = np.nan
     if len(one.fractions) > 1:
         low, high = band(one.area(), resamples)
-        area = f"{one.area().mean():.3f} ({low:.3f} to {high:.3f})"
+        area = one.area().mean()
     middle = float(np.median(one.flips)) if np.isfinite(one.flips).any() else np.inf
     # between one that flips and one that never does lies none
     record |= {
         "area": area,
+        "area, low": low,
+        "area, high": high,
         "to flip, median": f"> {one.most}" if np.isinf(middle) or np.isnan(middle) else f"{middle:g}",
         "flipped": int(np.isfinite(one.flips).sum()),
         "seconds an image": one.seconds,
@@ -207,8 +215,16 @@ def _record(one: Series, fractions: Sequence[float], resamples: int) -> dict[str
     return record
 
 
-def _nearest(fractions: np.ndarray, fraction: float) -> float:
-    return float(fractions[np.abs(fractions - fraction).argmin()]) if len(fractions) else np.nan
+def _of_one_width(every: Sequence[Series]) -> list[Series]:
+    """The series over the fractions that all of those which went beyond flips have; areas compare over these alone."""
+    widths = [one.fractions[-1] for one in every if len(one.fractions)]
+    if not widths:
+        return list(every)
+    kept = [int((one.fractions <= min(widths) + 1e-9).sum()) for one in every]
+    return [
+        replace(one, fractions=one.fractions[:k], correct=one.correct[:, :k], confidences=one.confidences[:, :k])
+        for one, k in zip(every, kept, strict=True)
+    ]
 
 
 def _heading(folder: Path) -> str:

@@ -4,7 +4,7 @@ import json
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -85,10 +85,10 @@ class Evaluator:
         self.images: ImageSet = read_images(
             settings.data, self.classifier, settings.split, settings.label_pattern, limit
         )
-        if settings.keep == "right" and self.images.labels is None:
+        if settings.keep == "right" and (self.images.labels is None or None in self.images.labels):
             raise ValueError(
-                f"data {settings.data!r} has no labels to tell what the model gets right; pass keep='all', a "
-                "label_pattern, or a folder of folders named by classes"
+                f"data {settings.data!r} has no labels, or not of every image, to tell what the model gets right; pass "
+                "keep='all', a label_pattern, another split, or a folder of folders named by classes"
             )
 
     @cached_property
@@ -115,10 +115,14 @@ class Evaluator:
         try:
             return found + self._explained(list(opened), list(opened.values()))
         except (ValueError, RuntimeError) as error:
-            if len(indices) == 1:
-                return [self.row(indices[0], store.FAILED, error=" ".join(str(error).split()))]
-        # whichever of them it was, the others are done
-        return [row for index in indices for row in self.rows([index])]
+            failure = error
+        if len(opened) == 1:
+            return [*found, self.row(next(iter(opened)), store.FAILED, error=" ".join(str(failure).split()))]
+        # whichever of them it was, the others are done; where it was all, it was not the images
+        apart = [row for index in opened for row in self.rows([index])]
+        if all(row["status"] == store.FAILED for row in apart):
+            raise RuntimeError(f"no image of a batch could be explained: {failure}") from failure
+        return found + apart
 
     def row(self, index: int, status: str, **more: Any) -> dict[str, Any]:
         """What every row of an image tells of it."""
@@ -144,18 +148,19 @@ class Evaluator:
             return found
         # of a single logit, which may be negative, the one class is explained
         game = game_of(self, x[kept], classes[kept].clamp(min=0))
-        of, targets = [indices[place] for place in kept], classes[kept].tolist()
+        of, targets = [indices[place] for place in kept], classes[kept].clamp(min=0).tolist()
+        seeds = [zlib.crc32(self.images.names[index].encode()) for index in of]
         with models.unchanged(self.classifier.model, {x.device}):
-            for title, selection, cost in self._played(game, zlib.crc32(self.images.names[of[0]].encode())):
+            for title, selection, cost in self._played(game, seeds):
                 found += rows_of(self, of, targets, title, selection, game, **cost)
         return found
 
-    def _played(self, game: CoalitionGame, seed: int) -> Iterator[tuple[str, Selection, dict[str, float]]]:
+    def _played(self, game: CoalitionGame, seeds: Sequence[int]) -> Iterator[tuple[str, Selection, dict[str, float]]]:
         """The title of each method, its selection in each mode, and what the ordering took an image."""
         of = self.settings
         for method in get_methods(of.methods, self.screen):
-            # another order for every image
-            playing: Method = random_order(seed) if method.title == "Random" else method
+            # an order for every image, whatever batch it is in
+            playing: Method = random_order(*seeds) if method.title == "Random" else method
             found: Any = None
             for mode in of.modes:
                 if playing.of_mode or found is None:
@@ -226,3 +231,27 @@ def to_do(evaluator: Evaluator, folder: Path, batch_size: int) -> list[list[int]
     done = store.finished(folder)
     left = [index for index, name in enumerate(evaluator.images.names) if name not in done]
     return [left[first : first + batch_size] for first in range(0, len(left), batch_size)]
+
+
+def open_evaluator(folder: Path, device: str | None = None) -> Evaluator:
+    """The evaluator of a run that is there.
+
+    Raises:
+        ValueError: no run, or its model or images are no longer where they were.
+    """
+    settings = store.read_settings(folder)
+    return Evaluator(
+        Settings(**{field.name: settings[field.name] for field in fields(Settings) if field.name in settings}), device
+    )
+
+
+def place_of(evaluator: Evaluator, image: str) -> int:
+    """Where an image of a run is among the images that are there now.
+
+    Raises:
+        ValueError: it is no longer there.
+    """
+    try:
+        return list(evaluator.images.names).index(image)
+    except ValueError:
+        raise ValueError(f"{image!r} is no longer in {evaluator.settings.data!r}; put it back") from None

@@ -233,7 +233,7 @@ def gallery(pictures: Tensor, labels: Tensor, played: dict[str, Comparison]) -> 
             panel.text(0.5, -0.03, said, transform=panel.transAxes, ha="center", va="top", fontsize=9)
             panel.axis("off")
     for panel, title in zip(axes[0], ["picture", *(f"{method},\n{reward}" for reward, method in columns)], strict=True):
-        panel.set_title(title, fontsize=9)
+        panel.set_title(title, fontsize=8)
     return figure
 
 

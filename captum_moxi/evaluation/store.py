@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 ROWS = "rows"
 MANIFEST = "manifest.json"
@@ -61,14 +62,36 @@ def open_run(folder: Path, settings: dict[str, Any]) -> None:
         if other:
             told = "; ".join(f"{name} was {before.get(name)!r} and is {settings.get(name)!r}" for name in other)
             raise ValueError(f"{folder} holds a run with other settings ({told}); pass these, or another folder")
-        for left in (folder / ROWS).glob(".*"):
-            left.unlink()  # of a run that was killed while it wrote
+        (folder / ROWS).mkdir(exist_ok=True)
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no {MANIFEST}; pass another folder, or one of a run")
-    (folder / ROWS).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with _whole(path) as aside:
         aside.write_text(json.dumps({"settings": settings, "versions": versions()}, indent=1) + "\n")
+    (folder / ROWS).mkdir(exist_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a run's folder, so that no other process works on it; let go of when the process ends, however it does.
+
+    What an earlier one left half written, or could not do, is cleared away, to be done again.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another process works on {folder}; wait for it, or pass another folder") from None
+    try:
+        for left in [*(folder / ROWS).glob(".*"), *(folder / ROWS).glob("part-failed-*")]:
+            left.unlink()
+        yield
+    finally:
+        lock.release()
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -85,11 +108,15 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def write_part(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Keep the rows of some images, all that there are of them."""
-    images = dict.fromkeys(row["image"] for row in rows)
-    name = hashlib.sha256("\n".join(images).encode()).hexdigest()[:24]
-    with _whole(folder / ROWS / f"part-{name}.parquet") as aside:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), aside)
+    """Keep the rows of some images, all that there are of them; images that failed apart from the others."""
+    for failed in (False, True):
+        part = [row for row in rows if (row["status"] == FAILED) is failed]
+        if part:
+            images = dict.fromkeys(row["image"] for row in part)
+            name = hashlib.sha256("\n".join(images).encode()).hexdigest()[:24]
+            name = f"part-failed-{name}" if failed else f"part-{name}"
+            with _whole(folder / ROWS / f"{name}.parquet") as aside:
+                pq.write_table(pa.Table.from_pylist(part, schema=SCHEMA), aside)
 
 
 def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -12,7 +12,7 @@ from captum_moxi.evaluation import store
 from captum_moxi.evaluation.adversarial import attack
 from captum_moxi.evaluation.engines import run_local
 from captum_moxi.evaluation.records import Records
-from captum_moxi.evaluation.replays import attack_run, attack_summary, corrupt_run, corruption_summary
+from captum_moxi.evaluation.replays import attack_run, attack_summary, corrupt_run, corruption_summary, read_orders
 from captum_moxi.evaluation.reports import read_series
 from captum_moxi.evaluation.runs import Evaluator, Settings
 from captum_moxi.models import call_model
@@ -47,7 +47,7 @@ def test_a_corrupted_run_is_the_curve_with_corrupted_baselines(run: Path, tmp_pa
     pytest.importorskip("imagecorruptions")
     from captum_moxi.evaluation.corruptions import corrupted_inputs
 
-    names = list(corrupt_run(run, tmp_path / "contrast", "contrast", limit=3, device="cpu"))
+    names = list(corrupt_run(read_orders(run, "deletion", 3, "cpu"), tmp_path / "contrast", "contrast"))
     rows = store.read_rows(tmp_path / "contrast").to_pylist()
     assert len(names) == 3 and len(rows) == 6
     evaluator = Evaluator(Settings(**store.read_settings(run)), "cpu")
@@ -68,10 +68,10 @@ def test_a_corrupted_run_is_the_curve_with_corrupted_baselines(run: Path, tmp_pa
         )
         torch.testing.assert_close(torch.tensor(row["confidences"]), curve.confidences[0])
     # again: nothing is left to do, and more may be
-    assert len(list(corrupt_run(run, tmp_path / "contrast", "contrast", limit=4, device="cpu"))) == 4
+    assert len(list(corrupt_run(read_orders(run, "deletion", 4, "cpu"), tmp_path / "contrast", "contrast"))) == 4
     assert len(store.finished(tmp_path / "contrast")) == 4
     with pytest.raises(ValueError, match="severity was 5 and is 2"):
-        list(corrupt_run(run, tmp_path / "contrast", "contrast", severity=2, device="cpu"))
+        list(corrupt_run(read_orders(run, "deletion", 4, "cpu"), tmp_path / "contrast", "contrast", severity=2))
 
 
 def test_corruptions_are_summed_up(run: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_corruptions_are_summed_up(run: Path, tmp_path: Path) -> None:
 
 def test_the_perturbation_lies_where_the_attack_put_it(run: Path, tmp_path: Path) -> None:
     records = Records(tmp_path / "attack.jsonl")
-    found = dict(attack_run(run, records, radius=0.5, n_steps=3, limit=2, device="cpu"))
+    found = dict(attack_run(read_orders(run, "deletion", 2, "cpu"), records, radius=0.5, n_steps=3))
     evaluator = Evaluator(Settings(**store.read_settings(run)), "cpu")
     for name, record in found.items():
         x = evaluator.classifier.preprocess(evaluator.images.open(list(evaluator.images.names).index(name)))
@@ -105,29 +105,34 @@ def test_the_perturbation_lies_where_the_attack_put_it(run: Path, tmp_path: Path
         assert record["fooled"] == (int(call_model(evaluator.classifier.model, attacked).argmax()) != row["target"])
     assert records.made == 2
     again = Records(tmp_path / "attack.jsonl")
-    assert dict(attack_run(run, again, radius=0.5, n_steps=3, limit=2, device="cpu")) == found
+    assert dict(attack_run(read_orders(run, "deletion", 2, "cpu"), again, radius=0.5, n_steps=3)) == found
     assert (again.made, again.reused) == (0, 2)
 
 
 def test_attacks_are_summed_up_in_the_images_own_mean() -> None:
     found = [
         {"fooled": True, "norm": 1.0, "mean": 0.5, "orders": {"a": [1.0, 0.5], "b": [0.5]}},
-        {"fooled": False, "norm": 2.0, "mean": 2.0, "orders": {"a": [2.0, 2.0], "b": [6.0]}},
+        {"fooled": False, "norm": 2.0, "mean": 2.0, "orders": {"a": [2.0, 2.0, 2.0, 2.0, 2.0], "b": [6.0]}},
     ]
     text, _ = attack_summary(found)
     assert text.startswith("2 images, 1 no longer predicted; norm of a perturbation 1.5")
     # the first of a is twice and once its image's mean, of b once and three times
-    assert "| a | 1.5 |" in text and "| b | 2 |" in text
+    # of the first five, an image that has two counts with these: 1.5 and 1
+    assert "| a | 1.5 | 1.25 |" in text and "| b | 2 |" in text
 
 
 def test_what_cannot_be_replayed(run: Path, settings: Settings, tmp_path: Path) -> None:
     inserted = tmp_path / "inserted"
     of = replace(settings, modes=["insertion"])
     store.open_run(inserted, asdict(of))
-    run_local(Evaluator(of, "cpu"), inserted, [[0]])
+    assert sum(run_local(Evaluator(of, "cpu"), inserted, [[0]])) == 1
+    flipped = tmp_path / "flipped"
+    store.open_run(flipped, asdict(settings))
+    assert sum(run_local(Evaluator(settings, "cpu"), flipped, [[0]])) == 1
     for arguments, said in (
         (["corrupt", str(tmp_path)], "holds no run"),
         (["corrupt", str(inserted)], "holds no deletion"),
+        (["corrupt", str(flipped)], "stopped at flips; run captum-moxi evaluate with --stop never"),
         (["corrupt", str(run), "--corruptions", "hail"], "corruption 'hail' is not known"),
         (["attack", str(inserted)], "holds no deletion"),
     ):

@@ -59,10 +59,11 @@ def test_a_report_has_what_a_hand_works_out(whole: Path, tmp_path: Path) -> None
     frame = pandas.read_csv(out / "report.csv", dtype=str).set_index("mode")
     assert list(frame["method"]) == ["MoXI"] * 2 and list(frame["images"]) == ["2"] * 2
     inserted, deleted = frame.loc["insertion"], frame.loc["deletion"]
-    assert (inserted["accuracy, 25 %"], inserted["accuracy, 75 %"]) == ("50 %", "100 %")
-    assert (deleted["accuracy, 25 %"], deleted["accuracy, 75 %"]) == ("100 %", "50 %")
+    assert (inserted["accuracy, 25 %"], inserted["accuracy, 75 %"]) == ("0.5", "1.0")
+    assert (deleted["accuracy, 25 %"], deleted["accuracy, 75 %"]) == ("1.0", "0.5")
     # trapezoids of a quarter each: a has 0.5, b 0.25 in insertion, 0.25 and 1 in deletion
-    assert inserted["area"].startswith("0.375 (") and deleted["area"].startswith("0.625 (")
+    assert (float(inserted["area"]), float(deleted["area"])) == (0.375, 0.625)
+    assert 0.25 <= float(inserted["area, low"]) <= 0.375 <= float(inserted["area, high"]) <= 0.5
     # a flips with 1 and b with 3; without 2, and never: between these there is no middle
     assert (inserted["to flip, median"], deleted["to flip, median"]) == ("2", "> 4")
     assert (inserted["flipped"], deleted["flipped"]) == ("2", "1")
@@ -94,6 +95,16 @@ def test_images_of_unlike_size_meet_at_fractions_of_their_players(tmp_path: Path
     assert one.fractions.tolist() == [0, 0.25, 0.5, 0.75, 1]
     # of two players the nearest to a quarter is one, to a half one, to three quarters two
     assert one.confidences[1].tolist() == [0, 0.6, 0.6, 0.8, 0.8]
+
+
+def test_areas_are_over_the_fractions_that_all_have_and_no_player_is_no_share(tmp_path: Path) -> None:
+    long = run(tmp_path / "long", [row("a", "MoXI", "insertion", "-xxxx", [0.0, 0.5, 0.5, 0.5, 1.0])])
+    short = run(tmp_path / "short", [row("a", "MoXI", "insertion", "-xx", [0.0, 0.5, 0.5])])
+    write_report([long, short], tmp_path, [0.04, 0.25], 50)
+    frame = pandas.read_csv(tmp_path / "report.csv")
+    # a quarter of a half in the mean, and a quarter of a half, over half of the players
+    assert frame["area"].tolist() == [0.375, 0.375]
+    assert frame["accuracy, 4 %"].isna().all() and frame["accuracy, 25 %"].tolist() == [1, 1]
 
 
 def test_runs_stand_side_by_side(whole: Path, tmp_path: Path) -> None:

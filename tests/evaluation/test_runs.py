@@ -2,12 +2,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from captum_moxi import BaselineRemoval, GradCam, MoXIDeletion, MoXIInsertion, insertion_curve, patch_mask
+from captum_moxi.demo import demo_images
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.engines import run_local
+from captum_moxi.evaluation.reports import read_series
 from captum_moxi.evaluation.runs import Evaluator, Settings, to_do
 from captum_moxi.models import call_model
 
@@ -91,6 +95,10 @@ def test_an_image_that_fails_does_not_take_others_with_it(
     (row,) = by(rows, status=store.FAILED)
     assert (row["image"], row["error"]) == (evaluator.images.names[good[1]], "out of memory")
     assert len(by(rows, status=store.EXPLAINED)) == 2 * 3 * 2
+    good[1:] = good[1:2]
+    monkeypatch.setattr(evaluator, "_explained", lambda *of: explained([good[1]], []))
+    with pytest.raises(RuntimeError, match="no image of a batch could be explained"):
+        evaluator.rows(good)
 
 
 def test_a_run_goes_on_where_it_stopped(settings: Settings, tmp_path: Path) -> None:
@@ -123,8 +131,34 @@ def test_n_steps_and_the_flip_end_a_row(settings: Settings) -> None:
 
 def test_random_orders_differ_by_image(evaluator: Evaluator) -> None:
     good = [i for i, name in enumerate(evaluator.images.names) if "wrong" not in name and "broken" not in name]
-    orders = {tuple(row["order"]) for i in good for row in by(evaluator.rows([i]), method="Random", mode="insertion")}
-    assert len(orders) > 3
+    alone = [row["order"] for i in good for row in by(evaluator.rows([i]), method="Random", mode="insertion")]
+    assert len(set(map(tuple, alone))) > 3
+    # and not by batch
+    assert [row["order"] for row in by(evaluator.rows(good), method="Random", mode="insertion")] == alone
+
+
+def test_the_one_class_of_a_single_logit_is_explained(settings: Settings, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=56, patch_size=14
+    )
+    model = ViTForImageClassification(config)
+    model.classifier = torch.nn.Linear(32, 1)
+    model.config.id2label = {0: "sum"}
+    model.num_labels = 1
+    model.save_pretrained(tmp_path / "model")
+    ViTImageProcessor(size={"height": 56, "width": 56}).save_pretrained(tmp_path / "model")
+    of = replace(settings, model=str(tmp_path / "model"), data=str(tmp_path / "data"), keep="all", stop=None)
+    (tmp_path / "data").mkdir()
+    for name, image, _ in demo_images():
+        image.save(tmp_path / "data" / name)
+    rows = Evaluator(of, "cpu").rows(range(4))
+    assert [row["target"] for row in rows] == [0] * 8
+    store.open_run(tmp_path / "run", asdict(of))
+    store.write_part(tmp_path / "run", rows)
+    for one in read_series(tmp_path / "run"):
+        stored = [row for row in rows if row["mode"] == one.mode]
+        assert np.isfinite(one.flips).tolist() == [row["flipped"] for row in sorted(stored, key=lambda r: r["image"])]
 
 
 def test_what_does_not_fit_is_refused_before_anything_runs(settings: Settings) -> None:
@@ -148,7 +182,7 @@ def test_images_without_labels_need_not_be_right(settings: Settings, tmp_path: P
     evaluator = Evaluator(settings, "cpu")
     evaluator.images.open(0).save(tmp_path / "a.png")
     of = replace(settings, data=str(tmp_path))
-    with pytest.raises(ValueError, match="has no labels to tell what the model gets right"):
+    with pytest.raises(ValueError, match="has no labels, or not of every image"):
         Evaluator(of, "cpu")
     (row, _) = Evaluator(replace(of, keep="all", removal="zero"), "cpu").rows([0])
     assert row["label"] is None and row["status"] == store.EXPLAINED

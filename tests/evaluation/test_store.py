@@ -59,7 +59,45 @@ def test_what_was_cut_while_it_was_written_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "rows" / ".part-x.parquet.1").write_bytes(b"PAR1")
     assert store.finished(tmp_path) == {"a.png"}
     store.open_run(tmp_path, {})
-    assert len(list((tmp_path / "rows").iterdir())) == 1
+    with store.alone(tmp_path):
+        assert len(list((tmp_path / "rows").iterdir())) == 1
+
+
+def test_what_failed_is_done_again(tmp_path: Path) -> None:
+    store.open_run(tmp_path, {})
+    store.write_part(tmp_path, [row("a.png"), row("b.png", status=store.FAILED, error="out of memory")])
+    assert store.finished(tmp_path) == {"a.png", "b.png"}
+    with store.alone(tmp_path):
+        assert store.finished(tmp_path) == {"a.png"}
+
+
+def test_one_process_works_on_a_run_at_a_time(tmp_path: Path) -> None:
+    store.open_run(tmp_path, {})
+    code = f"""
+from pathlib import Path
+from captum_moxi.evaluation import store
+try:
+    with store.alone(Path({str(tmp_path)!r})):
+        print("alone")
+except ValueError as error:
+    print(error)
+"""
+
+    def elsewhere() -> str:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    with store.alone(tmp_path):
+        assert "another process works on" in elsewhere()
+    assert elsewhere() == "alone\n"
+
+
+def test_a_run_killed_before_it_began_begins(tmp_path: Path) -> None:
+    (tmp_path / ".manifest.json.123").write_text("{")
+    store.open_run(tmp_path, {"n": 1})
+    assert store.read_settings(tmp_path) == {"n": 1}
+    (tmp_path / "rows").rmdir()
+    store.open_run(tmp_path, {"n": 1})
+    assert store.finished(tmp_path) == set()
 
 
 def test_a_broken_part_is_named(tmp_path: Path) -> None:
@@ -79,7 +117,8 @@ from pathlib import Path
 from captum_moxi.evaluation import store
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 try:
-    store.write_part(Path({str(tmp_path)!r}), [{{"image": "b.png", "rewards": [i / 7 for i in range(10000)]}}])
+    rewards = [i / 7 for i in range(10000)]
+    store.write_part(Path({str(tmp_path)!r}), [{{"image": "b.png", "status": "wrong", "rewards": rewards}}])
 except OSError:
     print("full")
 """
