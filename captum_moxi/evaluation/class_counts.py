@@ -5,9 +5,9 @@
 A picture of 2 x 2 handwritten digits is, of 1000 classes, the number that its first three digits make in reading order;
 the fourth never matters. ``coarser`` maps that number to 100 classes (the first two digits), 20 (the first, and whether
 the second is odd) or 10 (the first). A small ViT learns each, from the same pictures; patches are left out at random
-while training. On test pictures that all four get right, MoXI then looks for the patches that make each sure of its
-class (insertion), and for those without which it fails (deletion): the finer the classes, the more of the picture is
-needed.
+while training. On test pictures that all four get right, MoXI then looks for the patches that make each predict its
+class (insertion), and for those without which it fails (deletion). The finer the classes, the more digits insertion has
+to show; deletion need only spoil one of them.
 
 Two things make the many classes learnable in a few epochs. A model begins with the body of another where ``BODIES``
 says so. And classes whose numbers share a digit begin with a share of their weights in common, so that what tells a

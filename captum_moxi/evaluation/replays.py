@@ -156,7 +156,7 @@ def corruption_summary(folders: Sequence[Path], resamples: int) -> tuple[str, Fi
     columns = min(5, len(runs))
     lines = -(-len(runs) // columns)
     figure = Figure(figsize=(2.5 * columns, 2.2 * lines + 0.5), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat
+    axes = list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat)
     for panel in axes:
         panel.axis("off")
     for panel, series in zip(axes, runs, strict=False):

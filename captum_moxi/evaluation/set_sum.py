@@ -12,7 +12,7 @@ largest first, though the second adds nothing. Two rewards are played: the log-o
 the model expects.
 
 Writes the model, table.md, curves.png and gallery.png. A second run takes the model that is there, and one whose
-training was interrupted goes on. Half an hour on one core, most of it training.
+training was interrupted goes on. Some 35 minutes on one core, most of it training.
 """
 
 import argparse

@@ -86,8 +86,13 @@ def test_corruptions_are_summed_up(run: Path, tmp_path: Path) -> None:
     areas = [[one.area().mean() for one in read_series(out / name)] for name in ("contrast", "pixelate")]
     assert [float(text) for text in lines[4][1:]] == pytest.approx(np.mean(areas, axis=0), rel=6e-3)
     assert sum(int(text) for text in lines[5][1:]) >= 2
-    text, _ = corruption_summary([out / "contrast"], 10)
+    text, figure = corruption_summary([out / "contrast"], 10)
     assert "pixelate" not in text
+    (panel,) = figure.axes
+    drawn = [np.asarray(line.get_ydata()) for line in panel.lines]
+    assert [heights.tolist() for heights in drawn] == [
+        one.confidences.mean(0).tolist() for one in read_series(out / "contrast")
+    ]
 
 
 def test_the_perturbation_lies_where_the_attack_put_it(run: Path, tmp_path: Path) -> None:
