@@ -17,7 +17,7 @@ from captum_moxi.evaluation.records import Records
 @pytest.fixture
 def bench() -> benchmarks.Bench:
     images = [(name, image) for name, image, _ in demo_images()][:1]
-    return benchmarks.Bench([demo_classifier("cpu")], images, 2, 1, None, [], [], Records(), "a machine")
+    return benchmarks.Bench([demo_classifier("cpu")], images, 2, 1, None, [], Records(), "a machine")
 
 
 def columns(text: str) -> dict[str, list[str]]:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,17 @@ def test_killed_and_started_again_every_row_is_there_once(whole: tuple[Settings,
     assert rows_of(tmp_path / "run") == rows_of(folder)
 
 
+def _command(process: Any) -> list[str]:
+    import psutil
+
+    try:
+        command: list[str] = process.cmdline()
+    except psutil.Error:
+        # it ended between the list and the question
+        command = []
+    return command
+
+
 def test_ray_does_the_images_of_a_killed_worker_again(whole: tuple[Settings, Path], tmp_path: Path) -> None:
     pytest.importorskip("ray")
     psutil = pytest.importorskip("psutil")
@@ -64,7 +76,7 @@ def test_ray_does_the_images_of_a_killed_worker_again(whole: tuple[Settings, Pat
     for count in run_ray(evaluator, tmp_path, to_do(evaluator, tmp_path, 2), workers=2, device="cpu"):
         done += count
         children = psutil.Process().children(recursive=True)
-        workers = [process for process in children if "_RayWorker" in " ".join(process.cmdline())]
+        workers = [process for process in children if "_RayWorker" in " ".join(_command(process))]
         if workers and not killed:
             workers[0].kill()
             killed += 1
