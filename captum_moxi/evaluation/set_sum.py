@@ -7,9 +7,9 @@ cross-entropy and the squared error of the expected sum. Quarters are blanked at
 is then the sum of what is left, so that the model knows pictures with absent quarters: a choice of ours.
 
 Then MoXI, MoXI(-) and exact Shapley values order the quarters of pictures whose largest digit is there twice, and the
-quarters come, or go, in that order; an absent one is black. Whoever judges each quarter by itself takes both of the
-largest first, though the second adds nothing. Two rewards are played: the log-odds of the true sum, and the sum that
-the model expects.
+quarters come, or go, in that order; an absent one is black. Scores of each quarter by itself do not see that the second
+of the largest adds nothing to the first. Two rewards are played: the log-odds of the true sum, and the sum that the
+model expects.
 
 Writes the model, table.md, curves.png and gallery.png. A second run takes the model that is there, and one whose
 training was interrupted goes on. Some 35 minutes on one core, most of it training.
