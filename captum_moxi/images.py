@@ -84,7 +84,8 @@ def read_images(
     Labels are, in this order: what ``label_pattern`` finds in the names; the folders that the images lie in, or the
     column ``label`` of the folder's ``metadata.csv``; the data set's column ``label``, or its only one of class labels.
     They are matched with the model's by name (one of a name's synonyms will do) or by index, and where no name is the
-    model's, by their order, if there are as many. An image that has none, as those of test splits, has None.
+    model's, by their order, if there are as many. An image that has none, as those of test splits, or one that is not
+    the model's, has None.
 
     Args:
         data (str): A folder, or the name of a data set.
@@ -95,7 +96,7 @@ def read_images(
         limit (int, optional): At most this many images, the first. Default: all
 
     Raises:
-        ValueError: no such data or split, no images in it, or labels that are not the model's.
+        ValueError: no such data or split, no images in it, or a name without label_pattern.
     """
     if find_spec("datasets") is None:
         raise ValueError("reading folders and data sets needs datasets; pip install 'captum-moxi[evaluate]'")
@@ -110,7 +111,13 @@ def read_images(
         elif any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*")):
             # all files named, since a name that holds 'train' or 'test' would be taken for a split
             files = {"images": "**"}
-            found = datasets.load_dataset("imagefolder", data_dir=glob.escape(str(folder.resolve())), data_files=files)
+            found = datasets.load_dataset(
+                "imagefolder",
+                data_dir=glob.escape(str(folder.resolve())),
+                data_files=files,
+                # datasets takes the folder's name for no class where all images lie in one
+                drop_labels=False if _is_of_one_class(folder) else None,
+            )
         else:
             found = datasets.load_dataset(str(folder.resolve()))
     except Exception as error:
@@ -166,8 +173,17 @@ def _labels(
     return [None if label is None else next(matched) for label in given]
 
 
-def _match(given: Sequence[str], classifier: ImageClassifier, in_order: bool = False) -> list[int]:
-    """The model's classes of these names or indices; of names in order, by their order where none is the model's."""
+def _is_of_one_class(folder: Path) -> bool:
+    """Whether all images of a folder lie in one folder of it, and no table says more."""
+    parents = {path.parent for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
+    return len(parents) == 1 and folder not in parents and not any(folder.rglob("metadata.*"))
+
+
+def _match(given: Sequence[str], classifier: ImageClassifier, in_order: bool = False) -> Sequence[int | None]:
+    """The model's classes of these names or indices; of names in order, by their order where none is the model's.
+
+    None for what is none of the model's, or of several.
+    """
     known: dict[str, int | None] = {}
     for index, label in enumerate(classifier.labels):
         for name in {label, *label.split(",")}:
@@ -183,10 +199,4 @@ def _match(given: Sequence[str], classifier: ImageClassifier, in_order: bool = F
     ]
     if in_order and len(given) == count and not any(index is not None for index in found):
         return list(range(count))
-    if None in found:
-        lost = given[found.index(None)]
-        raise ValueError(
-            f"label {lost!r} is none of the model's {count} classes, such as {classifier.labels[0]!r}, or of several; "
-            "name the folders by classes or their indices, or pass a label_pattern"
-        )
-    return [index for index in found if index is not None]
+    return found

@@ -84,8 +84,7 @@ def test_synonyms_are_classes_and_what_two_share_is_none(tmp_path: Path) -> None
     assert read_images(str(tmp_path / "good"), birds).labels == [0, 3]  # type: ignore[arg-type]
     for name in ("crane/a.png", "hen/b.png"):
         picture(tmp_path / "bad" / name)
-    with pytest.raises(ValueError, match="label 'crane' is none of the model's 4 classes"):
-        read_images(str(tmp_path / "bad"), birds)  # type: ignore[arg-type]
+    assert read_images(str(tmp_path / "bad"), birds).labels == [None, 3]  # type: ignore[arg-type]
 
 
 def test_as_many_folders_as_classes_are_those_in_order(tmp_path: Path) -> None:
@@ -93,8 +92,14 @@ def test_as_many_folders_as_classes_are_those_in_order(tmp_path: Path) -> None:
         picture(tmp_path / name)
     assert read_images(str(tmp_path), Named("tench", "shark", "ray")).labels == [0, 1, 2]  # type: ignore[arg-type]
     # that one is known shows that names are meant, not places
-    with pytest.raises(ValueError, match="label 'n01' is none"):
-        read_images(str(tmp_path), Named("tench", "n02", "ray"))  # type: ignore[arg-type]
+    found = read_images(str(tmp_path), Named("tench", "n02", "ray"))  # type: ignore[arg-type]
+    assert found.labels == [None, 1, None]
+
+
+def test_one_folder_is_a_class_too(tmp_path: Path, classifier: ImageClassifier) -> None:
+    picture(tmp_path / "17" / "a.png")
+    assert read_images(str(tmp_path), classifier).labels == [17]
+    assert read_images(str(tmp_path / "17"), classifier).labels is None
 
 
 def test_a_data_set_in_parquet(tmp_path: Path, classifier: ImageClassifier) -> None:

@@ -98,6 +98,8 @@ def evaluate(
     image that cannot be read is recorded and passed over. Then `captum-moxi report FOLDER`.
     """
     _need("evaluate", "datasets", "pyarrow")
+    if engine == "ray":
+        _need("evaluate --engine ray", "ray", extra="ray")
     import datasets
 
     from captum_moxi.evaluation import engines, store
@@ -295,6 +297,6 @@ def _absolute(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
-def _need(command: str, *packages: str) -> None:
+def _need(command: str, *packages: str, extra: str = "evaluate") -> None:
     if missing := [package for package in packages if find_spec(package) is None]:
-        raise Refused(f"{command} needs {' and '.join(missing)}; pip install 'captum-moxi[evaluate]'")
+        raise Refused(f"{command} needs {' and '.join(missing)}; pip install 'captum-moxi[{extra}]'")

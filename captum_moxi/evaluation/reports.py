@@ -15,6 +15,7 @@ from captum_moxi.evaluation.store import EXPLAINED, FAILED, MANIFEST, UNREADABLE
 from captum_moxi.visualization import label_curves, line_style, save_figure
 
 LEVEL = 0.95
+DRAWN_AT_ONCE = 10**7
 LEGEND = """
 
 Accuracy: the share of images whose target is predicted with so many of the patches alone (insertion: more is better),
@@ -181,10 +182,14 @@ def band(values: np.ndarray, resamples: int, seed: int = 0) -> tuple[np.ndarray,
 
     The images drawn depend on their number and the seed alone, so that all methods are drawn the same ones.
     """
-    n = len(values)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n
+    n, values = len(values), values.astype(float)
+    random = np.random.default_rng(seed)
+    # so many at once that the draws of a large data set fit into memory
+    chunk = max(1, DRAWN_AT_ONCE // n)
+    sizes = [min(chunk, resamples - first) for first in range(0, resamples, chunk)]
+    means = [np.tensordot(random.multinomial(n, np.full(n, 1 / n), size), values, axes=1) / n for size in sizes]
     edges = (1 - LEVEL) / 2
-    low, high = np.quantile(np.tensordot(drawn, values.astype(float), axes=1), [edges, 1 - edges], axis=0)
+    low, high = np.quantile(np.concatenate(means), [edges, 1 - edges], axis=0)
     return low, high
 
 

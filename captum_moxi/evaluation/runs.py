@@ -85,15 +85,27 @@ class Evaluator:
         self.images: ImageSet = read_images(
             settings.data, self.classifier, settings.split, settings.label_pattern, limit
         )
-        if settings.keep == "right" and (self.images.labels is None or None in self.images.labels):
-            raise ValueError(
-                f"data {settings.data!r} has no labels, or not of every image, to tell what the model gets right; pass "
-                "keep='all', a label_pattern, another split, or a folder of folders named by classes"
-            )
+        if settings.keep == "right":
+            self._check_labels()
 
     @cached_property
     def versions(self) -> str:
         return json.dumps(store.versions())
+
+    def _check_labels(self) -> None:
+        data, labels = self.settings.data, self.images.labels
+        if labels is None:
+            raise ValueError(
+                f"data {data!r} has no labels to tell what the model gets right; pass keep='all', a label_pattern, or "
+                "a folder of folders named by classes"
+            )
+        if None in labels:
+            known = self.classifier.labels
+            raise ValueError(
+                f"data {data!r} has no label for {self.images.names[labels.index(None)]!r}, or one that is none of the "
+                f"model's {len(known)} classes, such as {known[0]!r}, or is several of them; name the folders by "
+                "classes or their indices, or pass keep='all', a label_pattern, or another split"
+            )
 
     def check(self) -> None:
         """Raise a ValueError where a method does not fit the model, before a run begins."""

@@ -5,7 +5,7 @@ import numpy as np
 import pandas
 import pytest
 
-from captum_moxi.evaluation import store
+from captum_moxi.evaluation import reports, store
 from captum_moxi.evaluation.reports import band, read_series, write_report
 
 SETTINGS = {"model": "a model", "data": "photographs", "stop": None, "n_steps": None}
@@ -133,3 +133,10 @@ def test_the_band_holds_the_mean_as_often_as_it_says() -> None:
     assert 175 <= held <= 200
     low, high = band(np.full((5, 2), 0.25), 100)
     assert low.tolist() == pytest.approx([0.25, 0.25]) and high.tolist() == pytest.approx([0.25, 0.25])
+
+
+def test_the_band_is_the_same_however_many_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=(7, 3))
+    whole = band(values, 50)
+    monkeypatch.setattr(reports, "DRAWN_AT_ONCE", 30)
+    np.testing.assert_allclose(band(values, 50), whole)

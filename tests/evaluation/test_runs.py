@@ -178,11 +178,13 @@ def test_what_does_not_fit_is_refused_before_anything_runs(settings: Settings) -
     Evaluator(settings, "cpu").check()
 
 
-def test_images_without_labels_need_not_be_right(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "said"), [("a.png", "has no labels"), ("cats/a.png", "no label for 'cats/a.png'")])
+def test_images_without_labels_need_not_be_right(settings: Settings, tmp_path: Path, name: str, said: str) -> None:
     evaluator = Evaluator(settings, "cpu")
-    evaluator.images.open(0).save(tmp_path / "a.png")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    evaluator.images.open(0).save(tmp_path / name)
     of = replace(settings, data=str(tmp_path))
-    with pytest.raises(ValueError, match="has no labels, or not of every image"):
+    with pytest.raises(ValueError, match=said):
         Evaluator(of, "cpu")
     (row, _) = Evaluator(replace(of, keep="all", removal="zero"), "cpu").rows([0])
     assert row["label"] is None and row["status"] == store.EXPLAINED
