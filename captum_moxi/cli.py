@@ -27,7 +27,7 @@ from captum_moxi.evaluation.commands import attack_command, corrupt_command, eva
 from captum_moxi.evaluation.records import Records, machine, table
 from captum_moxi.game import CoalitionGame
 from captum_moxi.images import IMAGE_SUFFIXES, open_image
-from captum_moxi.methods import METHODS, get_methods
+from captum_moxi.methods import METHODS, get_methods, of_images
 from captum_moxi.models import ImageClassifier, LogitsModel, load
 from captum_moxi.options import CandidatesType, Refused, RemovalType, check_device
 from captum_moxi.page import follow_path, path_page
@@ -271,7 +271,7 @@ def compare_methods(
                 classifier.model,
                 x,
                 target=max(0, y),
-                methods=chosen,
+                methods=[of_images(method, [Path(name).name]) for method in chosen],
                 modes=MODES if mode == "both" else (mode,),  # type: ignore[arg-type]
                 feature_mask=mask,
                 removal=how,

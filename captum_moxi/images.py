@@ -124,7 +124,8 @@ def read_images(
         # the hub, the files and the scripts of a data set each fail in their own way
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(
-            f"data {data!r} could not be read ({reason}); pass a folder of images or the name of a data set"
+            f"data {data!r}, {'a folder' if folder.is_dir() else 'no folder here'}, could not be read ({reason}); pass "
+            "a folder of images or the name of a data set"
         ) from error
     if split is None and len(found) > 1:
         raise ValueError(f"data {data!r} has the splits {', '.join(found)}; pass one as split")
@@ -150,6 +151,12 @@ def _labels(
 ) -> Sequence[int | None] | None:
     """The label of every image, as the model counts classes; None where there are none."""
     if label_pattern is not None:
+        try:
+            re.compile(label_pattern)
+        except re.error as error:
+            raise ValueError(
+                f"label_pattern {label_pattern!r} is no regular expression ({error}); pass one such as '(\\d+)_'"
+            ) from None
         found = [re.search(label_pattern, name) for name in names]
         if None in found or not re.compile(label_pattern).groups:
             lost = next((name for name, match in zip(names, found, strict=True) if match is None), names[0])

@@ -4,6 +4,7 @@ A method orders the players of a :class:`captum_moxi.CoalitionGame`. Those that 
 with its removal and its reward; those that look inside the model explain the model's output at the target.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -181,6 +182,11 @@ def random_order(*seeds: int) -> Method:
         return spread_scores(torch.stack(rows), game.call.players, game.call.inputs)
 
     return Method("Random", play)
+
+
+def of_images(method: Method, names: Sequence[str]) -> Method:
+    """The method; a random order such that each image's name decides its own, whatever batch it is in."""
+    return random_order(*(zlib.crc32(name.encode()) for name in names)) if method.title == "Random" else method
 
 
 def on_game(title: str, method: Callable[..., Any], **options: Any) -> Method:

@@ -275,7 +275,10 @@ def _scores_of_ranking(game: CoalitionGame, ranking: Tensor) -> Tensor:
 
 def read_fractions(fractions: Sequence[float] | Tensor) -> Tensor:
     """Fractions of players as ``(P,)`` float64, checked."""
-    points = torch.as_tensor(fractions, dtype=torch.float64).cpu()
+    try:
+        points = torch.as_tensor(fractions, dtype=torch.float64).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"fractions is {fractions!r}; pass numbers from 0 to 1") from None
     if points.dim() != 1 or not len(points):
         raise ValueError(f"fractions has shape {tuple(points.shape)}; pass one number or more, from 0 to 1")
     if not bool(((points >= 0) & (points <= 1)).all()) or bool((points.diff() < 0).any()):

@@ -18,6 +18,8 @@ from captum_moxi.search import Mode, flips
 from captum_moxi.visualization import BLUE, GREY, ORANGE
 
 TOP = 5
+# pixels of the longer side of the picture
+SIDE = 320
 
 # what moves when the slider, the mode or the method does; ``paths`` is what ``_plain`` makes of Paths
 FOLLOW = """
@@ -27,14 +29,16 @@ const k = Math.min(slider.value, last)
 slider.end = Math.max(last, 1)
 slider.title = shown.mode === "insertion" ? "patches inserted" : "patches deleted"
 slider.value = k
+turn.location = shown.flip
+turn.visible = shown.flip !== null
 picture.data = {...picture.data, url: [shown.images[k]]}
 curve.data = {k: shown.confidences.map((_, i) => i), confidence: shown.confidences}
 marker.data = {k: [k], confidence: [shown.confidences[k]]}
-steps.end = last
+steps.end = last + 0.5
 classes.factors = shown.labels[k].slice().reverse()
 bars.data = {label: shown.labels[k], p: shown.probabilities[k], colour: shown.colours[k]}
 const flip = shown.flip === null ? "The prediction does not flip along this path."
-  : `The prediction flips at ${shown.flip}.`
+  : `The prediction flips at ${shown.flip}, the dotted line.`
 said.text = `<b>${k} of ${shown.players} patches ${shown.mode === "insertion" ? "inserted" : "deleted"}</b>: `
   + `confidence in <i>${shown.target}</i> ${shown.confidences[k].toFixed(3)}. ${flip}`
 """
@@ -136,7 +140,17 @@ def path_page(paths: Sequence[Path], labels: Sequence[str], title: str) -> str:
         from bokeh.document import Document
         from bokeh.embed import file_html
         from bokeh.layouts import column, row
-        from bokeh.models import ColumnDataSource, CustomJS, Div, FactorRange, RadioButtonGroup, Range1d, Select, Slider
+        from bokeh.models import (
+            ColumnDataSource,
+            CustomJS,
+            Div,
+            FactorRange,
+            RadioButtonGroup,
+            Range1d,
+            Select,
+            Slider,
+            Span,
+        )
         from bokeh.plotting import figure
         from bokeh.resources import INLINE
     except ImportError as error:
@@ -153,17 +167,31 @@ def path_page(paths: Sequence[Path], labels: Sequence[str], title: str) -> str:
     bars = ColumnDataSource(
         {"label": first["labels"][0], "p": first["probabilities"][0], "colour": first["colours"][0]}, name="bars"
     )
+    height, width = paths[0].images.shape[1:3]
     seen = figure(
-        width=360, height=360, x_range=(0, 1), y_range=(0, 1), toolbar_location=None, title="what the model sees"
+        frame_width=SIDE * width // max(height, width),
+        frame_height=SIDE * height // max(height, width),
+        x_range=(0, 1),
+        y_range=(0, 1),
+        toolbar_location=None,
+        title="what the model sees",
     )
     seen.image_url("url", "x", "y", 1, 1, source=picture)
     seen.axis.visible = False
     seen.grid.visible = False
 
-    steps = Range1d(0, last)
+    # the marker is whole at either end
+    steps = Range1d(-0.5, last + 0.5)
     confidence = figure(
-        width=420, height=360, x_range=steps, y_range=(0, 1.02), toolbar_location=None, title="confidence in the target"
+        width=420,
+        height=360,
+        x_range=steps,
+        y_range=(-0.03, 1.03),
+        toolbar_location=None,
+        title="confidence in the target",
     )
+    turn = Span(dimension="height", line_dash="dotted", line_color="black", visible=False, name="turn")
+    confidence.add_layout(turn)
     confidence.line("k", "confidence", source=curve, line_width=2, color=BLUE)
     confidence.scatter("k", "confidence", source=marker, size=12, color=ORANGE, line_color="black")
     confidence.xaxis.axis_label = "patches"
@@ -184,7 +212,7 @@ def path_page(paths: Sequence[Path], labels: Sequence[str], title: str) -> str:
         code=FOLLOW,
         args={
             "paths": plain, "modes": modes, "method": method, "slider": slider, "picture": picture, "curve": curve,
-            "marker": marker, "steps": steps, "classes": classes, "bars": bars, "said": said,
+            "marker": marker, "steps": steps, "classes": classes, "bars": bars, "said": said, "turn": turn,
         },
     )  # fmt: skip
     modes.js_on_change("active", follow)

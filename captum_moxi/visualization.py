@@ -368,12 +368,12 @@ def plot_curves(
     return figure, axes
 
 
-def line_style(place: int) -> dict[str, Any]:
-    """Colour, dash and width of the line at a place; the first is the broadest."""
+def line_style(place: int, dash: int | None = None) -> dict[str, Any]:
+    """Colour, dash and width of the line at a place, the first the broadest; ``dash`` gives it that place's dash."""
     colours = (VERMILION, BLUE, BLACK, GREEN, ORANGE, PURPLE, SKY)
     return {
         "color": colours[place % 7],
-        "linestyle": DASHES[(place + place // 7) % 7],
+        "linestyle": DASHES[(place + place // 7 if dash is None else dash) % 7],
         "linewidth": 2.2 if place == 0 else 1.3,
     }
 
@@ -381,7 +381,7 @@ def line_style(place: int) -> dict[str, Any]:
 def label_curves(panel: Axes, mode: str, height: str) -> None:
     """Label an axis of curves over fractions of the players: which mode, and what their height is."""
     panel.set_xlabel("patches inserted" if mode == "insertion" else "patches deleted", fontsize=9)
-    panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panel.xaxis.set_major_formatter(PercentFormatter(1))
     panel.set_ylabel(height, fontsize=9)
     panel.set_title(f"{mode}: {'higher' if mode == 'insertion' else 'lower'} is better", fontsize=10)
     panel.tick_params(labelsize=8)
@@ -533,7 +533,11 @@ def localization_figure(
         gone, held = (one.order[0, : int(one.n_steps[0])].tolist() for one in (first, second))
         without, heat = (figure.add_subplot(grid[row, column]) for column in (1, 2))
         without.imshow(patches_alone(image, mask, gone, keep=False).numpy())
-        gone_for = "the image as it is" if not gone else f"without {_patches(gone)} for another class"
+        gone_for = (
+            "the image as it is"
+            if not gone
+            else f"without {_patches(gone)} that speak{'s' if len(gone) == 1 else ''} against it"
+        )
         without.set_title(gone_for, fontsize=10)
         show_heat_map(image, attribution, heat)
         lost = "" if second.flipped[0] else ", not lost"

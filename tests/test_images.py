@@ -72,6 +72,8 @@ def test_names_have_classes(tmp_path: Path, classifier: ImageClassifier) -> None
         picture(tmp_path / name)
     assert read_images(str(tmp_path), classifier).labels is None
     assert read_images(str(tmp_path), classifier, label_pattern=r"(\d+)_").labels == [7, 12]
+    with pytest.raises(ValueError, match="is no regular expression"):
+        read_images(str(tmp_path), classifier, label_pattern=r"(\d+")
     for pattern in (r"(\d+)-", r"\d+_"):
         with pytest.raises(ValueError, match=r"finds no class in '0007_b\.png'"):
             read_images(str(tmp_path), classifier, label_pattern=pattern)

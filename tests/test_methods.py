@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_moxi import BaselineRemoval, CoalitionGame, GradientScreen, MoXIDeletion, MoXIInsertion, patch_mask
 from captum_moxi.interactions import full_context_shapley, self_context_shapley, shapley_values
-from captum_moxi.methods import METHODS, Method, get_method, moxi, random_order
+from captum_moxi.methods import METHODS, Method, get_method, moxi, of_images, random_order
 from captum_moxi.metrics import order_players
 from captum_moxi.models import LogitsModel
 from captum_moxi.players import collect_scores
@@ -163,3 +163,13 @@ def test_random_orders_differ_by_example_and_seed() -> None:
     assert torch.equal(orders[0], orders[1])
     assert not torch.equal(orders[0], orders[2])
     assert not torch.equal(orders[0][0], orders[0][1])
+
+
+def test_an_images_name_decides_its_random_order(x: Tensor) -> None:
+    model = zoo.resnet()
+    both, one = (CoalitionGame(model, of, 0, feature_mask=patch_mask(32, grid=4)) for of in (x, x[1:]))
+    together = order_players(both, of_images(get_method("random"), ["a", "b"]).play(both, "deletion", None, None))
+    alone = order_players(one, of_images(get_method("random"), ["b"]).play(one, "deletion", None, None))
+    assert torch.equal(together[1:], alone) and not torch.equal(together[:1], alone)
+    rollout = get_method("rollout")
+    assert of_images(rollout, ["a", "b"]) is rollout

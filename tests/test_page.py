@@ -143,6 +143,12 @@ def test_the_slider_moves_picture_marker_and_classes(pages: Path, opened: Any) -
     colours = np.asarray(pixels(after)).reshape(4, 14, 4, 14, 3)[:, 7, :, 7]
     assert (abs(colours.astype(int) - 128) < 8).all(-1).sum() == 14  # two of the sixteen patches are there
     assert list(data(page, "marker")["k"]) == [2]
+    # a square image stays one
+    frame = page.evaluate(
+        "() => { const s = Bokeh.documents[0]._all_models.values(); const f = [...s].find("
+        "m => m.type === 'Figure' && m.frame_width); return [f.frame_width, f.frame_height] }"
+    )
+    assert frame[0] == frame[1] > 0
     assert data(page, "marker") != marker
     assert data(page, "bars") != bars
     assert page.screenshot() != shot

@@ -198,6 +198,13 @@ class _MoXI(PerturbationAttribution):
             most = _most_rows(game, n_steps, self.interactions) if knows else None
             with tqdm(total=most, desc=self.get_name(), unit=" forwards", leave=None, disable=not show_progress) as bar:
                 selection = search(game, self.mode, n_steps, stop, min_confidence, bar.update)
+        if self.mode == "deletion" and stop == "flip" and bool((selection.n_steps == 0).any()):
+            lost = (selection.n_steps == 0).nonzero().flatten().tolist()
+            warnings.warn(
+                f"the target is not the predicted class of example {', '.join(map(str, lost))}: there is nothing to "
+                "delete to the flip; pass the predicted class, or see where the target is by MoXILocalization",
+                stacklevel=3,
+            )
         if score == "gain":
             kept = game.output_dtype.is_floating_point
             dtype = game.output_dtype if kept else game.full.rewards.dtype

@@ -34,7 +34,7 @@ from captum_moxi.visualization import save_figure
     show_default=True,
     help="Images that the model gets right, or all. The class that it predicts is explained.",
 )
-@click.option("--limit", type=click.IntRange(1), help="At most this many images, the first; more may be asked later.")
+@click.option("--limit", type=click.IntRange(1), help="Look at the first so many images; more may be asked later.")
 @click.option(
     "--methods",
     default="moxi",
@@ -139,9 +139,9 @@ def evaluate(
                     bar.update(count)
         click.echo(_status(out))
     except KeyboardInterrupt:
-        raise Refused(f"interrupted; what was finished is kept in {out}, the same command goes on") from None
+        raise Refused(f"interrupted; {_kept(out)}, the same command goes on") from None
     except OSError as error:
-        raise Refused(f"{error}; what was finished is kept in {out}, the same command goes on") from None
+        raise Refused(f"{error}; {_kept(out)}, the same command goes on") from None
     except (ValueError, RuntimeError) as error:
         raise Refused(error) from None
 
@@ -172,9 +172,7 @@ def report(folders: tuple[Path, ...], fractions: str, resamples: int, gallery: i
     from captum_moxi.evaluation import galleries, reports, store
 
     try:
-        wanted = [float(text) for text in fractions.split(",")]
-        if not all(math.isfinite(fraction) and 0 <= fraction <= 1 for fraction in wanted):
-            raise ValueError(f"--fractions {fractions!r} are not all from 0 to 1; pass such as 0.04,0.1")
+        wanted = _fractions(fractions)
         if out is None and len(folders) > 1:
             raise ValueError("--out is missing; pass a folder where several runs are reported")
         for folder in folders:
@@ -215,12 +213,19 @@ def corrupt_command(
     try:
         if unknown := [name for name in names if name not in CORRUPTIONS]:
             raise ValueError(f"corruption {unknown[0]!r} is not known; pass of {', '.join(CORRUPTIONS)}")
+        if out.resolve() == run.resolve():
+            raise ValueError(f"--out {str(out)!r} is the run itself; pass another folder")
         orders = replays.read_orders(run, "deletion", limit, check_device(device))
         with tqdm(total=len(names) * len(orders.images), desc="images", unit="image", disable=None) as bar:
             for name in names:
                 for _ in replays.corrupt_run(orders, out / name, name, severity):
                     bar.update()
         text, figure = replays.corruption_summary([out / name for name in names], resamples)
+        of = orders.evaluator.settings
+        text = (
+            f"{len(orders.images)} images of {run}, {of.model}: corruptions of severity {severity}, patch by patch in "
+            f"the deletion orders.\n\n{text}"
+        )
     except (ValueError, OSError, RuntimeError) as error:
         raise Refused(error) from None
     (out / "corruptions.md").write_text(text + "\n")
@@ -268,6 +273,11 @@ def attack_command(
         total = len(orders.images)
         found = [record for _, record in tqdm(doing, total=total, desc="images", unit="image", disable=None)]
         text, figure = replays.attack_summary(found)
+        of = orders.evaluator.settings
+        text = (
+            f"{run}, {of.model}: L2 PGD of radius {radius:g}, {n_steps} steps of {step_size:g}, in the orders of "
+            f"{mode}.\n\n{text}"
+        )
     except (ValueError, OSError, RuntimeError) as error:
         raise Refused(error) from None
     (out / "attack.md").write_text(text + "\n")
@@ -290,6 +300,26 @@ def _status(folder: Path) -> str:
         f"{count} {status}" for status, count in counts.items() if count
     )
     return "\n".join([said, *lost[:10], *([f"and {len(lost) - 10} more"] if len(lost) > 10 else [])])
+
+
+def _kept(folder: Path) -> str:
+    from captum_moxi.evaluation import store
+
+    try:
+        return f"{len(store.finished(folder))} images are done and kept in {folder}"
+    except ValueError:
+        return f"nothing is in {folder} yet"
+
+
+def _fractions(text: str) -> list[float]:
+    """Numbers from 0 to 1 with commas between them."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(0 <= fraction <= 1 for fraction in found):
+        raise ValueError(f"--fractions {text!r} are not all numbers from 0 to 1; pass such as 0.04,0.1")
+    return found
 
 
 def _absolute(name: str) -> str:

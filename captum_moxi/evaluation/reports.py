@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from captum_moxi.evaluation.records import table
 from captum_moxi.evaluation.store import EXPLAINED, FAILED, MANIFEST, UNREADABLE, WRONG, read_rows, read_settings
@@ -20,10 +22,11 @@ LEGEND = """
 
 Accuracy: the share of images whose target is predicted with so many of the patches alone (insertion: more is better),
 or without them (deletion: less is better). Area: the mean confidence in the target over the fractions that were looked
-at, with a bootstrap interval over images of 95 %: low and high. To flip: how many patches change the prediction to the
-target, or away from it, the median; images that never flip come after all others. Seconds and forwards an image are for
-the ordering, the mean over a batch, and a search's steps along its path are among them; a row that also goes back
-through the model is three forwards, and methods that look inside it take none of them."""
+at, of runs side by side those that all reached, with a bootstrap interval over images of 95 %: low and high. Both, and
+curves.png, are of runs that went beyond flips (--stop never), as far as they went. To flip: how many patches change the
+prediction to the target, or away from it, the median; images that never flip come after all others. Seconds and
+forwards an image are for the ordering, the mean over a batch, and a search's steps along its path are among them; a row
+that also goes back through the model is three forwards, and methods that look inside it take none of them."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Series:
         method (str): The title of the method.
         mode (str): ``"insertion"`` or ``"deletion"``.
         images (list[str]): Their names.
+        players (int): How many an image has, at most.
         fractions (ndarray): ``(P,)``: fractions of the players.
         correct (ndarray): ``(N, P)``: whether the target is predicted; empty of a run that stopped at flips.
         confidences (ndarray): ``(N, P)``: P(target); likewise.
@@ -48,6 +52,7 @@ class Series:
     method: str
     mode: str
     images: list[str]
+    players: int
     fractions: np.ndarray
     correct: np.ndarray
     confidences: np.ndarray
@@ -94,6 +99,7 @@ def read_series(folder: Path) -> list[Series]:
                 method=method,
                 mode=mode,
                 images=list(of["image"]),
+                players=int(players.max()),
                 fractions=fractions,
                 correct=_at(correct, at),
                 confidences=_at(of["confidences"], at),
@@ -121,12 +127,16 @@ def write_report(folders: Sequence[Path], out: Path, fractions: Sequence[float],
     runs = [read_series(folder) for folder in folders]
     if len({series[0].run for series in runs}) < len(runs):
         raise ValueError(f"folders {', '.join(map(str, folders))} share a name; pass ones of different names")
-    every = _of_one_width([one for series in runs for one in series])
-    records = [_record(one, fractions, resamples) for one in every]
+    whole = [one for series in runs for one in series]
+    every = _of_one_width(whole)
+    records = [
+        _accuracies(reached, fractions) | _record(one, resamples) for reached, one in zip(whole, every, strict=True)
+    ]
     frame = pandas.DataFrame(records)
     if len(runs) == 1:
         frame = frame.drop(columns="run")
     frame.to_csv(out / "report.csv", index=False)
+    frame = frame.dropna(axis="columns", how="all")
     rows = [["" if _missing(value) else value for value in row] for row in frame.to_numpy(dtype=object).tolist()]
     text = "\n\n".join(
         [*(_heading(folder) for folder in folders), table(list(frame.columns), rows) + LEGEND, *_unlike(every)]
@@ -141,39 +151,42 @@ def write_report(folders: Sequence[Path], out: Path, fractions: Sequence[float],
 
 def plot_series(every: Sequence[Series], resamples: int) -> Figure:
     """Accuracy and confidence over the fraction of patches, the mean over images with 95 % bands: a column a mode."""
-    modes = list(dict.fromkeys(one.mode for one in every))
-    figure = Figure(figsize=(4.8 * len(modes), 6.2), layout="constrained")
+    modes, styles = list(dict.fromkeys(one.mode for one in every)), _styles(every)
+    figure = Figure(figsize=(4.8 * len(modes), 6.6), layout="constrained")
     axes = figure.subplots(2, len(modes), squeeze=False, sharey="row")
     for row, (name, height) in enumerate((("correct", "accuracy"), ("confidences", "confidence in the target"))):
         for column, mode in enumerate(modes):
             panel = axes[row, column]
-            for place, one in enumerate(one for one in every if one.mode == mode):
+            for one in (one for one in every if one.mode == mode):
                 values = getattr(one, name).astype(float)
-                style = line_style(place)
-                panel.plot(one.fractions, values.mean(0), label=_label(one, every), **style)
+                style = styles[_label(one, every)]
+                panel.plot(one.fractions, values.mean(0), **style)
                 low, high = band(values, resamples)
                 panel.fill_between(one.fractions, low, high, color=style["color"], alpha=0.13, linewidth=0)
             label_curves(panel, mode, height)
             panel.set_ylim(-0.02, 1.02)
-    axes[0, -1].legend(fontsize=8, framealpha=0.8)
+            if row:
+                panel.set_title("")
+    _legend(figure, styles, every)
     return figure
 
 
 def plot_flips(every: Sequence[Series]) -> Figure:
     """The share of images whose prediction so many patches flip: a column a mode."""
-    modes = list(dict.fromkeys(one.mode for one in every))
-    figure = Figure(figsize=(4.8 * len(modes), 3.5), layout="constrained")
+    modes, styles = list(dict.fromkeys(one.mode for one in every)), _styles(every)
+    figure = Figure(figsize=(4.8 * len(modes), 3.9), layout="constrained")
     axes = figure.subplots(1, len(modes), squeeze=False, sharey=True)[0]
     for panel, mode in zip(axes, modes, strict=True):
-        for place, one in enumerate(one for one in every if one.mode == mode):
+        for one in (one for one in every if one.mode == mode):
             count = np.arange(one.most + 1)
             share = (one.flips[:, None] <= count).mean(0)
-            panel.step(count, share, where="post", label=_label(one, every), **line_style(place))
+            panel.step(count, share, where="post", **styles[_label(one, every)])
         label_curves(panel, mode, "share of images flipped")
         panel.set_title(f"{mode}: higher is better", fontsize=10)
         panel.xaxis.set_major_formatter("{x:.0f}")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_ylim(-0.02, 1.02)
-    axes[-1].legend(fontsize=8, framealpha=0.8)
+    _legend(figure, styles, every)
     return figure
 
 
@@ -193,22 +206,35 @@ def band(values: np.ndarray, resamples: int, seed: int = 0) -> tuple[np.ndarray,
     return low, high
 
 
-def _record(one: Series, fractions: Sequence[float], resamples: int) -> dict[str, Any]:
-    record: dict[str, Any] = {"run": one.run, "mode": one.mode, "method": one.method, "images": len(one.images)}
+def _accuracies(one: Series, fractions: Sequence[float]) -> dict[str, Any]:
+    """What a series is of, and its accuracy at fractions of the players, as far as it went."""
+    record: dict[str, Any] = {
+        "run": one.run,
+        "mode": one.mode,
+        "method": one.method,
+        "images": len(one.images),
+        "players": one.players,
+    }
     for fraction in fractions:
         near = np.flatnonzero(np.abs(one.fractions - fraction) <= one.fractions[1:2].sum() / 2 + 1e-9)
         # no player is no fraction of them
         near = near[(one.fractions[near] > 0) | (fraction == 0)]
         record[f"accuracy, {100 * fraction:g} %"] = one.correct[:, near[-1]].mean() if len(near) else np.nan
+    return record
+
+
+def _record(one: Series, resamples: int) -> dict[str, Any]:
+    """A series' area, flips and cost."""
     area: Any = np.nan
     low: Any = np.nan
     high: Any = np.nan
     if len(one.fractions) > 1:
-        low, high = band(one.area(), resamples)
         area = one.area().mean()
+        if len(one.images) > 1:
+            low, high = band(one.area(), resamples)
     middle = float(np.median(one.flips)) if np.isfinite(one.flips).any() else np.inf
     # between one that flips and one that never does lies none
-    record |= {
+    return {
         "area": area,
         "area, low": low,
         "area, high": high,
@@ -217,7 +243,6 @@ def _record(one: Series, fractions: Sequence[float], resamples: int) -> dict[str
         "seconds an image": one.seconds,
         "forwards an image": one.forwards,
     }
-    return record
 
 
 def _of_one_width(every: Sequence[Series]) -> list[Series]:
@@ -247,10 +272,28 @@ def _heading(folder: Path) -> str:
 
 
 def _unlike(every: Sequence[Series]) -> list[str]:
-    """A warning where series are of different images, which says little about the methods."""
-    if len({tuple(one.images) for one in every}) == 1:
-        return []
-    return ["The rows are not all of the same images."]
+    """A warning where series differ in what says little about the methods."""
+    ways = {"images": lambda one: tuple(one.images), "players": lambda one: one.players}
+    unlike = [name for name, of in ways.items() if len({of(one) for one in every}) > 1]
+    return [f"The rows are not all of the same {' and '.join(unlike)}."] if unlike else []
+
+
+def _styles(every: Sequence[Series]) -> dict[str, dict[str, Any]]:
+    """A line style for each label, the same in every panel; of several runs a colour a method and a dash a run."""
+    runs, methods = (list(dict.fromkeys(getattr(one, name) for one in every)) for name in ("run", "method"))
+    if len(runs) == 1:
+        return {method: line_style(place) for place, method in enumerate(methods)}
+    if len(methods) == 1:
+        return {run: line_style(place) for place, run in enumerate(runs)}
+    return {_label(one, every): line_style(methods.index(one.method), runs.index(one.run)) for one in every}
+
+
+def _legend(figure: Figure, styles: dict[str, dict[str, Any]], every: Sequence[Series]) -> None:
+    """One legend for all panels, below them, and the number of images above."""
+    lines = [Line2D([], [], label=label, **style) for label, style in styles.items()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=min(4, len(lines)), fontsize=8, handlelength=3)
+    counts = sorted({len(one.images) for one in every})
+    figure.suptitle(f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} images", fontsize=9)
 
 
 def _label(one: Series, every: Sequence[Series]) -> str:

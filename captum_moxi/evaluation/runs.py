@@ -2,7 +2,6 @@
 
 import json
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,7 +16,7 @@ from captum_moxi import models
 from captum_moxi.evaluation import store
 from captum_moxi.game import CoalitionGame
 from captum_moxi.images import ImageSet, read_images
-from captum_moxi.methods import Method, get_methods, random_order
+from captum_moxi.methods import get_methods, of_images
 from captum_moxi.metrics import order_players
 from captum_moxi.removal import Removal, default_removal, get_removal, grid_mask
 from captum_moxi.rewards import get_reward, predicted
@@ -161,18 +160,17 @@ class Evaluator:
         # of a single logit, which may be negative, the one class is explained
         game = game_of(self, x[kept], classes[kept].clamp(min=0))
         of, targets = [indices[place] for place in kept], classes[kept].clamp(min=0).tolist()
-        seeds = [zlib.crc32(self.images.names[index].encode()) for index in of]
+        names = [self.images.names[index] for index in of]
         with models.unchanged(self.classifier.model, {x.device}):
-            for title, selection, cost in self._played(game, seeds):
+            for title, selection, cost in self._played(game, names):
                 found += rows_of(self, of, targets, title, selection, game, **cost)
         return found
 
-    def _played(self, game: CoalitionGame, seeds: Sequence[int]) -> Iterator[tuple[str, Selection, dict[str, float]]]:
+    def _played(self, game: CoalitionGame, names: Sequence[str]) -> Iterator[tuple[str, Selection, dict[str, float]]]:
         """The title of each method, its selection in each mode, and what the ordering took an image."""
         of = self.settings
         for method in get_methods(of.methods, self.screen):
-            # an order for every image, whatever batch it is in
-            playing: Method = random_order(*seeds) if method.title == "Random" else method
+            playing = of_images(method, names)
             found: Any = None
             for mode in of.modes:
                 if playing.of_mode or found is None:

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 # how removals are named on the command line and in what it writes
-REMOVALS = "token, attention:LAYER, zero, mean or blur"
+REMOVALS = "token, attention:LAYER (by default 0), zero, mean or blur"
 
 
 def check_removal(removal: Any) -> None:

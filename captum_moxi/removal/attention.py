@@ -60,7 +60,7 @@ class AttentionRemoval(SequenceRemoval):
         else:
             layers = list(self.layers)
         if self.from_layer >= len(layers):
-            raise ValueError(f"from_layer is {self.from_layer}, and the model has layers 0 to {len(layers) - 1}")
+            raise ValueError(f"from_layer is {self.from_layer}; pass one of the model's, 0 to {len(layers) - 1}")
         return layers[self.from_layer], True
 
     def _arguments(self) -> dict[str, Any]:

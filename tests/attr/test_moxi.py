@@ -161,6 +161,16 @@ def test_there_is_no_future() -> None:
         MoXIInsertion(zoo.Classes(3)).attribute_future(torch.ones(1, 3), target=0)
 
 
+def test_a_target_that_is_not_predicted_has_nothing_to_delete_and_that_is_told() -> None:
+    net, x = zoo.Classes(4), torch.randn(3, 4)
+    predicted = net(x).argmax(1)
+    target = predicted.clone()
+    target[1] = (target[1] + 1) % net(x).shape[1]
+    with pytest.warns(UserWarning, match=r"not the predicted class of example 1: .*MoXILocalization"):
+        _, selection = MoXIDeletion(net).attribute(x, target=target, stop="flip", return_selection=True)
+    assert (selection.n_steps == 0).tolist() == [False, True, False]
+
+
 @METHODS
 def test_nothing_of_the_users_is_changed(method: type) -> None:
     model, x = zoo.token_model("vit").train(), torch.randn(1, 3, 32, 32, requires_grad=True)

@@ -52,7 +52,8 @@ def test_what_cannot_be(of: list[str], tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     for arguments, said in (
         ((str(tmp_path),), "holds no run"),
-        ((str(tmp_path), "--fractions", "2"), "not all from 0 to 1"),
+        ((str(tmp_path), "--fractions", "2"), "not all numbers from 0 to 1"),
+        ((str(tmp_path), "--fractions", "a"), "not all numbers from 0 to 1"),
         ((str(tmp_path), str(tmp_path)), "--out is missing"),
     ):
         refused = call("report", *arguments)

@@ -82,10 +82,10 @@ def test_corruptions_are_summed_up(run: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert (out / "corruptions.png").read_bytes().startswith(b"\x89PNG")
     lines = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines[2:6]] == ["contrast", "pixelate", "mean", "corruptions with the smallest area"]
+    assert [line[0] for line in lines[4:8]] == ["contrast", "pixelate", "mean", "corruptions with the smallest area"]
     areas = [[one.area().mean() for one in read_series(out / name)] for name in ("contrast", "pixelate")]
-    assert [float(text) for text in lines[4][1:]] == pytest.approx(np.mean(areas, axis=0), rel=6e-3)
-    assert sum(int(text) for text in lines[5][1:]) >= 2
+    assert [float(text) for text in lines[6][1:]] == pytest.approx(np.mean(areas, axis=0), rel=6e-3)
+    assert sum(int(text) for text in lines[7][1:]) >= 2
     text, figure = corruption_summary([out / "contrast"], 10)
     assert "pixelate" not in text
     (panel,) = figure.axes
@@ -137,9 +137,10 @@ def test_what_cannot_be_replayed(run: Path, settings: Settings, tmp_path: Path) 
     for arguments, said in (
         (["corrupt", str(tmp_path)], "holds no run"),
         (["corrupt", str(inserted)], "holds no deletion"),
+        (["corrupt", str(run), "--out", str(run)], "is the run itself"),
         (["corrupt", str(flipped)], "stopped at flips; run captum-moxi evaluate with --stop never"),
         (["corrupt", str(run), "--corruptions", "hail"], "corruption 'hail' is not known"),
         (["attack", str(inserted)], "holds no deletion"),
     ):
-        refused = CliRunner().invoke(main, [*arguments, "--out", str(tmp_path / "out")])
+        refused = CliRunner().invoke(main, [arguments[0], "--out", str(tmp_path / "out"), *arguments[1:]])
         assert refused.exit_code == 2 and said in refused.stderr

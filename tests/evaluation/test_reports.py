@@ -6,7 +6,7 @@ import pandas
 import pytest
 
 from captum_moxi.evaluation import reports, store
-from captum_moxi.evaluation.reports import band, read_series, write_report
+from captum_moxi.evaluation.reports import band, plot_flips, plot_series, read_series, write_report
 
 SETTINGS = {"model": "a model", "data": "photographs", "stop": None, "n_steps": None}
 
@@ -105,6 +105,33 @@ def test_areas_are_over_the_fractions_that_all_have_and_no_player_is_no_share(tm
     # a quarter of a half in the mean, and a quarter of a half, over half of the players
     assert frame["area"].tolist() == [0.375, 0.375]
     assert frame["accuracy, 4 %"].isna().all() and frame["accuracy, 25 %"].tolist() == [1, 1]
+    # one image says nothing of the others
+    assert frame["area, low"].isna().all()
+
+
+def test_accuracies_go_as_far_as_their_run(tmp_path: Path) -> None:
+    long = run(tmp_path / "long", [row("a", "MoXI", "insertion", "-xxxx", [0.0, 0.5, 0.5, 0.5, 1.0])])
+    short = run(tmp_path / "short", [row("a", "MoXI", "insertion", "-xx", [0.0, 0.5, 0.5])])
+    write_report([long, short], tmp_path, [1], 50)
+    frame = pandas.read_csv(tmp_path / "report.csv").set_index("run")
+    assert frame.loc["long", "accuracy, 100 %"] == 1 and np.isnan(frame.loc["short", "accuracy, 100 %"])
+
+
+def test_a_line_is_the_same_in_every_panel(whole: Path, tmp_path: Path) -> None:
+    rows = [
+        row("a", name, "deletion", "xx---", [1.0, 0.5, 0.0, 0.0, 0.0]) | {"players": 4} for name in ("Random", "MoXI")
+    ]
+    every = [*read_series(whole), *read_series(run(tmp_path / "other", rows))]
+    for figure in (plot_series(every, 50), plot_flips(every)):
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert labels == ["MoXI, run", "Random, other", "MoXI, other"]
+        looks = [(line.get_color(), line.get_linestyle()) for line in figure.legends[0].get_lines()]
+        # a colour a method, a dash a run
+        assert looks[0][0] == looks[2][0] != looks[1][0] and looks[0][1] != looks[1][1] == looks[2][1]
+        inserted, deleted = (
+            [(line.get_color(), line.get_linestyle()) for line in panel.get_lines()] for panel in figure.axes[:2]
+        )
+        assert inserted == looks[:1] and deleted == looks
 
 
 def test_runs_stand_side_by_side(whole: Path, tmp_path: Path) -> None:
@@ -112,7 +139,11 @@ def test_runs_stand_side_by_side(whole: Path, tmp_path: Path) -> None:
     text = write_report([whole, other], tmp_path, [0.25], 50)
     frame = pandas.read_csv(tmp_path / "report.csv")
     assert list(frame["run"]) == ["run", "run", "other"]
-    assert "not all of the same images" in text
+    assert "not all of the same images." in text
+    fewer = run(
+        tmp_path / "fewer", [row(name, "MoXI", "insertion", "-xx", [0, 0.5, 1]) | {"players": 2} for name in "ab"]
+    )
+    assert "not all of the same players." in write_report([whole, fewer], tmp_path, [0.25], 50)
     with pytest.raises(ValueError, match="share a name"):
         write_report([whole, whole], tmp_path, [0.25], 50)
 

@@ -65,5 +65,5 @@ def test_layers_that_the_user_names(build: type[torch.nn.Module], layers: str) -
 def test_a_layer_that_is_none_is_refused(layer: object) -> None:
     with pytest.raises(ValueError, match="from_layer"):
         AttentionRemoval(layer)
-    with pytest.raises(ValueError, match="from_layer is 3, and the model has layers 0 to 2"):
+    with pytest.raises(ValueError, match="from_layer is 3; pass one of the model's, 0 to 2"):
         CoalitionGame(zoo.token_model("vit"), torch.randn(1, 3, 32, 32), target=0, removal=AttentionRemoval(3))

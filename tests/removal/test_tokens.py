@@ -293,7 +293,7 @@ def test_bad_input_is_refused_before_any_forward(kwargs: dict, message: str, ima
         (TokenRemoval("norm_pre", n_prefix=2), "16 patches and 2 prefix tokens"),
         (TokenRemoval("patch_embed"), r"Name the module whose output is \(B, tokens, width\)"),
         (TokenRemoval("blocks.0.norm1"), None),
-        (AttentionRemoval(3, "blocks"), "layers 0 to 2"),
+        (AttentionRemoval(3, "blocks"), "pass one of the model's, 0 to 2"),
     ],
 )
 def test_modules_that_do_not_serve_are_told(removal: TokenRemoval, message: str | None, images: Tensor) -> None:
