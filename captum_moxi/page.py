@@ -141,6 +141,7 @@ def path_page(paths: Sequence[Path], labels: Sequence[str], title: str) -> str:
         from bokeh.embed import file_html
         from bokeh.layouts import column, row
         from bokeh.models import (
+            BasicTicker,
             ColumnDataSource,
             CustomJS,
             Div,
@@ -195,6 +196,7 @@ def path_page(paths: Sequence[Path], labels: Sequence[str], title: str) -> str:
     confidence.line("k", "confidence", source=curve, line_width=2, color=BLUE)
     confidence.scatter("k", "confidence", source=marker, size=12, color=ORANGE, line_color="black")
     confidence.xaxis.axis_label = "patches"
+    confidence.xaxis.ticker = BasicTicker(min_interval=1, num_minor_ticks=0)
 
     classes = FactorRange(factors=first["labels"][0][::-1])
     likely = figure(

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from captum_moxi.comparison import Comparison
@@ -381,7 +381,7 @@ def line_style(place: int, dash: int | None = None) -> dict[str, Any]:
 def label_curves(panel: Axes, mode: str, height: str) -> None:
     """Label an axis of curves over fractions of the players: which mode, and what their height is."""
     panel.set_xlabel("patches inserted" if mode == "insertion" else "patches deleted", fontsize=9)
-    panel.xaxis.set_major_formatter(PercentFormatter(1))
+    panel.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
     panel.set_ylabel(height, fontsize=9)
     panel.set_title(f"{mode}: {'higher' if mode == 'insertion' else 'lower'} is better", fontsize=10)
     panel.tick_params(labelsize=8)

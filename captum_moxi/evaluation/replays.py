@@ -145,7 +145,7 @@ def attack_run(
 
 
 def corruption_summary(folders: Sequence[Path], resamples: int) -> tuple[str, Figure]:
-    """The areas of all corruptions as a table, and their deletion curves as panels."""
+    """The areas of all corruptions as a table, and their deletion curves as panels, with the first method's band."""
     runs = [read_series(folder) for folder in folders]
     methods = [one.method for one in runs[0]]
     areas = [[_area(one) for one in series] for series in runs]
@@ -164,8 +164,10 @@ def corruption_summary(folders: Sequence[Path], resamples: int) -> tuple[str, Fi
         for place, one in enumerate(series):
             style = line_style(place)
             panel.plot(one.fractions, one.confidences.mean(0), label=one.method, **style)
-            low, high = band(one.confidences, resamples)
-            panel.fill_between(one.fractions, low, high, color=style["color"], alpha=0.1, linewidth=0)
+            if place == 0:
+                # those of all methods on each other would hide the lines
+                low, high = band(one.confidences, resamples)
+                panel.fill_between(one.fractions, low, high, color=style["color"], alpha=0.15, linewidth=0)
         label_curves(panel, "deletion", "confidence")
         panel.set_xlabel("patches corrupted", fontsize=8)
         panel.set_title(series[0].run.replace("_", " "), fontsize=9)
