@@ -338,7 +338,8 @@ def localize(
     """Show where classes are in each IMAGE (or the images in a folder), also ones that are not predicted.
 
     First what speaks for the predicted class goes, until the one looked for is predicted; then what that one rests on.
-    A figure for each image, in the folder --out (the paper's Appendix F and Figure 5).
+    A figure and a JSON for each image, in the folder --out (the paper's Appendix F and Figure 5): what was gone before
+    a class was predicted, and what it then held on to.
     """
     try:
         classifier = load(model, check_device(device))
@@ -367,6 +368,19 @@ def localize(
             figure, _ = localization_figure(classifier.to_images(x)[0], mask[0, 0], results, title)
             path = out / f"{_unused(Path(name).stem, used)}-classes.png"
             save_figure(figure, path)
+            report = {
+                "image": name,
+                "model": model,
+                "predicted": {"index": likely[0], "label": classifier.labels[likely[0]]},
+                "settings": {"n_steps": n_steps, "grid": grid, "removal": repr(how), "candidates": repr(candidates)},
+                "patches": _boxes(mask[0, 0]),
+                "classes": [
+                    {"index": y, "label": classifier.labels[y], "gone": gone.to_dict(), "held": held.to_dict()}
+                    for y, (_, _, (gone, held)) in zip(wanted or likely, results, strict=True)
+                ],
+                "versions": _versions(),
+            }
+            path.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
         except (ValueError, OSError, RuntimeError, Image.DecompressionBombError) as error:
             tqdm.write(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
             failed += 1
@@ -516,8 +530,7 @@ class Job:
             },
             "patches": _boxes(mask[0, 0]),
             **{mode: selection.to_dict() for mode, (_, selection) in results.items()},
-            "versions": {"python": platform.python_version(), "captum-moxi": __version__}
-            | {package: version(package) for package in ("torch", "captum", "transformers")},
+            "versions": _versions(),
         }
         figure.savefig(self.out / f"{stem}.png", dpi=150)
         if self.html:
@@ -562,6 +575,11 @@ class Job:
             return_selection=True,
         )
         return attribution[0, 0].float().cpu(), selection
+
+
+def _versions() -> dict[str, str]:
+    packages = {package: version(package) for package in ("torch", "captum", "transformers")}
+    return {"python": platform.python_version(), "captum-moxi": __version__} | packages
 
 
 def _check_sources(images: tuple[str, ...], model: str | None) -> None:

@@ -388,6 +388,9 @@ def test_localize_finds_the_two_most_likely_classes(digits: Path, tmp_path: Path
     _, (gone, held) = MoXILocalization(classifier.model).attribute(
         x, target=second, feature_mask=patch_mask(56, grid=4), return_selection=True
     )
+    written = json.loads((tmp_path / "out" / f"{Path(demo_images()[0][0]).stem}-classes.json").read_text())
+    assert [one["index"] for one in written["classes"]] == [first, second]
+    assert written["classes"][1]["gone"] == gone.to_dict() and written["classes"][1]["held"] == held.to_dict()
     (line,) = [line for line in result.output.splitlines() if line.startswith(str(digits / demo_images()[0][0]))]
     assert f"{first} is predicted as the image is, and lost without" in line
     steps = f"{int(gone.n_steps[0])} patches taken away, and lost without {int(held.n_steps[0])} more"
