@@ -6,6 +6,7 @@ import logging
 import math
 import platform
 import sys
+import warnings
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -372,7 +373,13 @@ def localize(
                 "image": name,
                 "model": model,
                 "predicted": {"index": likely[0], "label": classifier.labels[likely[0]]},
-                "settings": {"n_steps": n_steps, "grid": grid, "removal": repr(how), "candidates": repr(candidates)},
+                "settings": {
+                    "n_steps": n_steps,
+                    "grid": grid,
+                    "removal": repr(how),
+                    "candidates": repr(candidates) if candidates else "all",
+                    "device": str(x.device),
+                },
                 "patches": _boxes(mask[0, 0]),
                 "classes": [
                     {"index": y, "label": classifier.labels[y], "gone": gone.to_dict(), "held": held.to_dict()}
@@ -550,7 +557,9 @@ class Job:
         (self.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
         found = "; ".join(_sentence(selection) for _, selection in results.values())
         found += f" (by {', '.join(how)})" if how else ""
-        return f"{name}: {said}; {found}; see {self.out / f'{stem}.png'}"
+        # there is nothing to delete until a class is lost that is not there
+        elsewhere = "; captum-moxi localize shows where it is" if "though" in said and "deletion" in results else ""
+        return f"{name}: {said}{elsewhere}; {found}; see {self.out / f'{stem}.png'}"
 
     def _attribute(
         self, mode: str, x: torch.Tensor, y: int, removal: Removal, mask: torch.Tensor
@@ -564,16 +573,19 @@ class Job:
             candidates=self.candidates,
             beam_width=self.beam_width,
         )
-        attribution, selection = method.attribute(
-            x,
-            target=y,
-            feature_mask=mask,
-            n_steps=self.n_steps,
-            stop="flip" if self.stop == "flip" else None,
-            min_confidence=self.min_confidence,
-            show_progress=sys.stderr.isatty(),
-            return_selection=True,
-        )
+        with warnings.catch_warnings():
+            # the line that is printed says so
+            warnings.filterwarnings("ignore", message="the target is not the predicted class")
+            attribution, selection = method.attribute(
+                x,
+                target=y,
+                feature_mask=mask,
+                n_steps=self.n_steps,
+                stop="flip" if self.stop == "flip" else None,
+                min_confidence=self.min_confidence,
+                show_progress=sys.stderr.isatty(),
+                return_selection=True,
+            )
         return attribution[0, 0].float().cpu(), selection
 
 

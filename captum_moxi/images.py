@@ -47,12 +47,14 @@ class ImageSet:
     Args:
         names (Sequence[str]): What each is called: its path in the folder, or its place in the data set.
         labels (Sequence[int or None] or None): The class of each, as the model counts them; None for unknown.
+        given (Sequence[str or None] or None): The same as the data tell it, also where it is none of the model's.
         rows (Dataset): The data set.
         column (str): Its column of images, not decoded.
     """
 
     names: Sequence[str]
     labels: Sequence[int | None] | None
+    given: Sequence[str | None] | None
     rows: Any
     column: str
 
@@ -143,13 +145,19 @@ def read_images(
         names = [Path(entry["path"]).relative_to(folder.resolve()).as_posix() for entry in rows[column]]
     else:
         names = [f"{chosen}/{index:08d}" for index in range(len(rows))]
-    return ImageSet(names, _labels(rows, names, classifier, label_pattern), rows, column)
+    given, classes = _given(rows, names, label_pattern)
+    labels: list[int | None] | None = None
+    if given is not None:
+        named = classes or sorted({label for label in given if label is not None})
+        index_of = dict(zip(named, _match(named, classifier, in_order=classes is not None), strict=True))
+        labels = [None if label is None else index_of[label] for label in given]
+    return ImageSet(names, labels, given, rows, column)
 
 
-def _labels(
-    rows: Any, names: Sequence[str], classifier: ImageClassifier, label_pattern: str | None
-) -> Sequence[int | None] | None:
-    """The label of every image, as the model counts classes; None where there are none."""
+def _given(
+    rows: Any, names: Sequence[str], label_pattern: str | None
+) -> tuple[list[str | None] | None, list[str] | None]:
+    """The label of every image as the data tell it, None where there are none; and the data's classes, if in order."""
     if label_pattern is not None:
         try:
             re.compile(label_pattern)
@@ -164,20 +172,17 @@ def _labels(
                 f"label_pattern {label_pattern!r} finds no class in {lost!r}; pass one whose group is the class in "
                 "every name"
             )
-        return _match([match[1] for match in found if match], classifier)
+        return [match[1] for match in found if match], None
     columns = [column for column, feature in rows.features.items() if hasattr(feature, "names")]
     column = "label" if "label" in rows.features or len(columns) != 1 else columns[0]
     if column not in rows.features:
-        return None
+        return None, None
     given = rows[column][:]
     feature = rows.features[column]
     if hasattr(feature, "names"):
-        by_index = _match(feature.names, classifier, in_order=True)
         # -1 is how splits without labels say so
-        return [None if label is None or label < 0 else by_index[label] for label in given]
-    known = [label for label in given if label is not None]
-    matched = iter(_match([str(label) for label in known], classifier))
-    return [None if label is None else next(matched) for label in given]
+        return [None if label is None or label < 0 else feature.names[label] for label in given], feature.names
+    return [None if label is None else str(label) for label in given], None
 
 
 def _is_of_one_class(folder: Path) -> bool:

@@ -157,6 +157,9 @@ def test_a_folder_and_a_target_by_name(tmp_path: Path, digits: Path) -> None:
     reports = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").glob("*.json"))]
     assert len(reports) == 4
     assert {report["target"]["index"] for report in reports} == {7}
+    # one of them is a 7; of the others the printed line says where to look, and no warning does
+    assert result.output.count("is predicted; captum-moxi localize shows where it is; ") == 3
+    assert "MoXILocalization" not in result.output
 
 
 def test_images_of_one_name_keep_apart(tmp_path: Path, digits: Path) -> None:
@@ -356,6 +359,22 @@ def test_compare_of_one_mode_grid_and_target(tmp_path: Path) -> None:
         assert {row["target"] for row in csv.DictReader(file)} == {"13"}
 
 
+def test_compare_draws_a_random_order_by_the_name_of_an_image(digits: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "same"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        shutil.copy(next(digits.glob("*-*.png")), folder / name)
+    found = []
+    for images in ([folder / "a.png", folder / "b.png", folder / "c.png"], [folder / "b.png"]):
+        options = ["--methods", "random", "--mode", "deletion", "--out", str(tmp_path / "out")]
+        assert CliRunner().invoke(main, ["compare", *map(str, images), *MODEL, *options]).exit_code == 0
+        with (tmp_path / "out" / "comparison.csv").open() as file:
+            found += list(csv.DictReader(file))
+    areas = [row["area"] for row in found]
+    # the same picture by another name is taken apart otherwise, and by its own in the same way
+    assert len(set(areas)) == 3 and areas[3] == areas[1]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -390,6 +409,13 @@ def test_localize_finds_the_two_most_likely_classes(digits: Path, tmp_path: Path
     )
     written = json.loads((tmp_path / "out" / f"{Path(demo_images()[0][0]).stem}-classes.json").read_text())
     assert [one["index"] for one in written["classes"]] == [first, second]
+    assert written["settings"] | {"removal": ""} == {
+        "n_steps": None,
+        "grid": 4,
+        "removal": "",
+        "candidates": "all",
+        "device": "cpu",
+    }
     assert written["classes"][1]["gone"] == gone.to_dict() and written["classes"][1]["held"] == held.to_dict()
     (line,) = [line for line in result.output.splitlines() if line.startswith(str(digits / demo_images()[0][0]))]
     assert f"{first} is predicted as the image is, and lost without" in line

@@ -216,5 +216,7 @@ def test_what_cannot_be() -> None:
     for fractions in ([0.5, 0.2], [-0.1], [1.5], [], [[0.5]]):
         with pytest.raises(ValueError, match="fractions"):
             deletion_curve(net, torch.ones(1, 4), torch.ones(1, 4), target=1, fractions=fractions)
+    with pytest.raises(TypeError, match="fractions is \\['a'\\]"):
+        deletion_curve(net, torch.ones(1, 4), torch.ones(1, 4), target=1, fractions=["a"])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="of is 'area'"):
         insertion_curve(net, torch.ones(1, 4), torch.ones(1, 4), target=1).area("area")

@@ -230,8 +230,8 @@ def test_a_localization_counts_what_had_to_go_and_what_a_class_rests_on() -> Non
     assert [ax.get_title() for ax in axes] == [
         "image",
         *("the image as it is", "cat: 1 patch"),
-        *("without 1 patch that speaks against it", "dog: 2 patches, not lost"),
-        *("without 2 patches that speak against it", "cow: never predicted"),
+        *("without 1 patch\nthat speaks against dog", "dog: 2 patches, not lost"),
+        *("without 2 patches", "cow: never predicted"),
     ]
     shown = torch.tensor(axes[3].images[0].get_array())
     assert torch.equal(shown[MASK != 0], IMAGE[MASK != 0]) and (shown[MASK == 0] == 0.5).all()

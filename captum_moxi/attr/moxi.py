@@ -202,7 +202,8 @@ class _MoXI(PerturbationAttribution):
             lost = (selection.n_steps == 0).nonzero().flatten().tolist()
             warnings.warn(
                 f"the target is not the predicted class of example {', '.join(map(str, lost))}: there is nothing to "
-                "delete to the flip; pass the predicted class, or see where the target is by MoXILocalization",
+                "delete to the flip; pass the predicted class (of a single logit below 0, negate it), or see where the "
+                "target is by MoXILocalization",
                 stacklevel=3,
             )
         if score == "gain":

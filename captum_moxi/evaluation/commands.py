@@ -139,9 +139,9 @@ def evaluate(
                     bar.update(count)
         click.echo(_status(out))
     except KeyboardInterrupt:
-        raise Refused(f"interrupted; {_kept(out)}, the same command goes on") from None
+        raise Refused(f"interrupted; {_kept(out)}; the same command goes on") from None
     except OSError as error:
-        raise Refused(f"{error}; {_kept(out)}, the same command goes on") from None
+        raise Refused(f"{error}; {_kept(out)}; the same command goes on") from None
     except (ValueError, RuntimeError) as error:
         raise Refused(error) from None
 
@@ -220,10 +220,11 @@ def corrupt_command(
             for name in names:
                 for _ in replays.corrupt_run(orders, out / name, name, severity):
                     bar.update()
-        text, figure = replays.corruption_summary([out / name for name in names], resamples)
+        images = [name for name, *_ in orders.images]
+        text, figure = replays.corruption_summary([out / name for name in names], resamples, images)
         of = orders.evaluator.settings
         text = (
-            f"{len(orders.images)} images of {run}, {of.model}: corruptions of severity {severity}, patch by patch in "
+            f"{len(images)} images of {run}, {of.model}: corruptions of severity {severity}, patch by patch in "
             f"the deletion orders.\n\n{text}"
         )
     except (ValueError, OSError, RuntimeError) as error:
@@ -305,10 +306,15 @@ def _status(folder: Path) -> str:
 def _kept(folder: Path) -> str:
     from captum_moxi.evaluation import store
 
-    try:
-        return f"{len(store.finished(folder))} images are done and kept in {folder}"
-    except ValueError:
+    if not (folder / store.MANIFEST).exists():
         return f"nothing is in {folder} yet"
+    try:
+        rows = store.read_rows(folder, ["image", "status"]).to_pylist()
+    except ValueError as error:
+        return str(error)
+    # what failed is done again
+    done = {row["image"] for row in rows if row["status"] != store.FAILED}
+    return f"{len(done)} images are done and kept in {folder}"
 
 
 def _fractions(text: str) -> list[float]:

@@ -144,9 +144,12 @@ def attack_run(
         yield name, records.get({"image": name, "target": target, "orders": by_method, **of}, measure)
 
 
-def corruption_summary(folders: Sequence[Path], resamples: int) -> tuple[str, Figure]:
-    """The areas of all corruptions as a table, and their deletion curves as panels, with the first method's band."""
-    runs = [read_series(folder) for folder in folders]
+def corruption_summary(folders: Sequence[Path], resamples: int, images: Sequence[str]) -> tuple[str, Figure]:
+    """The areas of all corruptions as a table, and their deletion curves as panels, with the first method's band.
+
+    Folders may hold more than these images, and not all the same.
+    """
+    runs = [read_series(folder, images) for folder in folders]
     methods = [one.method for one in runs[0]]
     areas = [[_area(one) for one in series] for series in runs]
     rows: list[list[Any]] = [[series[0].run, *of] for series, of in zip(runs, areas, strict=True)]

@@ -16,17 +16,20 @@ from captum_moxi.evaluation.records import table
 from captum_moxi.evaluation.store import EXPLAINED, FAILED, MANIFEST, UNREADABLE, WRONG, read_rows, read_settings
 from captum_moxi.visualization import label_curves, line_style, save_figure
 
+# of each run and method, what matplotlib draws its line by
+Lines = dict[tuple[str, str], dict[str, Any]]
+
 LEVEL = 0.95
 DRAWN_AT_ONCE = 10**7
 LEGEND = """
 
 Accuracy: the share of images whose target is predicted with so many of the patches alone (insertion: more is better),
 or without them (deletion: less is better). Area: the mean confidence in the target over the fractions that were looked
-at, of runs side by side those that all reached, with a bootstrap interval over images of 95 %: low and high. Both, and
-curves.png, are of runs that went beyond flips (--stop never), as far as they went. To flip: how many patches change the
-prediction to the target, or away from it, the median; images that never flip come after all others. Seconds and
-forwards an image are for the ordering, the mean over a batch, and a search's steps along its path are among them; a row
-that also goes back through the model is three forwards, and methods that look inside it take none of them."""
+at, of runs side by side those that all reached, with a bootstrap interval over images of 95 %: low and high. These, and
+curves.png, are of runs that went beyond flips (--stop never). To flip: how many patches change the prediction to the
+target, or away from it, the median; images that never flip come after all others. Seconds and forwards an image are for
+the ordering, the mean over a batch, and a search's steps along its path are among them; a row that also goes back
+through the model is three forwards, and methods that look inside it take none of them."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,12 @@ class Series:
         return (heights * widths).sum(1) / widths.sum()
 
 
-def read_series(folder: Path) -> list[Series]:
+def read_series(folder: Path, images: Sequence[str] | None = None) -> list[Series]:
     """What a run found, by method and mode.
+
+    Args:
+        folder (Path): The run's.
+        images (Sequence[str], optional): Only of these. Default: all
 
     Raises:
         ValueError: no run, or none of its images explained.
@@ -77,6 +84,8 @@ def read_series(folder: Path) -> list[Series]:
     stops = read_settings(folder)["stop"] == "flip"
     rows = read_rows(folder).to_pandas()
     rows = rows[rows["status"] == EXPLAINED]
+    if images is not None:
+        rows = rows[rows["image"].isin(list(images))]
     if rows.empty:
         raise ValueError(
             f"{folder} holds no image that was explained, but {len(read_rows(folder, ['image']))} others; check the "
@@ -142,16 +151,33 @@ def write_report(folders: Sequence[Path], out: Path, fractions: Sequence[float],
         [*(_heading(folder) for folder in folders), table(list(frame.columns), rows) + LEGEND, *_unlike(every)]
     )
     (out / "report.md").write_text(text + "\n")
-    save_figure(plot_flips(every), out / "flips.png")
-    drawn = [one for one in every if len(one.fractions) > 1]
+    lines = line_styles(whole)
+    save_figure(plot_flips(whole, lines), out / "flips.png")
+    drawn = [one for one in whole if len(one.fractions) > 1]
     if drawn:
-        save_figure(plot_series(drawn, resamples), out / "curves.png")
+        save_figure(plot_series(drawn, lines, resamples), out / "curves.png")
     return text
 
 
-def plot_series(every: Sequence[Series], resamples: int) -> Figure:
+def line_styles(every: Sequence[Series]) -> Lines:
+    """How the line of each run and method is labelled and drawn; of several runs a colour a method and a dash a run."""
+    runs, methods = (list(dict.fromkeys(getattr(one, name) for one in every)) for name in ("run", "method"))
+    lines: Lines = {}
+    for one in every:
+        run, method = runs.index(one.run), methods.index(one.method)
+        if len(runs) == 1:
+            label, style = one.method, line_style(method)
+        elif len(methods) == 1:
+            label, style = one.run, line_style(run)
+        else:
+            label, style = f"{one.method}, {one.run}", line_style(method, run)
+        lines[one.run, one.method] = {"label": label, **style}
+    return lines
+
+
+def plot_series(every: Sequence[Series], lines: Lines, resamples: int) -> Figure:
     """Accuracy and confidence over the fraction of patches, the mean over images with 95 % bands: a column a mode."""
-    modes, styles = list(dict.fromkeys(one.mode for one in every)), _styles(every)
+    modes = list(dict.fromkeys(one.mode for one in every))
     figure = Figure(figsize=(4.8 * len(modes), 6.6), layout="constrained")
     axes = figure.subplots(2, len(modes), squeeze=False, sharey="row")
     for row, (name, height) in enumerate((("correct", "accuracy"), ("confidences", "confidence in the target"))):
@@ -159,7 +185,7 @@ def plot_series(every: Sequence[Series], resamples: int) -> Figure:
             panel = axes[row, column]
             for one in (one for one in every if one.mode == mode):
                 values = getattr(one, name).astype(float)
-                style = styles[_label(one, every)]
+                style = lines[one.run, one.method]
                 panel.plot(one.fractions, values.mean(0), **style)
                 low, high = band(values, resamples)
                 panel.fill_between(one.fractions, low, high, color=style["color"], alpha=0.13, linewidth=0)
@@ -167,26 +193,26 @@ def plot_series(every: Sequence[Series], resamples: int) -> Figure:
             panel.set_ylim(-0.02, 1.02)
             if row:
                 panel.set_title("")
-    _legend(figure, styles, every)
+    _legend(figure, lines, every)
     return figure
 
 
-def plot_flips(every: Sequence[Series]) -> Figure:
+def plot_flips(every: Sequence[Series], lines: Lines) -> Figure:
     """The share of images whose prediction so many patches flip: a column a mode."""
-    modes, styles = list(dict.fromkeys(one.mode for one in every)), _styles(every)
+    modes = list(dict.fromkeys(one.mode for one in every))
     figure = Figure(figsize=(4.8 * len(modes), 3.9), layout="constrained")
     axes = figure.subplots(1, len(modes), squeeze=False, sharey=True)[0]
     for panel, mode in zip(axes, modes, strict=True):
         for one in (one for one in every if one.mode == mode):
             count = np.arange(one.most + 1)
             share = (one.flips[:, None] <= count).mean(0)
-            panel.step(count, share, where="post", **styles[_label(one, every)])
+            panel.step(count, share, where="post", **lines[one.run, one.method])
         label_curves(panel, mode, "share of images flipped")
         panel.set_title(f"{mode}: higher is better", fontsize=10)
         panel.xaxis.set_major_formatter("{x:.0f}")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_ylim(-0.02, 1.02)
-    _legend(figure, styles, every)
+    _legend(figure, lines, every)
     return figure
 
 
@@ -278,29 +304,13 @@ def _unlike(every: Sequence[Series]) -> list[str]:
     return [f"The rows are not all of the same {' and '.join(unlike)}."] if unlike else []
 
 
-def _styles(every: Sequence[Series]) -> dict[str, dict[str, Any]]:
-    """A line style for each label, the same in every panel; of several runs a colour a method and a dash a run."""
-    runs, methods = (list(dict.fromkeys(getattr(one, name) for one in every)) for name in ("run", "method"))
-    if len(runs) == 1:
-        return {method: line_style(place) for place, method in enumerate(methods)}
-    if len(methods) == 1:
-        return {run: line_style(place) for place, run in enumerate(runs)}
-    return {_label(one, every): line_style(methods.index(one.method), runs.index(one.run)) for one in every}
-
-
-def _legend(figure: Figure, styles: dict[str, dict[str, Any]], every: Sequence[Series]) -> None:
+def _legend(figure: Figure, lines: Lines, every: Sequence[Series]) -> None:
     """One legend for all panels, below them, and the number of images above."""
-    lines = [Line2D([], [], label=label, **style) for label, style in styles.items()]
-    figure.legend(handles=lines, loc="outside lower center", ncols=min(4, len(lines)), fontsize=8, handlelength=3)
+    keys = dict.fromkeys((one.run, one.method) for one in every)
+    drawn = [Line2D([], [], **lines[key]) for key in keys]
+    figure.legend(handles=drawn, loc="outside lower center", ncols=min(4, len(drawn)), fontsize=8, handlelength=3)
     counts = sorted({len(one.images) for one in every})
     figure.suptitle(f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} images", fontsize=9)
-
-
-def _label(one: Series, every: Sequence[Series]) -> str:
-    runs, methods = {other.run for other in every}, {other.method for other in every}
-    if len(runs) == 1:
-        return one.method
-    return one.run if len(methods) == 1 else f"{one.method}, {one.run}"
 
 
 def _at(rows: Any, at: np.ndarray) -> np.ndarray:

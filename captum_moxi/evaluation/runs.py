@@ -84,30 +84,32 @@ class Evaluator:
         self.images: ImageSet = read_images(
             settings.data, self.classifier, settings.split, settings.label_pattern, limit
         )
-        if settings.keep == "right":
-            self._check_labels()
 
     @cached_property
     def versions(self) -> str:
         return json.dumps(store.versions())
 
     def _check_labels(self) -> None:
-        data, labels = self.settings.data, self.images.labels
-        if labels is None:
+        data, labels, given = self.settings.data, self.images.labels, self.images.given
+        if labels is None or given is None:
             raise ValueError(
                 f"data {data!r} has no labels to tell what the model gets right; pass keep='all', a label_pattern, or "
                 "a folder of folders named by classes"
             )
         if None in labels:
-            known = self.classifier.labels
-            raise ValueError(
-                f"data {data!r} has no label for {self.images.names[labels.index(None)]!r}, or one that is none of the "
-                f"model's {len(known)} classes, such as {known[0]!r}, or is several of them; name the folders by "
-                "classes or their indices, or pass keep='all', a label_pattern, or another split"
+            lost, known = labels.index(None), self.classifier.labels
+            said = (
+                f"has no label for {self.images.names[lost]!r}; pass another split, "
+                if given[lost] is None
+                else f"has the label {given[lost]!r} for {self.images.names[lost]!r}, which is none of the model's "
+                f"{len(known)} classes, such as {known[0]!r}, or is several of them; name it by a class or its index, "
             )
+            raise ValueError(f"data {data!r} {said}or pass keep='all' or a label_pattern")
 
     def check(self) -> None:
-        """Raise a ValueError where a method does not fit the model, before a run begins."""
+        """Raise a ValueError where labels are missing or a method does not fit the model, before a run begins."""
+        if self.settings.keep == "right":
+            self._check_labels()
         size = (64, 64)
         x = self.classifier.preprocess(Image.new("RGB", size))
         game = game_of(self, x, torch.zeros(1, dtype=torch.long))

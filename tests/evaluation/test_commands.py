@@ -1,10 +1,12 @@
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from captum_moxi.cli import main
-from captum_moxi.evaluation import store
+from captum_moxi.evaluation import commands, engines, store
 from captum_moxi.evaluation.runs import Settings
 
 
@@ -37,6 +39,57 @@ def test_more_images_may_be_asked_of_a_run_but_no_other_settings(of: list[str], 
     refused = call("evaluate", *of, "--mode", "insertion", "--out", out)
     assert refused.exit_code == 2
     assert "modes was ['insertion', 'deletion'] and is ['insertion']" in refused.stderr
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no space left")])
+def test_what_an_interrupted_run_keeps_is_said(
+    of: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    out = tmp_path / "run"
+
+    def stop(*_: Any) -> Iterator[int]:
+        raise error
+        yield 0
+
+    def said() -> str:
+        done = call("evaluate", *of, "--out", str(out))
+        assert done.exit_code == 2 and "the same command goes on" in done.stderr
+        return done.stderr
+
+    assert call("evaluate", *of, "--limit", "2", "--out", str(out)).exit_code == 0
+    monkeypatch.setattr(engines, "run_local", stop)
+    assert f"2 images are done and kept in {out}" in said()
+    # what failed is done again; a part that cannot be read is named
+    monkeypatch.setattr(engines, "run_local", lambda *_: fail(out, stop))
+    assert f"2 images are done and kept in {out}" in said()
+    monkeypatch.setattr(engines, "run_local", lambda *_: tear(out, stop))
+    assert "part-torn.parquet cannot be read" in said()
+
+
+def fail(out: Path, stop: Any) -> Iterator[int]:
+    store.write_part(out, [{"image": "failed.png", "status": store.FAILED, "error": "none"}])
+    yield from stop()
+
+
+def tear(out: Path, stop: Any) -> Iterator[int]:
+    (out / "rows" / "part-torn.parquet").write_bytes(b"PAR1")
+    yield from stop()
+
+
+def test_nothing_is_kept_before_a_run_begins(of: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(store, "open_run", full)
+    done = call("evaluate", *of, "--out", str(tmp_path / "run"))
+    assert done.exit_code == 2 and f"no space left; nothing is in {tmp_path / 'run'} yet" in done.stderr
+
+
+def test_what_a_command_needs_is_asked_for(of: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = commands.find_spec
+    monkeypatch.setattr(commands, "find_spec", lambda name: None if name == "ray" else there(name))
+    done = call("evaluate", *of, "--engine", "ray", "--out", str(tmp_path / "run"))
+    assert done.exit_code == 2 and "needs ray; pip install 'captum-moxi[ray]'" in done.stderr
 
 
 def test_what_cannot_be(of: list[str], tmp_path: Path) -> None:

@@ -86,13 +86,22 @@ def test_corruptions_are_summed_up(run: Path, tmp_path: Path) -> None:
     areas = [[one.area().mean() for one in read_series(out / name)] for name in ("contrast", "pixelate")]
     assert [float(text) for text in lines[6][1:]] == pytest.approx(np.mean(areas, axis=0), rel=6e-3)
     assert sum(int(text) for text in lines[7][1:]) >= 2
-    text, figure = corruption_summary([out / "contrast"], 10)
+    names = [name for name, *_ in read_orders(run, "deletion", None, "cpu").images]
+    text, figure = corruption_summary([out / "contrast"], 10, names)
     assert "pixelate" not in text
     (panel,) = figure.axes
     drawn = [np.asarray(line.get_ydata()) for line in panel.lines]
     assert [heights.tolist() for heights in drawn] == [
         one.confidences.mean(0).tolist() for one in read_series(out / "contrast")
     ]
+    # fewer asked for later: of these alone, though the folder holds more
+    done = CliRunner().invoke(main, [*arguments, "--limit", "1"])
+    assert done.stdout.startswith("1 images of")
+    lines = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
+    areas = [
+        [one.area()[one.images.index(names[0])] for one in read_series(out / name)] for name in ("contrast", "pixelate")
+    ]
+    assert [float(text) for text in lines[6][1:]] == pytest.approx(np.mean(areas, axis=0), rel=6e-3)
 
 
 def test_the_perturbation_lies_where_the_attack_put_it(run: Path, tmp_path: Path) -> None:

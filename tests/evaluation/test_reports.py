@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pandas
 import pytest
 
 from captum_moxi.evaluation import reports, store
-from captum_moxi.evaluation.reports import band, plot_flips, plot_series, read_series, write_report
+from captum_moxi.evaluation.reports import band, line_styles, plot_flips, plot_series, read_series, write_report
 
 SETTINGS = {"model": "a model", "data": "photographs", "stop": None, "n_steps": None}
 
@@ -122,7 +123,8 @@ def test_a_line_is_the_same_in_every_panel(whole: Path, tmp_path: Path) -> None:
         row("a", name, "deletion", "xx---", [1.0, 0.5, 0.0, 0.0, 0.0]) | {"players": 4} for name in ("Random", "MoXI")
     ]
     every = [*read_series(whole), *read_series(run(tmp_path / "other", rows))]
-    for figure in (plot_series(every, 50), plot_flips(every)):
+    lines = line_styles(every)
+    for figure in (plot_series(every, lines, 50), plot_flips(every, lines)):
         labels = [text.get_text() for text in figure.legends[0].get_texts()]
         assert labels == ["MoXI, run", "Random, other", "MoXI, other"]
         looks = [(line.get_color(), line.get_linestyle()) for line in figure.legends[0].get_lines()]
@@ -132,6 +134,15 @@ def test_a_line_is_the_same_in_every_panel(whole: Path, tmp_path: Path) -> None:
             [(line.get_color(), line.get_linestyle()) for line in panel.get_lines()] for panel in figure.axes[:2]
         )
         assert inserted == looks[:1] and deleted == looks
+
+
+def test_lines_of_many_methods_and_runs_all_differ(whole: Path) -> None:
+    one, *_ = read_series(whole)
+    every = [replace(one, run=run, method=method) for run in "ab" for method in map(str, range(14))]
+    for series in (every, every[:14]):
+        lines = line_styles(series).values()
+        looks = {tuple(value for name, value in line.items() if name != "label") for line in lines}
+        assert len(looks) == len(series)
 
 
 def test_runs_stand_side_by_side(whole: Path, tmp_path: Path) -> None:

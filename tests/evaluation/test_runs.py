@@ -12,7 +12,7 @@ from captum_moxi.demo import demo_images
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.engines import run_local
 from captum_moxi.evaluation.reports import read_series
-from captum_moxi.evaluation.runs import Evaluator, Settings, to_do
+from captum_moxi.evaluation.runs import Evaluator, Settings, open_evaluator, place_of, to_do
 from captum_moxi.models import call_model
 
 MASK = patch_mask(56, grid=2)
@@ -178,14 +178,34 @@ def test_what_does_not_fit_is_refused_before_anything_runs(settings: Settings) -
     Evaluator(settings, "cpu").check()
 
 
-@pytest.mark.parametrize(("name", "said"), [("a.png", "has no labels"), ("cats/a.png", "no label for 'cats/a.png'")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("a.png", "has no labels"), ("cats/a.png", "has the label 'cats' for 'cats/a.png', which is none")],
+)
 def test_images_without_labels_need_not_be_right(settings: Settings, tmp_path: Path, name: str, said: str) -> None:
     evaluator = Evaluator(settings, "cpu")
     (tmp_path / name).parent.mkdir(exist_ok=True)
     evaluator.images.open(0).save(tmp_path / name)
     of = replace(settings, data=str(tmp_path))
     with pytest.raises(ValueError, match=said):
-        Evaluator(of, "cpu")
+        Evaluator(of, "cpu").check()
     (row, _) = Evaluator(replace(of, keep="all", removal="zero"), "cpu").rows([0])
     assert row["label"] is None and row["status"] == store.EXPLAINED
     assert isinstance(Evaluator(replace(of, keep="all", removal="zero"), "cpu").removal, BaselineRemoval)
+
+
+def test_labels_beyond_the_limit_do_not_matter(settings: Settings, tmp_path: Path) -> None:
+    whole = Evaluator(settings, "cpu")
+    label = whole.images.labels[0] if whole.images.labels else None
+    data = tmp_path / "data"
+    for name, index in ((f"{label}/a.png", 0), ("zebra/b.png", 1)):
+        (data / name).parent.mkdir(parents=True)
+        whole.images.open(index).save(data / name)
+    evaluator = Evaluator(replace(settings, data=str(data)), "cpu", limit=1)
+    evaluator.check()
+    store.open_run(tmp_path / "run", asdict(evaluator.settings))
+    # a run that was begun can be opened, and not gone on with
+    opened = open_evaluator(tmp_path / "run", "cpu")
+    assert place_of(opened, f"{label}/a.png") == 0
+    with pytest.raises(ValueError, match="has the label 'zebra'"):
+        opened.check()
