@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 import click
 import torch
@@ -29,6 +29,7 @@ from captum_moxi.evaluation.records import Records, machine, table
 from captum_moxi.game import CoalitionGame
 from captum_moxi.images import IMAGE_SUFFIXES, open_image
 from captum_moxi.methods import METHODS, get_methods, of_images
+from captum_moxi.metrics import median_flip
 from captum_moxi.models import ImageClassifier, LogitsModel, load
 from captum_moxi.options import CandidatesType, Refused, RemovalType, check_device
 from captum_moxi.page import follow_path, path_page
@@ -239,7 +240,7 @@ def compare_methods(
     \b
     In the folder --out:
     insertion.png, deletion.png  the patches that flip the prediction, by method, of the first 12 images
-    curves.png                   confidence as patches come and go, the mean over images
+    curves.png                   accuracy and confidence as patches come and go, the mean over images
     comparison.csv               a row an image, method and mode
     IMAGE.html                   with --html: a slider along every method's path
     """
@@ -539,7 +540,7 @@ class Job:
             **{mode: selection.to_dict() for mode, (_, selection) in results.items()},
             "versions": _versions(),
         }
-        figure.savefig(self.out / f"{stem}.png", dpi=150)
+        save_figure(figure, self.out / f"{stem}.png")
         if self.html:
             game = CoalitionGame(self.classifier.model, x, y, feature_mask=mask, removal=removal)
             paths = [
@@ -642,18 +643,18 @@ def _draw_comparison(
         figure = Figure(figsize=(1.45 * columns, 1.75 * len(images) + 0.3), layout="constrained")
         show_comparison(images, mask, first, mode, figure.subplots(len(images), columns, squeeze=False))
         save_figure(figure, out / f"{mode}.png")
-    figure = Figure(figsize=(4.6 * len(modes), 3.4), layout="constrained")
-    plot_curves(comparison, ax=figure.subplots(1, len(modes), squeeze=False)[0])
+    figure = Figure(figsize=(4.6 * len(modes), 6.4), layout="constrained")
+    for of, row in zip(("correct", "confidences"), figure.subplots(2, len(modes), squeeze=False), strict=True):
+        plot_curves(comparison, of, row)
     save_figure(figure, out / "curves.png")
 
 
 def _summary(comparison: Comparison) -> str:
     """A Markdown table: a row a method and mode, over images."""
-    rows = []
+    rows: list[list[Any]] = []
     for result in comparison.results:
         flips = comparison.players_to_flip(result.method, result.mode).nan_to_num(nan=math.inf)
-        middle = median(flips.tolist())
-        to_flip = f"> {int(result.curve.players[0, -1])}" if math.isinf(middle) else middle
+        to_flip = median_flip(flips.tolist(), int(result.curve.players[0, -1]))
         area = float(result.curve.area().mean())
         rows.append([result.mode, result.method, to_flip, int(flips.isfinite().sum()), area, result.seconds])
     rows.sort(key=lambda row: row[0], reverse=True)

@@ -3,7 +3,7 @@
 import glob
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,6 +79,7 @@ def read_images(
     split: str | None = None,
     label_pattern: str | None = None,
     limit: int | None = None,
+    label_map: Mapping[str, str] | None = None,
 ) -> ImageSet:
     r"""
     The images of a folder or of a data set on the hub, through the package ``datasets``.
@@ -90,15 +91,18 @@ def read_images(
     the model's, has None.
 
     Args:
-        data (str): A folder, or the name of a data set.
+        data (str): A folder, or the name of a data set on the hub, with its configuration as in ``'cifar100:default'``
+            where it has several.
         classifier (ImageClassifier): The model, for its classes.
         split (str, optional): Which split. Default: the only one
         label_pattern (str, optional): A regular expression whose group is the class in an image's name, as
             ``'(\d+)_'`` is of ``0042_agama.jpg``. Default: None
         limit (int, optional): At most this many images, the first. Default: all
+        label_map (Mapping[str, str], optional): The model's class, by name or index, for labels of the data; images of
+            other labels are left out. So one set of images serves models of few classes and of many. Default: None
 
     Raises:
-        ValueError: no such data or split, no images in it, or a name without label_pattern.
+        ValueError: no such data or split, no images in it, a name without label_pattern, or no label of label_map.
     """
     if find_spec("datasets") is None:
         raise ValueError("reading folders and data sets needs datasets; pip install 'captum-moxi[evaluate]'")
@@ -109,7 +113,8 @@ def read_images(
         raise ValueError(f"data {data!r} is no folder; pass a folder of images or the name of a data set")
     try:
         if not folder.is_dir():
-            found = datasets.load_dataset(data)
+            name, _, configuration = data.partition(":")
+            found = datasets.load_dataset(name, configuration or None)
         elif any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*")):
             # all files named, since a name that holds 'train' or 'test' would be taken for a split
             files = {"images": "**"}
@@ -140,12 +145,20 @@ def read_images(
         raise ValueError(f"data {data!r} holds no column of images, but {', '.join(rows.features)}; pass other data")
     column = columns[0]
     rows = rows.cast_column(column, datasets.Image(decode=False))
-    rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
+    if label_map is None and limit is not None:
+        rows = rows.select(range(min(limit, len(rows))))
     if list(found) == ["images"] and folder.is_dir():
         names = [Path(entry["path"]).relative_to(folder.resolve()).as_posix() for entry in rows[column]]
     else:
         names = [f"{chosen}/{index:08d}" for index in range(len(rows))]
     given, classes = _given(rows, names, label_pattern)
+    if label_map is not None:
+        kept = [index for index, label in enumerate(given or []) if label in label_map][:limit]
+        if not kept:
+            some = ", ".join(map(repr, list(dict.fromkeys(given or []))[:3])) or "none"
+            raise ValueError(f"label_map names none of the labels of data {data!r}: {some}; pass these as its keys")
+        rows, names, classes = rows.select(kept), [names[index] for index in kept], None
+        given = [label_map[str((given or [])[index])] for index in kept]
     labels: list[int | None] | None = None
     if given is not None:
         named = classes or sorted({label for label in given if label is not None})

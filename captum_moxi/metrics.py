@@ -1,7 +1,9 @@
 """Insertion and deletion curves: what a model says as players come, or go, in the order that an attribution gives."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median_high, median_low
 from typing import Any, Literal
 
 import torch
@@ -271,6 +273,22 @@ def _scores_of_ranking(game: CoalitionGame, ranking: Tensor) -> Tensor:
         columns = torch.searchsorted(game.ids, torch.tensor(named, dtype=torch.long))
         scores[example, columns] = torch.arange(len(named), 0, -1, dtype=torch.float64)
     return scores
+
+
+def median_flip(flips: Sequence[float], most: int) -> str:
+    """The median of how many players flip a prediction, as tables have it.
+
+    Args:
+        flips (Sequence[float]): How many each example took; infinity where as many as ``most`` flip none.
+        most (int): How many were looked at.
+
+    Returns:
+        str: the median; where it lies beyond what was looked at, the number that it is more than.
+    """
+    low, high = median_low(flips), median_high(flips)
+    if math.isinf(high):
+        return f"> {most if math.isinf(low) else (low + most) / 2:g}"
+    return f"{(low + high) / 2:g}"
 
 
 def read_fractions(fractions: Sequence[float] | Tensor) -> Tensor:

@@ -151,3 +151,36 @@ def test_what_is_no_data(tmp_path: Path, classifier: ImageClassifier) -> None:
     (tmp_path / "words.csv").write_text("text,label\nhello,1\n")
     with pytest.raises(ValueError, match="no column of images, but text, label"):
         read_images(str(tmp_path), classifier)
+
+
+def test_a_map_gives_labels_to_a_model_of_fewer_classes(tmp_path: Path) -> None:
+    pets = Named("cat", "dog, hound")
+    for name in ("beagle/a.png", "lynx/b.png", "tabby/c.png", "tabby/d.png"):
+        picture(tmp_path / name)
+    of = {"tabby": "cat", "beagle": "1"}
+    images = read_images(str(tmp_path), pets, label_map=of)  # type: ignore[arg-type]
+    assert list(images.names) == ["beagle/a.png", "tabby/c.png", "tabby/d.png"] and images.labels == [1, 0, 0]
+    assert images.open(1).size == (8, 6)
+    # the first of those that are left
+    images = read_images(str(tmp_path), pets, limit=2, label_map=of)  # type: ignore[arg-type]
+    assert list(images.names) == ["beagle/a.png", "tabby/c.png"]
+    assert read_images(str(tmp_path), pets, label_map={"lynx": "lion"}).labels == [None]  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"label_map names none of the labels of data .*: 'beagle', 'lynx', 'tabby'; pass"
+    ):
+        read_images(str(tmp_path), pets, label_map={"cat": "cat"})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="label_map names none"):
+        read_images(str(tmp_path / "lynx"), pets, label_map=of)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("data", "asked"), [("owner/name", ("owner/name", None)), ("name:fine", ("name", "fine"))])
+def test_a_name_is_of_the_hub(
+    monkeypatch: pytest.MonkeyPatch, classifier: ImageClassifier, data: str, asked: tuple[str, str | None]
+) -> None:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["9", "4"])})
+    rows = {"image": [Image.new("RGB", (8, 6))] * 2, "label": [1, 0]}
+    hub = {split: datasets.Dataset.from_dict(rows, features=features) for split in ("train", "test")}
+    calls: list[tuple[str, str | None]] = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names: calls.append(names) or hub)
+    images = read_images(data, classifier, split="test", limit=1)
+    assert calls == [asked] and list(images.names) == ["test/00000000"] and images.labels == [4]

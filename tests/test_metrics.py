@@ -1,5 +1,6 @@
 """Curves, worked by hand on games whose every value is known, and against models run player by player."""
 
+import math
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from captum_moxi import BaselineRemoval, MoXIDeletion, MoXIInsertion, deletion_curve, insertion_curve, patch_mask
 from captum_moxi.attr import GradCam
+from captum_moxi.metrics import median_flip
 
 NAN = float("nan")
 # logits of two classes from four numbers: class 1 has 3 a + b - 2 c, class 0 has 1
@@ -208,6 +210,21 @@ def test_one_map_for_examples_of_different_players() -> None:
         insertion_curve(
             net, torch.ones(2, 4), torch.ones(1, 4), 1, feature_mask=torch.tensor([[0, 1, 2, 3], [0, 0, 1, 1]])
         )
+
+
+@pytest.mark.parametrize(
+    ("flips", "said"),
+    [
+        ([3], "3"),
+        ([1, 4], "2.5"),
+        ([5, 1, 9], "5"),
+        ([1, math.inf, 3], "3"),
+        ([1, math.inf], "> 15.5"),
+        ([math.inf], "> 30"),
+    ],
+)
+def test_the_median_of_flips_is_at_least_what_was_looked_at(flips: list[float], said: str) -> None:
+    assert median_flip(flips, 30) == said
 
 
 def test_what_cannot_be() -> None:

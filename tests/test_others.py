@@ -6,7 +6,7 @@ import torch
 import zoo
 from torch import Tensor
 
-from captum_moxi import BaselineRemoval, CoalitionGame, GradCam, deletion_curve, patch_mask
+from captum_moxi import BaselineRemoval, CoalitionGame, GradCam, deletion_curve, insertion_curve, patch_mask
 from captum_moxi.interactions import shapley_interactions, shapley_values
 from captum_moxi.models import LogitsModel
 
@@ -63,3 +63,20 @@ def test_quantus_pixel_flipping_is_the_deletion_curve(kind: str, x: Tensor) -> N
     steps = np.array(flip(model=LogitsModel(model), softmax=True, device="cpu", **images))
     curve = deletion_curve(model, x, attr, y, removal=BaselineRemoval(), feature_mask=patch_mask(32, 8))
     np.testing.assert_allclose(curve.confidences[:, 1:], steps[:, 2::3], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_quantus_pixel_flipping_back_is_the_insertion_curve(kind: str, x: Tensor) -> None:
+    """Of the last patches first, what is still there are the first: read backwards, its flipping is an insertion."""
+    quantus = pytest.importorskip("quantus", reason=f"Quantus {WITHOUT}")
+    model = zoo.token_model("vit") if kind == "vit" else zoo.randomised(zoo.resnet())
+    y, fill = [1, 3], 0.25
+    patches = torch.randn(2, 1, 4, 4)
+    pixels = patches.repeat_interleave(8, 2).repeat_interleave(8, 3).expand_as(x)
+    flip = quantus.PixelFlipping(features_in_step=64, perturb_baseline=fill, normalise=False, disable_warnings=True)
+    images = {"x_batch": x.numpy(), "y_batch": np.array(y), "a_batch": -pixels.numpy()}
+    steps = np.array(flip(model=LogitsModel(model), softmax=True, device="cpu", **images))
+    curve = insertion_curve(
+        model, x, pixels, y, baselines=fill, removal=BaselineRemoval(), feature_mask=patch_mask(32, 8)
+    )
+    np.testing.assert_allclose(curve.confidences[:, :-1], steps[:, 2::3][:, ::-1], atol=1e-5)

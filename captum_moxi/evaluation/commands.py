@@ -1,5 +1,6 @@
 """The commands of runs over many images."""
 
+import json
 import math
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -20,12 +21,18 @@ from captum_moxi.visualization import save_figure
 
 @click.command()
 @click.option("--model", required=True, help="Hub name or folder of a Hugging Face image classifier.")
-@click.option("--data", required=True, help="Folder of images, or name of a Hugging Face data set.")
+@click.option("--data", required=True, help="Folder of images, or a Hugging Face data set: NAME or NAME:CONFIGURATION.")
 @click.option("--split", help="Split of the data. Default: the only one.")
 @click.option(
     "--label-pattern",
     help=r"Regular expression whose group is the class in a file's name, as '(\d+)_'. Default: labels are the folders "
     "that images lie in, the column label of metadata.csv, or that of the data set.",
+)
+@click.option(
+    "--label-map",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="JSON file of an object: the model's class, by name or index, for labels of the data. Images of other labels "
+    "are left out.",
 )
 @click.option(
     "--keep",
@@ -73,6 +80,7 @@ def evaluate(
     data: str,
     split: str | None,
     label_pattern: str | None,
+    label_map: Path | None,
     keep: str,
     limit: int | None,
     methods: str,
@@ -112,6 +120,7 @@ def evaluate(
             data=_absolute(data),
             split=split,
             label_pattern=label_pattern,
+            label_map=None if label_map is None else _label_map(label_map),
             keep=keep,
             methods=[name.strip() for name in methods.split(",")],
             modes=["insertion", "deletion"] if mode == "both" else [mode],  # type: ignore[list-item]
@@ -326,6 +335,18 @@ def _fractions(text: str) -> list[float]:
     if not all(0 <= fraction <= 1 for fraction in found):
         raise ValueError(f"--fractions {text!r} are not all numbers from 0 to 1; pass such as 0.04,0.1")
     return found
+
+
+def _label_map(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f'--label-map {str(path)!r} is no JSON ({error}); pass such as {{"cat": 3}}') from None
+    if not isinstance(found, dict) or not all(isinstance(name, str | int) for name in found.values()):
+        raise ValueError(
+            f'--label-map {str(path)!r} is no object of names or indices; pass such as {{"cat": 3, "dog": "animal"}}'
+        )
+    return {label: str(name) for label, name in found.items()}
 
 
 def _absolute(name: str) -> str:

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from captum_moxi.evaluation.records import table
 from captum_moxi.evaluation.store import EXPLAINED, FAILED, MANIFEST, UNREADABLE, WRONG, read_rows, read_settings
+from captum_moxi.metrics import median_flip
 from captum_moxi.visualization import label_curves, line_style, save_figure
 
 # of each run and method, what matplotlib draws its line by
@@ -152,7 +153,7 @@ def write_report(folders: Sequence[Path], out: Path, fractions: Sequence[float],
     )
     (out / "report.md").write_text(text + "\n")
     lines = line_styles(whole)
-    save_figure(plot_flips(whole, lines), out / "flips.png")
+    save_figure(plot_flips(whole, lines, resamples), out / "flips.png")
     drawn = [one for one in whole if len(one.fractions) > 1]
     if drawn:
         save_figure(plot_series(drawn, lines, resamples), out / "curves.png")
@@ -197,16 +198,18 @@ def plot_series(every: Sequence[Series], lines: Lines, resamples: int) -> Figure
     return figure
 
 
-def plot_flips(every: Sequence[Series], lines: Lines) -> Figure:
-    """The share of images whose prediction so many patches flip: a column a mode."""
+def plot_flips(every: Sequence[Series], lines: Lines, resamples: int) -> Figure:
+    """The share of images whose prediction so many patches flip, with 95 % bands over images: a column a mode."""
     modes = list(dict.fromkeys(one.mode for one in every))
     figure = Figure(figsize=(4.8 * len(modes), 3.9), layout="constrained")
     axes = figure.subplots(1, len(modes), squeeze=False, sharey=True)[0]
     for panel, mode in zip(axes, modes, strict=True):
         for one in (one for one in every if one.mode == mode):
             count = np.arange(one.most + 1)
-            share = (one.flips[:, None] <= count).mean(0)
-            panel.step(count, share, where="post", **lines[one.run, one.method])
+            flipped, style = one.flips[:, None] <= count, lines[one.run, one.method]
+            panel.step(count, flipped.mean(0), where="post", **style)
+            low, high = band(flipped, resamples)
+            panel.fill_between(count, low, high, step="post", color=style["color"], alpha=0.13, linewidth=0)
         label_curves(panel, mode, "share of images flipped")
         panel.set_title(f"{mode}: higher is better", fontsize=10)
         panel.xaxis.set_major_formatter("{x:.0f}")
@@ -258,13 +261,11 @@ def _record(one: Series, resamples: int) -> dict[str, Any]:
         area = one.area().mean()
         if len(one.images) > 1:
             low, high = band(one.area(), resamples)
-    middle = float(np.median(one.flips)) if np.isfinite(one.flips).any() else np.inf
-    # between one that flips and one that never does lies none
     return {
         "area": area,
         "area, low": low,
         "area, high": high,
-        "to flip, median": f"> {one.most}" if np.isinf(middle) or np.isnan(middle) else f"{middle:g}",
+        "to flip, median": median_flip(one.flips.tolist(), one.most),
         "flipped": int(np.isfinite(one.flips).sum()),
         "seconds an image": one.seconds,
         "forwards an image": one.forwards,

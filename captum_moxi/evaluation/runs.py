@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ class Settings:
         data (str): Folder of images, or name of a data set.
         split (str or None): Which split of it.
         label_pattern (str or None): Where a name holds the class; see :func:`captum_moxi.images.read_images`.
+        label_map (Mapping[str, str] or None): The model's class for labels of the data; likewise.
         keep (str): ``"right"``, images that the model gets right, or ``"all"``. What is explained is the class that it
             predicts.
         methods (Sequence[str]): Names of ``captum_moxi.methods.METHODS``.
@@ -49,6 +50,7 @@ class Settings:
     data: str
     split: str | None = None
     label_pattern: str | None = None
+    label_map: Mapping[str, str] | None = None
     keep: str = "right"
     methods: Sequence[str] = ("moxi",)
     modes: Sequence[Mode] = ("insertion", "deletion")
@@ -82,7 +84,7 @@ class Evaluator:
         self.removal: Removal | None = None if settings.removal is None else get_removal(settings.removal)
         self.classifier = models.load(settings.model, device)
         self.images: ImageSet = read_images(
-            settings.data, self.classifier, settings.split, settings.label_pattern, limit
+            settings.data, self.classifier, settings.split, settings.label_pattern, limit, settings.label_map
         )
 
     @cached_property
@@ -104,7 +106,7 @@ class Evaluator:
                 else f"has the label {given[lost]!r} for {self.images.names[lost]!r}, which is none of the model's "
                 f"{len(known)} classes, such as {known[0]!r}, or is several of them; name it by a class or its index, "
             )
-            raise ValueError(f"data {data!r} {said}or pass keep='all' or a label_pattern")
+            raise ValueError(f"data {data!r} {said}or pass keep='all', a label_pattern or a label_map")
 
     def check(self) -> None:
         """Raise a ValueError where labels are missing or a method does not fit the model, before a run begins."""

@@ -1,3 +1,5 @@
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,23 @@ def test_what_a_command_needs_is_asked_for(of: list[str], tmp_path: Path, monkey
     monkeypatch.setattr(commands, "find_spec", lambda name: None if name == "ray" else there(name))
     done = call("evaluate", *of, "--engine", "ray", "--out", str(tmp_path / "run"))
     assert done.exit_code == 2 and "needs ray; pip install 'captum-moxi[ray]'" in done.stderr
+
+
+def test_labels_are_mapped_to_the_model_s(of: list[str], settings: Settings, tmp_path: Path) -> None:
+    label, path = next((path.parent.name, path) for path in sorted(Path(settings.data).rglob("*.png")))
+    data, table = tmp_path / "data", tmp_path / "map.json"
+    for name in ("sum", "other"):
+        (data / name).mkdir(parents=True)
+        shutil.copy(path, data / name / "a.png")
+    options = [*of[:2], "--data", str(data), *of[4:], "--label-map", str(table), "--out", str(tmp_path / "run")]
+    table.write_text(json.dumps({"sum": int(label)}))
+    done = call("evaluate", *options)
+    assert done.exit_code == 0 and "1 images in" in done.stdout and "1 explained" in done.stdout
+    assert store.read_settings(tmp_path / "run")["label_map"] == {"sum": label}
+    for text, said in (("{", "is no JSON"), ("[1]", "is no object of names"), ('{"a": []}', "is no object of names")):
+        table.write_text(text)
+        refused = call("evaluate", *options)
+        assert refused.exit_code == 2 and said in refused.stderr
 
 
 def test_what_cannot_be(of: list[str], tmp_path: Path) -> None:
