@@ -558,9 +558,9 @@ class Job:
         (self.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
         found = "; ".join(_sentence(selection) for _, selection in results.values())
         found += f" (by {', '.join(how)})" if how else ""
-        # there is nothing to delete until a class is lost that is not there
-        elsewhere = "; captum-moxi localize shows where it is" if "though" in said and "deletion" in results else ""
-        return f"{name}: {said}{elsewhere}; {found}; see {self.out / f'{stem}.png'}"
+        if "deletion" in results and not int(results["deletion"][1].n_steps[0]):
+            found = f"{_instead(predicted_class)}; {found}"
+        return f"{name}: {said}; {found}; see {self.out / f'{stem}.png'}"
 
     def _attribute(
         self, mode: str, x: torch.Tensor, y: int, removal: Removal, mask: torch.Tensor
@@ -588,6 +588,13 @@ class Job:
                 return_selection=True,
             )
         return attribution[0, 0].float().cpu(), selection
+
+
+def _instead(predicted_class: int) -> str:
+    """What there is to say where the class need not be deleted, for it is not predicted."""
+    if predicted_class < 0:
+        return "the logit is below 0, so that there is nothing to delete"
+    return "captum-moxi localize shows where it is"
 
 
 def _versions() -> dict[str, str]:

@@ -153,16 +153,23 @@ def read_images(
         names = [f"{chosen}/{index:08d}" for index in range(len(rows))]
     given, classes = _given(rows, names, label_pattern)
     if label_map is not None:
-        kept = [index for index, label in enumerate(given or []) if label in label_map][:limit]
+        if given is None:
+            raise ValueError(
+                f"data {data!r} has no labels for label_map; pass a label_pattern, or folders named by classes"
+            )
+        kept = [index for index, label in enumerate(given) if label in label_map][:limit]
         if not kept:
-            some = ", ".join(map(repr, list(dict.fromkeys(given or []))[:3])) or "none"
-            raise ValueError(f"label_map names none of the labels of data {data!r}: {some}; pass these as its keys")
-        rows, names, classes = rows.select(kept), [names[index] for index in kept], None
-        given = [label_map[str((given or [])[index])] for index in kept]
+            some = ", ".join(map(repr, list(dict.fromkeys(given))[:3]))
+            raise ValueError(
+                f"label_map names none of the labels of data {data!r}, such as {some}; pass these as its keys"
+            )
+        rows, names, given = rows.select(kept), [names[index] for index in kept], [given[index] for index in kept]
+        classes = None
     labels: list[int | None] | None = None
     if given is not None:
         named = classes or sorted({label for label in given if label is not None})
-        index_of = dict(zip(named, _match(named, classifier, in_order=classes is not None), strict=True))
+        meant = named if label_map is None else [label_map[label] for label in named]
+        index_of = dict(zip(named, _match(meant, classifier, in_order=classes is not None), strict=True))
         labels = [None if label is None else index_of[label] for label in given]
     return ImageSet(names, labels, given, rows, column)
 

@@ -123,11 +123,13 @@ def test_a_contrast_is_the_difference_of_two_logits(tmp_path: Path, digits: Path
     assert report["deletion"]["rewards"][0][0] == pytest.approx((logits[7] - logits[12]).item(), abs=1e-4)
 
 
-def test_a_single_logit_is_reported_as_what_it_is(tmp_path: Path, digits: Path) -> None:
+@pytest.mark.parametrize("bias", [-9.0, 9.0])
+def test_a_single_logit_is_reported_as_what_it_is(tmp_path: Path, digits: Path, bias: float) -> None:
     classifier = demo_classifier("cpu")
     config = ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=56)
     config.patch_size, config.id2label = 14, {0: "even"}
     model = ViTForImageClassification(config).eval()
+    torch.nn.init.constant_(model.classifier.bias, bias)
     model.save_pretrained(tmp_path / "single")
     classifier.processor.save_pretrained(tmp_path / "single")
     image = digits / "1-2-4-4.png"
@@ -136,7 +138,9 @@ def test_a_single_logit_is_reported_as_what_it_is(tmp_path: Path, digits: Path) 
     report = json.loads((tmp_path / "out" / "1-2-4-4.json").read_text())
     logit = model(classifier.preprocess(Image.open(image))).logits.item()
     assert report["target"]["confidence"] == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-5)
-    assert report["predicted"]["label"] == ("even" if logit > 0 else None)
+    assert report["predicted"]["label"] == ("even" if bias > 0 else None)
+    assert ("the logit is below 0, so that there is nothing to delete" in result.output) == (bias < 0)
+    assert "localize" not in result.output
 
 
 def test_photographs_are_held_upright(tmp_path: Path, digits: Path) -> None:

@@ -223,7 +223,7 @@ def test_one_map_for_examples_of_different_players() -> None:
         ([math.inf], "> 30"),
     ],
 )
-def test_the_median_of_flips_is_at_least_what_was_looked_at(flips: list[float], said: str) -> None:
+def test_a_median_beyond_what_was_looked_at_says_what_it_is_more_than(flips: list[float], said: str) -> None:
     assert median_flip(flips, 30) == said
 
 

@@ -99,14 +99,16 @@ class Evaluator:
                 "a folder of folders named by classes"
             )
         if None in labels:
-            lost, known = labels.index(None), self.classifier.labels
-            said = (
-                f"has no label for {self.images.names[lost]!r}; pass another split, "
-                if given[lost] is None
-                else f"has the label {given[lost]!r} for {self.images.names[lost]!r}, which is none of the model's "
-                f"{len(known)} classes, such as {known[0]!r}, or is several of them; name it by a class or its index, "
-            )
-            raise ValueError(f"data {data!r} {said}or pass keep='all', a label_pattern or a label_map")
+            lost, known, of = labels.index(None), self.classifier.labels, self.settings.label_map
+            name, label = self.images.names[lost], given[lost]
+            none = f"none of the model's {len(known)} classes, such as {known[0]!r}, or several of them"
+            if label is None:
+                said = f"data {data!r} has no label for {name!r}; pass another split"
+            elif of is not None:
+                said = f"label_map gives {of[label]!r} for {label!r}, which is {none}; map it to a class or its index"
+            else:
+                said = f"data {data!r} has the label {label!r} for {name!r}, which is {none}; pass a label_map"
+            raise ValueError(f"{said}, or pass keep='all' or another label_pattern")
 
     def check(self) -> None:
         """Raise a ValueError where labels are missing or a method does not fit the model, before a run begins."""

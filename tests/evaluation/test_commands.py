@@ -105,7 +105,12 @@ def test_labels_are_mapped_to_the_model_s(of: list[str], settings: Settings, tmp
     done = call("evaluate", *options)
     assert done.exit_code == 0 and "1 images in" in done.stdout and "1 explained" in done.stdout
     assert store.read_settings(tmp_path / "run")["label_map"] == {"sum": label}
-    for text, said in (("{", "is no JSON"), ("[1]", "is no object of names"), ('{"a": []}', "is no object of names")):
+    for text, said in (
+        ('{"sum": "lion"}', "label_map gives 'lion' for 'sum', which is none of the model's"),
+        ("{", "is no JSON"),
+        ("[1]", "is no object of names"),
+        ('{"a": []}', "is no object of names"),
+    ):
         table.write_text(text)
         refused = call("evaluate", *options)
         assert refused.exit_code == 2 and said in refused.stderr
