@@ -180,13 +180,13 @@ def _given(
     """The label of every image as the data tell it, None where there are none; and the data's classes, if in order."""
     if label_pattern is not None:
         try:
-            re.compile(label_pattern)
+            pattern = re.compile(label_pattern)
         except re.error as error:
             raise ValueError(
                 f"label_pattern {label_pattern!r} is no regular expression ({error}); pass one such as '(\\d+)_'"
             ) from None
-        found = [re.search(label_pattern, name) for name in names]
-        if None in found or not re.compile(label_pattern).groups:
+        found = [pattern.search(name) for name in names]
+        if None in found or not pattern.groups:
             lost = next((name for name, match in zip(names, found, strict=True) if match is None), names[0])
             raise ValueError(
                 f"label_pattern {label_pattern!r} finds no class in {lost!r}; pass one whose group is the class in "

@@ -198,8 +198,8 @@ class _MoXI(PerturbationAttribution):
             most = _most_rows(game, n_steps, self.interactions) if knows else None
             with tqdm(total=most, desc=self.get_name(), unit=" forwards", leave=None, disable=not show_progress) as bar:
                 selection = search(game, self.mode, n_steps, stop, min_confidence, bar.update)
-        if self.mode == "deletion" and stop == "flip" and bool((selection.n_steps == 0).any()):
-            lost = (selection.n_steps == 0).nonzero().flatten().tolist()
+        lost = (selection.n_steps == 0).nonzero().flatten().tolist()
+        if self.mode == "deletion" and stop == "flip" and lost:
             warnings.warn(
                 f"the target is not the predicted class of example {', '.join(map(str, lost))}: there is nothing to "
                 "delete to the flip; pass the predicted class (of a single logit below 0, negate it), or see where the "
