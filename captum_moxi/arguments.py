@@ -1,99 +1,140 @@
-"""Captum's forms of inputs, baselines and targets, read and checked before anything runs."""
+"""Captum's argument forms: type aliases, and checks that run before any forward pass."""
 
 import math
 import operator
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
+# Captum accepts any callable as the model, and any value as an additional argument.
+ForwardFunc: TypeAlias = Callable[..., Any]
+ForwardArgs: TypeAlias = Any
+# What a forward function returns: a tensor, a number, or an output object with ``logits``.
+ModelOutput: TypeAlias = Any
 
-def check_positive_int(name: str, value: Any) -> None:
+TensorOrTuple: TypeAlias = Tensor | tuple[Tensor, ...]
+Baseline: TypeAlias = Tensor | int | float
+Baselines: TypeAlias = Baseline | tuple[Baseline, ...] | None
+Target: TypeAlias = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
+# The target of one example: the class first, then the remaining indices of outputs with more than two dimensions.
+TargetIndex: TypeAlias = tuple[int, ...]
+
+Mode: TypeAlias = Literal["insertion", "deletion"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+Stop: TypeAlias = Literal["flip"] | None
+
+
+def check_positive_int(name: str, value: object) -> None:
+    """Check that an argument is an int of at least 1.
+
+    Raises:
+        TypeError: If ``value`` is not an int.
+        ValueError: If ``value`` is less than 1.
+    """
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} is {value!r}; pass an int of at least 1")
     if operator.index(value) < 1:
         raise ValueError(f"{name} is {value}; pass an int of at least 1")
 
 
-def check_inputs(inputs: Any) -> tuple[Tensor, ...]:
+def check_inputs(inputs: object) -> tuple[Tensor, ...]:
+    """Check ``inputs`` and return them as a tuple of tensors."""
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
     if not tensors or not all(isinstance(x, Tensor) for x in tensors):
-        kinds = ", ".join(type(x).__name__ for x in tensors) or "nothing"
-        raise TypeError(f"inputs is {kinds}; pass a tensor or a tuple of tensors")
+        types = ", ".join(type(x).__name__ for x in tensors) or "an empty tuple"
+        raise TypeError(f"inputs is {types}; pass a tensor or a tuple of tensors")
     for i, x in enumerate(tensors):
         name = "inputs" if len(tensors) == 1 else f"inputs[{i}]"
         if x.dim() == 0:
-            raise ValueError(f"{name} has no dimension; pass a batch, dimension 0 being the examples")
+            raise ValueError(f"{name} has no dimensions; pass a batch, with the examples along dimension 0")
         if x.is_floating_point() and not bool(x.isfinite().all()):
-            raise ValueError(f"{name} holds values that are not finite; pass finite inputs")
+            raise ValueError(f"{name} contains non-finite values; pass finite inputs")
     if len(tensors[0]) == 0:
         raise ValueError("inputs is an empty batch; pass at least one example")
     return tensors
 
 
-def devices(inputs: Any) -> set[torch.device]:
-    """Where the input tensors are."""
+def input_devices(inputs: object) -> set[torch.device]:
+    """Return the devices of the input tensors."""
     return {x.device for x in (inputs if isinstance(inputs, tuple) else (inputs,)) if isinstance(x, Tensor)}
 
 
-def check_baselines(baselines: Any, inputs: tuple[Tensor, ...]) -> tuple[Any, ...] | None:
+def forward_arguments(additional_forward_args: ForwardArgs) -> tuple[Any, ...]:
+    """Return ``additional_forward_args`` as a tuple."""
+    if additional_forward_args is None:
+        return ()
+    return additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
+
+
+def check_baselines(baselines: object, inputs: tuple[Tensor, ...]) -> tuple[Baseline, ...] | None:
+    """Check ``baselines`` against the inputs and return one per input tensor, or None if none were passed."""
     if baselines is None:
         return None
     values = baselines if isinstance(baselines, tuple) else (baselines,)
     if len(values) != len(inputs):
         raise ValueError(
-            f"baselines has {len(values)} entries where inputs has {len(inputs)} tensors; pass one for each"
+            f"baselines has {len(values)} entries, but inputs has {len(inputs)} tensors; pass one for each"
         )
     for i, (baseline, x) in enumerate(zip(values, inputs, strict=True)):
-        if isinstance(baseline, int | float):
-            if not math.isfinite(baseline):
-                raise ValueError(f"baselines[{i}] is {baseline}; pass a finite number")
-            continue
-        if not isinstance(baseline, Tensor):
-            raise TypeError(f"baselines[{i}] is a {type(baseline).__name__}; pass a number or a tensor")
-        if baseline.is_floating_point() and not bool(baseline.isfinite().all()):
-            raise ValueError(f"baselines[{i}] holds values that are not finite; pass finite baselines")
-        if not broadcasts(baseline, x):
-            raise ValueError(
-                f"baselines[{i}] has shape {tuple(baseline.shape)}, which does not broadcast to the input's "
-                f"{tuple(x.shape)}"
-            )
+        _check_baseline(f"baselines[{i}]", baseline, x)
     return values
 
 
-def read_target(target: Any, batch: int) -> list[tuple[int, ...]] | None:
-    """The target of every example as a tuple of indices, the class first."""
+def _check_baseline(name: str, baseline: object, x: Tensor) -> None:
+    if isinstance(baseline, int | float):
+        if not math.isfinite(baseline):
+            raise ValueError(f"{name} is {baseline}; pass a finite number")
+        return
+    if not isinstance(baseline, Tensor):
+        raise TypeError(f"{name} is a {type(baseline).__name__}; pass a number or a tensor")
+    if baseline.is_floating_point() and not bool(baseline.isfinite().all()):
+        raise ValueError(f"{name} contains non-finite values; pass finite baselines")
+    if not broadcasts(baseline, x):
+        raise ValueError(
+            f"{name} has shape {tuple(baseline.shape)}, which does not broadcast to the input's shape "
+            f"{tuple(x.shape)}; pass a number or a tensor of the input's shape"
+        )
+
+
+def parse_target(target: object, batch: int) -> list[TargetIndex] | None:
+    """Return the target of each example as a tuple of indices, the class first; None if there is no target.
+
+    Args:
+        target (int, tuple, Tensor or list): Target in any form that Captum documents.
+        batch (int): Batch size.
+    """
     if target is None:
         return None
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype is torch.bool:
-            raise TypeError(f"target has dtype {target.dtype}; pass whole numbers, the class of each example")
+            raise TypeError(f"target has dtype {target.dtype}; pass an integer tensor with the class of each example")
         if target.dim() > 1:
-            raise ValueError(f"target has shape {tuple(target.shape)}; pass one class, or one an example")
+            raise ValueError(f"target has shape {tuple(target.shape)}; pass one class, or a tensor of shape ({batch},)")
         target = int(target) if target.numel() == 1 else target.tolist()
     if isinstance(target, Sequence) and not isinstance(target, tuple | str):
         if len(target) != batch:
             raise ValueError(
-                f"target has {len(target)} entries for a batch of {batch}; pass one class, or one an example"
+                f"target has {len(target)} entries for a batch of {batch}; pass one class, or one for each example"
             )
-        return [_indices(entry) for entry in target]
-    return [_indices(target)] * batch
+        return [_target_index(entry) for entry in target]
+    return [_target_index(target)] * batch
 
 
-def _indices(target: Any) -> tuple[int, ...]:
+def _target_index(target: object) -> TargetIndex:
     entries = target if isinstance(target, tuple) else (target,)
     try:
         indices = tuple(operator.index(entry) for entry in entries)
     except TypeError:
         raise TypeError(f"target is {target!r}; pass an int, a tuple of ints, a list of either, or a tensor") from None
     if not indices or min(indices) < 0:
-        raise ValueError(f"target is {target!r}; pass classes counted from 0")
+        raise ValueError(f"target is {target!r}; pass class indices of at least 0")
     return indices
 
 
 def broadcasts(tensor: Tensor, to: Tensor) -> bool:
-    """Whether a tensor broadcasts to another without changing its shape."""
+    """Return whether ``tensor`` broadcasts to the shape of ``to``."""
     return tensor.dim() <= to.dim() and all(
         size in (1, wanted) for size, wanted in zip(reversed(tensor.shape), reversed(to.shape), strict=False)
     )

@@ -1,4 +1,4 @@
-"""Players: the features of a feature mask, which a coalition holds or lacks."""
+"""Players: the features that a feature mask defines, and the mapping between players and input values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,47 +7,47 @@ import torch
 from captum.attr import LayerAttribution
 from torch import Tensor
 
-from captum_moxi.arguments import broadcasts
+from captum_moxi.arguments import TensorOrTuple, broadcasts
 
 
 @dataclass(frozen=True)
 class Players:
-    """The players that a feature mask makes of the inputs.
+    """The players that a feature mask defines.
 
     Args:
-        ids (Tensor): ``(n,)`` int64, ascending: the players' ids, as they stand in the feature mask. A coalition is a
-            row of n booleans in this order, whatever gaps the ids have.
-        columns (tuple[Tensor, ...]): For every input tensor the position in ``ids`` of the player that owns each
-            value: int64, broadcastable to the tensor, first dimension 1 (shared by the batch) or the batch size.
-        exists (Tensor): ``(b, n)`` bool with b 1 or the batch size: whether the player is in the example's mask.
+        ids (Tensor): Ids of the players, as in the feature mask, in ascending order. Shape ``(n,)``, int64. Column i of
+            a coalition is the player ``ids[i]``, whatever gaps the ids have.
+        positions (tuple[Tensor, ...]): For each input tensor, the position in ``ids`` of the player that owns each
+            value. int64, broadcastable to the tensor. The first dimension is 1 (shared by the batch) or the batch size.
+        exists (Tensor): Whether each example has each player. Shape ``(1, n)`` or ``(B, n)``, bool.
     """
 
     ids: Tensor
-    columns: tuple[Tensor, ...]
+    positions: tuple[Tensor, ...]
     exists: Tensor
 
     @property
     def shared(self) -> bool:
-        """Whether all examples have the same mask."""
+        """Whether all examples share one mask."""
         return len(self.exists) == 1
 
     def spread(self, values: Tensor, index: int, examples: Tensor) -> Tensor:
-        """Give every value of an input tensor what its player has.
+        """Map one value per player to the values of an input tensor.
 
         Args:
-            values (Tensor): ``(rows, n)``, any dtype: one value a player.
-            index (int): Which input tensor.
-            examples (Tensor): ``(rows,)`` int64: the example whose mask each row follows.
+            values (Tensor): One value per player, of any dtype. Shape ``(rows, n)``.
+            index (int): Index of the input tensor.
+            examples (Tensor): The example whose mask each row follows. Shape ``(rows,)``, int64.
 
         Returns:
-            Tensor: ``(rows, ...)``, broadcastable to the rows of the input tensor.
+            Tensor: Shape ``(rows, ...)``, broadcastable to the rows of the input tensor.
         """
-        columns = self.columns[index]
-        values = values.to(columns.device)
-        if columns.shape[0] == 1:
-            return values[:, columns.flatten()].reshape(len(values), *columns.shape[1:])
-        columns = columns[examples.to(columns.device)]
-        return values.gather(1, columns.reshape(len(columns), -1)).reshape(columns.shape)
+        positions = self.positions[index]
+        values = values.to(positions.device)
+        if positions.shape[0] == 1:
+            return values[:, positions.flatten()].reshape(len(values), *positions.shape[1:])
+        positions = positions[examples.to(positions.device)]
+        return values.gather(1, positions.reshape(len(positions), -1)).reshape(positions.shape)
 
 
 def patch_mask(
@@ -57,22 +57,24 @@ def patch_mask(
     grid: int | Sequence[int] | None = None,
 ) -> Tensor:
     r"""
-    A feature mask that cuts an image into rectangular patches, numbered in reading order.
+    Create a feature mask that divides an image into rectangular patches, numbered in reading order.
 
     Args:
-        image_size (int or tuple[int, int]): Height and width of the image in pixels; an int for a square.
-        patch_size (int or tuple[int, int], optional): Height and width of a patch in pixels. Where it does not divide
-            the image, the last row and column of patches are smaller.
-            Default: 16, if ``grid`` is not given
-        grid (int or tuple[int, int], optional): Rows and columns of patches, in place of their size: ``grid=7`` makes
-            7 x 7 = 49 players of an image of any size.
+        image_size (int or tuple[int, int]): Height and width of the image in pixels. An int means a square image.
+        patch_size (int or tuple[int, int], optional): Height and width of a patch in pixels. If they do not divide the
+            image size, the patches in the last row and column are smaller.
+            Default: 16 if ``grid`` is not passed
+        grid (int or tuple[int, int], optional): Number of rows and columns of patches, instead of their size.
+            ``grid=7`` creates 7 x 7 = 49 players for an image of any size.
+            Default: None
 
     Returns:
-        Tensor: ``(1, 1, height, width)`` int64, the ``feature_mask`` for images ``(B, C, height, width)``.
+        Tensor: Feature mask for images ``(B, C, height, width)``. Shape ``(1, 1, height, width)``, int64.
 
     Raises:
-        ValueError: a size below 1, a grid finer than the image, or both ``patch_size`` and ``grid``.
-        TypeError: a size that is no int or pair of ints.
+        ValueError: If a size is below 1, the grid is finer than the image, or both ``patch_size`` and ``grid`` are
+            passed.
+        TypeError: If a size is not an int or a pair of ints.
 
     Examples::
 
@@ -84,10 +86,12 @@ def patch_mask(
     height, width = _pair("image_size", image_size)
     if grid is not None:
         if patch_size is not None:
-            raise ValueError("patch_size and grid were both given; pass one of them")
+            raise ValueError("patch_size and grid were both passed; pass only one of them")
         rows, columns = _pair("grid", grid)
         if rows > height or columns > width:
-            raise ValueError(f"grid is {rows} x {columns}, finer than the image of {height} x {width} pixels")
+            raise ValueError(
+                f"grid is {rows} x {columns}, but the image has only {height} x {width} pixels; pass a coarser grid"
+            )
         row = torch.arange(height) * rows // height
         column = torch.arange(width) * columns // width
     else:
@@ -99,7 +103,7 @@ def patch_mask(
 
 
 def scalar_mask(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Captum's default players: every value of an example is one, numbered through all the tensors."""
+    """Create Captum's default mask: each value of an example is a player, numbered across all input tensors."""
     masks, start = [], 0
     for tensor in inputs:
         count = tensor[:1].numel()
@@ -108,47 +112,57 @@ def scalar_mask(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(masks)
 
 
-def make_players(feature_mask: Tensor | tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> Players:
+def players_from_mask(feature_mask: TensorOrTuple, inputs: tuple[Tensor, ...]) -> Players:
     r"""
     Read a feature mask in any of the forms that Captum documents.
 
     Args:
-        feature_mask (Tensor or tuple[Tensor, ...]): One mask an input tensor: whole numbers from 0, equal for the
-            values of one player, also across tensors; broadcastable to its tensor. A first dimension of the batch
-            size gives every example players of its own.
-        inputs (tuple[Tensor, ...]): The inputs, the first dimension being the batch.
+        feature_mask (Tensor or tuple[Tensor, ...]): One mask per input tensor, broadcastable to it. Whole numbers of at
+            least 0. Values with the same number belong to one player, also across tensors. If the first dimension is
+            the batch size, each example has its own players.
+        inputs (tuple[Tensor, ...]): Inputs, with the examples along dimension 0.
+
+    Returns:
+        Players
 
     Raises:
-        ValueError: other than one mask a tensor, a shape that does not broadcast, fractions, negative ids, no player.
-        TypeError: a mask that is no tensor, or of a boolean or complex dtype.
+        ValueError: If the number of masks is not the number of input tensors, a mask does not broadcast to its tensor,
+            an id is fractional or negative, or there is no player.
+        TypeError: If a mask is not a tensor, or has a boolean or complex dtype.
     """
     masks = feature_mask if isinstance(feature_mask, tuple) else (feature_mask,)
     if len(masks) != len(inputs):
         raise ValueError(
-            f"feature_mask has {len(masks)} tensors where inputs has {len(inputs)}; pass one mask an input tensor"
+            f"feature_mask has {len(masks)} tensors, but inputs has {len(inputs)}; pass one mask for each input tensor"
         )
     masks = tuple(
-        _whole_numbers(_name("feature_mask", i, masks), mask, tensor)
+        _as_whole_numbers(_element_name("feature_mask", i, len(masks)), mask, tensor)
         for i, (mask, tensor) in enumerate(zip(masks, inputs, strict=True))
     )
-    held = [mask.flatten().cpu() for mask, tensor in zip(masks, inputs, strict=True) if tensor.numel()]
-    ids = torch.cat(held).unique() if held else torch.empty(0, dtype=torch.long)
-    if not len(ids):
-        raise ValueError("inputs hold no value, so there is no player; pass at least one")
-    batch = max(mask.shape[0] for mask, tensor in zip(masks, inputs, strict=True) if tensor.numel())
-    exists = torch.zeros(batch, len(ids), dtype=torch.bool)
-    columns = []
-    for mask, tensor in zip(masks, inputs, strict=True):
-        column = torch.searchsorted(ids.to(mask.device), mask.contiguous())
-        columns.append(column)
+    used_masks = [mask for mask, tensor in zip(masks, inputs, strict=True) if tensor.numel()]
+    if not used_masks:
+        raise ValueError("inputs contains no values, so there are no players; pass at least one value for each example")
+    ids = torch.cat([mask.flatten().cpu() for mask in used_masks]).unique()
+    exists = torch.zeros(max(mask.shape[0] for mask in used_masks), len(ids), dtype=torch.bool)
+    positions = tuple(torch.searchsorted(ids.to(mask.device), mask.contiguous()) for mask in masks)
+    for mask_positions, tensor in zip(positions, inputs, strict=True):
         if tensor.numel():
-            here = column.cpu().reshape(len(column), -1)
-            exists |= torch.zeros(len(here), len(ids), dtype=torch.bool).scatter_(1, here, True)
-    return Players(ids, tuple(columns), exists)
+            rows = mask_positions.cpu().reshape(len(mask_positions), -1)
+            exists |= torch.zeros(len(rows), len(ids), dtype=torch.bool).scatter_(1, rows, True)
+    return Players(ids, positions, exists)
 
 
-def spread_scores(scores: Tensor, players: Players, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Give every input value its player's score: ``(b, n)`` -> one ``(b, *input.shape[1:])`` an input tensor."""
+def scores_to_inputs(scores: Tensor, players: Players, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Give each input value the score of its player.
+
+    Args:
+        scores (Tensor): One score per player, of any dtype. Shape ``(b, n)``.
+        players (Players): Players of the inputs.
+        inputs (tuple[Tensor, ...]): Inputs.
+
+    Returns:
+        tuple[Tensor, ...]: One tensor of shape ``(b, *input.shape[1:])`` per input tensor.
+    """
     examples = torch.arange(len(scores))
     return tuple(
         players.spread(scores, i, examples).expand(len(scores), *x.shape[1:]).clone()
@@ -158,69 +172,78 @@ def spread_scores(scores: Tensor, players: Players, inputs: tuple[Tensor, ...]) 
     )
 
 
-def collect_scores(attributions: tuple[Tensor, ...], players: Players, inputs: tuple[Tensor, ...]) -> Tensor:
+def scores_to_players(attributions: tuple[Tensor, ...], players: Players, inputs: tuple[Tensor, ...]) -> Tensor:
     r"""
-    The mean attribution of each player's values: the opposite of ``spread_scores``, exactly.
+    Average the attributions of each player's values. This is the exact inverse of :func:`scores_to_inputs`.
 
     Args:
-        attributions (tuple[Tensor, ...]): One an input tensor: of its shape, or broadcastable to it; of images, maps of
-            any height and width too, such as a layer's ``(b, 1, 7, 7)``, are stretched over the image by
-            ``captum.attr.LayerAttribution.interpolate`` (nearest).
-        players (Players): The players of the inputs.
-        inputs (tuple[Tensor, ...]): The inputs.
+        attributions (tuple[Tensor, ...]): One tensor per input tensor, of its shape or broadcastable to it. Maps of
+            images may have any height and width, for example ``(b, 1, 7, 7)``;
+            ``captum.attr.LayerAttribution.interpolate`` (nearest) resizes them to the image.
+        players (Players): Players of the inputs.
+        inputs (tuple[Tensor, ...]): Inputs.
 
     Returns:
-        Tensor: ``(b, n)`` float64 on the CPU; 0 for a player that an example does not have.
+        Tensor: Shape ``(b, n)``, float64, on the CPU. 0 for players that an example does not have.
 
     Raises:
-        ValueError: attributions that do not fit the inputs.
+        ValueError: If the attributions do not fit the inputs.
     """
     if len(attributions) != len(inputs):
-        raise ValueError(f"attributions are {len(attributions)} where inputs are {len(inputs)}; pass one an input")
+        raise ValueError(
+            f"attributions has {len(attributions)} tensors, but inputs has {len(inputs)}; pass one for each"
+        )
     batch = len(attributions[0])
     total = torch.zeros(batch, len(players.ids), dtype=torch.float64)
     count = torch.zeros_like(total)
-    least, most = torch.full_like(total, torch.inf), torch.full_like(total, -torch.inf)
-    for i, (given, columns, x) in enumerate(zip(attributions, players.columns, inputs, strict=True)):
-        values = given.detach().cpu().double()
-        if values.dim() == x.dim() == 4 and values.shape[2:] != x.shape[2:]:
-            values = LayerAttribution.interpolate(values, tuple(x.shape[2:]))
-        fits = values.dim() == x.dim() and len(values) == batch and batch in (1, len(x)) and len(columns) in (1, batch)
-        if not fits or not broadcasts(values[:1], x[:1]):
-            raise ValueError(
-                f"{_name('attributions', i, attributions)} has shape {tuple(given.shape)}, which does not fit the "
-                f"input's {tuple(x.shape)}; pass one value for each of the input's"
-            )
-        owner = columns.expand(batch, *x.shape[1:]).reshape(batch, -1).cpu()
-        flat = values.expand(batch, *x.shape[1:]).reshape(batch, -1)
-        total.scatter_add_(1, owner, flat)
-        count.scatter_add_(1, owner, torch.ones_like(flat))
-        least.scatter_reduce_(1, owner, flat, "amin")
-        most.scatter_reduce_(1, owner, flat, "amax")
-    # a mean of equal values is one of them, which the sum may miss by rounding
-    return torch.where(least == most, least, total / count.clamp(min=1))
+    lowest, highest = torch.full_like(total, torch.inf), torch.full_like(total, -torch.inf)
+    for i, (attribution, positions, x) in enumerate(zip(attributions, players.positions, inputs, strict=True)):
+        name = _element_name("attributions", i, len(attributions))
+        values = _expand_to_input(name, attribution, x, batch, len(positions))
+        owners = positions.expand(batch, *x.shape[1:]).reshape(batch, -1).cpu()
+        total.scatter_add_(1, owners, values)
+        count.scatter_add_(1, owners, torch.ones_like(values))
+        lowest.scatter_reduce_(1, owners, values, "amin")
+        highest.scatter_reduce_(1, owners, values, "amax")
+    # the mean of equal values is that value; computing it from the sum could round
+    return torch.where(lowest == highest, lowest, total / count.clamp(min=1))
 
 
-def _whole_numbers(name: str, mask: Tensor, tensor: Tensor) -> Tensor:
-    """The mask as int64 on the tensor's device, with the tensor's number of dimensions."""
+def _expand_to_input(name: str, attribution: Tensor, x: Tensor, batch: int, n_masks: int) -> Tensor:
+    """Return the attributions as float64 ``(batch, values of an example)`` on the CPU."""
+    values = attribution.detach().cpu().double()
+    if values.dim() == x.dim() == 4 and values.shape[2:] != x.shape[2:]:
+        values = LayerAttribution.interpolate(values, tuple(x.shape[2:]))
+    batch_fits = len(values) == batch and batch in (1, len(x)) and n_masks in (1, batch)
+    if values.dim() != x.dim() or not batch_fits or not broadcasts(values[:1], x[:1]):
+        raise ValueError(
+            f"{name} has shape {tuple(attribution.shape)}, which does not fit the input's shape {tuple(x.shape)}; "
+            "pass one attribution for each value of the input"
+        )
+    return values.expand(batch, *x.shape[1:]).reshape(batch, -1)
+
+
+def _as_whole_numbers(name: str, mask: object, tensor: Tensor) -> Tensor:
+    """Return the mask as int64 on the tensor's device, with the tensor's number of dimensions."""
     if not isinstance(mask, Tensor):
         raise TypeError(f"{name} is a {type(mask).__name__}; pass a tensor of whole numbers")
     if mask.dtype is torch.bool or mask.is_complex():
-        raise TypeError(f"{name} has dtype {mask.dtype}; pass whole numbers, one a player (mask.long())")
+        raise TypeError(f"{name} has dtype {mask.dtype}; pass whole numbers, one per player (mask.long())")
     if mask.is_floating_point() and not bool((mask.isfinite() & (mask == mask.round())).all()):
-        raise ValueError(f"{name} has fractions or values that are not finite; pass whole numbers, one a player")
+        raise ValueError(f"{name} contains fractions or non-finite values; pass whole numbers, one per player")
     mask = mask.to(tensor.device, torch.long)
     if mask.numel() and int(mask.min()) < 0:
-        raise ValueError(f"{name} has the negative id {int(mask.min())}; number the players from 0")
+        raise ValueError(f"{name} contains the negative id {int(mask.min())}; number the players from 0")
     if not broadcasts(mask, tensor):
         raise ValueError(
-            f"{name} has shape {tuple(mask.shape)}, which does not broadcast to the input's {tuple(tensor.shape)}"
+            f"{name} has shape {tuple(mask.shape)}, which does not broadcast to the input's shape "
+            f"{tuple(tensor.shape)}; pass a mask of the input's shape"
         )
     return mask.reshape((1,) * (tensor.dim() - mask.dim()) + tuple(mask.shape))
 
 
-def _name(argument: str, index: int, of: tuple[object, ...]) -> str:
-    return argument if len(of) == 1 else f"{argument}[{index}]"
+def _element_name(argument: str, index: int, count: int) -> str:
+    return argument if count == 1 else f"{argument}[{index}]"
 
 
 def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
@@ -229,4 +252,4 @@ def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
         raise TypeError(f"{name} is {value!r}; pass an int or a pair of ints")
     if min(pair) < 1:
         raise ValueError(f"{name} is {value!r}; pass sizes of at least 1")
-    return pair
+    return pair[0], pair[1]

@@ -1,85 +1,64 @@
-"""Removals: how absent players are taken away."""
+"""Removals: how absent players are removed.
 
-import re
-from collections.abc import Callable
-from typing import Any
+To add a removal, write a subclass of :class:`Removal` in a file of this folder and register it below.
+"""
 
 from torch import Tensor
 
 from captum_moxi import models
-from captum_moxi.players import patch_mask
+from captum_moxi.arguments import ForwardFunc
+from captum_moxi.registry import Registry, parse_natural
 from captum_moxi.removal.attention import AttentionRemoval
-from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal
+from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, ToImages
 from captum_moxi.removal.baseline import BaselineRemoval
-from captum_moxi.removal.tokens import SequenceRemoval, TokenRemoval
+from captum_moxi.removal.tokens import TokenRemoval
 
 __all__ = [
+    "REMOVALS",
     "AttentionRemoval",
     "BaselineRemoval",
     "ForwardCall",
     "MaskedModel",
     "Removal",
+    "ToImages",
     "TokenRemoval",
     "check_removal",
     "default_removal",
-    "get_removal",
-    "grid_mask",
 ]
 
-# how removals are named on the command line and in what it writes
-REMOVALS = "token, attention:LAYER (by default 0), zero, mean or blur"
+REMOVALS: Registry[Removal] = Registry("removal")
+REMOVALS.register("token", TokenRemoval, help="remove the tokens of absent patches")
+REMOVALS.register(
+    "attention", AttentionRemoval, argument="LAYER", parse=parse_natural, help="mask attention from LAYER on"
+)
+REMOVALS.register("zero", BaselineRemoval, help="fill with zeros")
+REMOVALS.register("mean", lambda: BaselineRemoval("mean"), help="fill with the mean of the image")
+REMOVALS.register("blur", lambda: BaselineRemoval("blur"), help="fill with the blurred image")
 
 
-def check_removal(removal: Any) -> None:
-    if removal is not None and not isinstance(removal, Removal):
+def check_removal(removal: object) -> None:
+    """Check the argument ``removal`` of the public classes.
+
+    Raises:
+        TypeError: If it is neither a removal nor None.
+    """
+    if removal is None or isinstance(removal, Removal):
+        return
+    if isinstance(removal, str):
         raise TypeError(
-            f"removal is {removal!r}; pass TokenRemoval(), AttentionRemoval(from_layer), BaselineRemoval() or None"
+            f"removal is the string {removal!r}; pass REMOVALS.create({removal!r}), or an instance of Removal"
         )
+    raise TypeError(f"removal is {removal!r}; pass an instance of Removal, such as TokenRemoval(), or None")
 
 
-def default_removal(forward_func: Callable[..., Any], inputs: tuple[Tensor, ...], has_baselines: bool) -> Removal:
-    """Token removal for images of a classifier with patch tokens, if no baseline was given; else baseline fill."""
+def default_removal(forward_func: ForwardFunc, inputs: tuple[Tensor, ...], *, has_baselines: bool) -> Removal:
+    """Return the removal that fits the model.
+
+    It is token removal for images of a classifier with patch tokens if no baselines were passed, otherwise baseline fill.
+    """
     model = models.transformer(forward_func)
-    classifies = model is not None and "ForImageClassification" in type(model).__name__
-    images = len(inputs) == 1 and inputs[0].dim() == 4
-    if classifies and images and not has_baselines and models.has_patch_tokens(model):
+    is_classifier = model is not None and "ForImageClassification" in type(model).__name__
+    is_image_batch = len(inputs) == 1 and inputs[0].dim() == 4
+    if is_classifier and is_image_batch and not has_baselines and models.has_patch_tokens(model):
         return TokenRemoval()
     return BaselineRemoval()
-
-
-def get_removal(name: str) -> Removal:
-    """The removal of a name, of those that ``REMOVALS`` lists.
-
-    Raises:
-        ValueError: another name.
-    """
-    if name == "token":
-        return TokenRemoval()
-    if name == "zero":
-        return BaselineRemoval()
-    if name in ("mean", "blur"):
-        return BaselineRemoval(name)
-    if match := re.fullmatch(r"attention(?::(\d+))?", name):
-        return AttentionRemoval(int(match[1] or 0))
-    raise ValueError(f"{name!r} is not a removal; pass {REMOVALS}")
-
-
-def grid_mask(model: Any, x: Tensor, removal: Removal, grid: int | None) -> Tensor:
-    """The feature mask of grid x grid players for images ``(B, C, H, W)``; of the model's own patches for None.
-
-    Raises:
-        ValueError: players that would cut the patches whose tokens are taken out.
-    """
-    size = (x.shape[2], x.shape[3])
-    if grid is None:
-        return patch_mask(size, removal.patch_size(model))
-    if isinstance(removal, SequenceRemoval):
-        patch = removal.patch_size(model)
-        sides = [extent // side for extent, side in zip(size, patch, strict=True)]
-        if any(side % grid for side in sides):
-            fit = [str(n) for n in range(1, min(sides) + 1) if not any(side % n for side in sides)]
-            raise ValueError(
-                f"a grid of {grid} cuts patches, of which the model has {sides[0]} x {sides[1]}; "
-                f"pass a grid of {', '.join(fit)}, or the removal zero"
-            )
-    return patch_mask(size, grid=grid)

@@ -1,32 +1,32 @@
-"""Attention masking: from layer k on, no token attends to an absent patch's token."""
+"""Attention masking: from layer k on, no token attends to the token of an absent patch."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import nn
 
 from captum_moxi import models
-from captum_moxi.removal.tokens import SequenceRemoval, known_model, named_module
+from captum_moxi.arguments import ForwardFunc
+from captum_moxi.removal.sequence import SequenceRemoval, Site, find_module, known_model
 
 
 class AttentionRemoval(SequenceRemoval):
     r"""
-    Keep absent patches from being attended to, from layer k to the last (the paper, Appendix D and Figure 10).
+    Mask the attention to absent patches from layer k to the last layer (the paper, Appendix D and Figure 10).
 
-    Layers before k see the whole image. From layer k on, nothing but attention brings tokens together, so a token that
-    none attends to might as well not be there: it is taken out of the sequence at the input of layer k, which gives
-    what masking the attention weights of every later layer gives, in any attention implementation, at the cost of the
-    tokens that are left. A classifier that averages patch tokens (DINOv2) averages those present.
+    Layers before k see the whole image. From layer k on, tokens interact only through attention, so a token that no
+    other token attends to has no effect. It is removed from the sequence at the input of layer k. The result equals
+    masking the attention weights of all later layers, in any attention implementation, and costs only the remaining
+    tokens. A classifier that averages the patch tokens (DINOv2) averages the present ones.
 
     With ``from_layer=0`` this is :class:`captum_moxi.TokenRemoval`.
 
     Args:
-        from_layer (int, optional): The first layer that masks, counted from 0.
+        from_layer (int, optional): Index of the first layer that masks.
             Default: 0
-        layers (Sequence[nn.Module] or str, optional): The model's layers, first to last, or the dotted name of the
-            module that lists them (``blocks`` in timm's VisionTransformer, ``encoder.layers`` in torchvision's). Each
-            takes the sequence ``(B, tokens, width)`` as its first argument. Not needed for the transformers models that
-            :class:`captum_moxi.TokenRemoval` knows.
+        layers (Sequence[nn.Module] or str, optional): Layers of the model, first to last, or the dotted name of the
+            module that lists them (``"blocks"`` in timm's VisionTransformer, ``"encoder.layers"`` in torchvision's).
+            Each layer receives the sequence ``(B, tokens, width)`` as its first argument. Not needed for the
+            transformers models that :class:`captum_moxi.TokenRemoval` supports.
             Default: None
         patch_size (int or tuple[int, int], optional): As in :class:`captum_moxi.TokenRemoval`.
             Default: None
@@ -34,8 +34,8 @@ class AttentionRemoval(SequenceRemoval):
             Default: None
 
     Raises:
-        ValueError: a negative layer; at attribution, a layer that the model does not have, and what
-            :class:`captum_moxi.TokenRemoval` raises.
+        ValueError: If ``from_layer`` is negative. When the removal is used: if the model does not have the layer, and
+            as in :class:`captum_moxi.TokenRemoval`.
     """
 
     def __init__(
@@ -47,22 +47,25 @@ class AttentionRemoval(SequenceRemoval):
     ) -> None:
         super().__init__(patch_size, n_prefix)
         if not isinstance(from_layer, int) or from_layer < 0:
-            raise ValueError(f"from_layer is {from_layer!r}; pass a layer counted from 0")
+            raise ValueError(f"from_layer is {from_layer!r}; pass the index of a layer, an int of at least 0")
         self.from_layer = from_layer
         self.layers = layers
 
-    def site(self, forward_func: Callable[..., Any]) -> tuple[nn.Module, bool]:
-        layers: list[nn.Module]
-        if self.layers is None:
-            layers = list(models.encoder_layers(known_model(forward_func, "AttentionRemoval", "layers")))
-        elif isinstance(self.layers, str):
-            layers = list(named_module(forward_func, self.layers, "layers").children())
-        else:
-            layers = list(self.layers)
+    def site(self, forward_func: ForwardFunc) -> Site:
+        layers = self._layers_of(forward_func)
         if self.from_layer >= len(layers):
-            raise ValueError(f"from_layer is {self.from_layer}; pass one of the model's, 0 to {len(layers) - 1}")
-        return layers[self.from_layer], True
+            raise ValueError(
+                f"from_layer is {self.from_layer}, but the model has layers 0 to {len(layers) - 1}; pass one of them"
+            )
+        return Site(layers[self.from_layer], at_input=True)
 
-    def _arguments(self) -> dict[str, Any]:
-        named = self.layers if isinstance(self.layers, str | None) else type(self.layers).__name__
-        return {"from_layer": self.from_layer, "layers": named, **super()._arguments()}
+    def _layers_of(self, forward_func: ForwardFunc) -> list[nn.Module]:
+        if self.layers is None:
+            return list(models.encoder_layers(known_model(forward_func, "AttentionRemoval", "layers")))
+        if isinstance(self.layers, str):
+            return list(find_module(forward_func, self.layers, "layers").children())
+        return list(self.layers)
+
+    def _arguments(self) -> dict[str, object]:
+        name = self.layers if isinstance(self.layers, str | None) else type(self.layers).__name__
+        return {"from_layer": self.from_layer, "layers": name, **super()._arguments()}

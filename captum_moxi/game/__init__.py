@@ -1,0 +1,7 @@
+"""The game: maps coalitions to model output and rewards. Code below this package knows only coalitions and rewards."""
+
+from captum_moxi.game.batching import Cost
+from captum_moxi.game.coalition import MAX_PLAYERS, CoalitionGame
+from captum_moxi.game.outputs import Outcome
+
+__all__ = ["MAX_PLAYERS", "CoalitionGame", "Cost", "Outcome"]

@@ -1,0 +1,278 @@
+"""Groups rows into passes that fit into memory, runs them, and counts what they cost."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from captum_moxi import models
+from captum_moxi.game.outputs import as_tensor, check_row_count
+from captum_moxi.removal import MaskedModel
+
+# a row that keeps its activations for a backward pass needs the memory of about this many rows that do not
+ROWS_PER_BACKWARD_ROW = 8
+NO_GRADIENT = "pass a screen that needs no gradient, such as LastGainsScreen"
+
+# The tensors that are read from the output of a pass, one entry per row.
+Columns: TypeAlias = tuple[Tensor, ...]
+ReadOutput: TypeAlias = Callable[[Tensor, Tensor], Columns]
+RunPass: TypeAlias = Callable[[Tensor, Tensor], Columns | None]
+
+
+@dataclass
+class Cost:
+    """What a game has cost so far.
+
+    Args:
+        rows (int): Rows that the model evaluated, including the first forward pass of the inputs.
+        passes (int): Forward passes.
+        backward_rows (int): Rows that also went backward through the model.
+    """
+
+    rows: int = 0
+    passes: int = 0
+    backward_rows: int = 0
+
+    @property
+    def weighted_rows(self) -> int:
+        """Rows, where a row that also goes backward counts as three."""
+        return self.rows + 2 * self.backward_rows
+
+    def copy(self) -> "Cost":
+        """Return a snapshot."""
+        return replace(self)
+
+    def __sub__(self, earlier: "Cost") -> "Cost":
+        return Cost(self.rows - earlier.rows, self.passes - earlier.passes, self.backward_rows - earlier.backward_rows)
+
+
+class BatchedModel:
+    """A masked model that evaluates any number of rows, in passes that fit into memory.
+
+    It learns two things about the model while it runs: how many rows fit into memory, and whether the model returns one
+    value for the whole batch instead of one for each row.
+
+    Args:
+        masked (MaskedModel): Model with players removed.
+        perturbations_per_eval (int or None): Captum's limit on the number of copies of the batch in one pass. None
+            means as many rows as the memory allows.
+        has_target (bool): Whether the user passed a target.
+
+    Attributes:
+        aggregates (bool): Whether the model returns one value for the whole batch.
+        cost (Cost): What was run so far.
+    """
+
+    def __init__(self, masked: MaskedModel, *, perturbations_per_eval: int | None, has_target: bool) -> None:
+        self.masked = masked
+        self.call = masked.call
+        self.cost = Cost()
+        self.aggregates = False
+        self._per_eval = perturbations_per_eval
+        self._has_target = has_target
+        # after memory ran out: the divisor of the number of rows per pass, for each memory need of a row
+        self._divisors: dict[int, int] = {}
+
+    @property
+    def n_examples(self) -> int:
+        """Number of examples, or 1 if the model returns one value for the whole batch."""
+        return 1 if self.aggregates else self.call.batch
+
+    def run_inputs(self) -> Tensor:
+        """Run the unchanged inputs once, and find out whether the model returns one value for the whole batch.
+
+        Returns:
+            Tensor: Output of the model.
+
+        Raises:
+            ValueError: If the output has neither one row for each example nor one value.
+        """
+        call = self.call
+        output = as_tensor(models.call_model(call.forward_func, *call.inputs, *call.additional_forward_args))
+        self.cost.rows += call.batch
+        self.cost.passes += 1
+        if output.dim() == 0 or (call.batch > 1 and output.numel() == 1):
+            self._set_aggregates(output)
+        elif len(output) != call.batch:
+            raise ValueError(
+                f"forward_func returned shape {tuple(output.shape)} for a batch of {call.batch}; return one row for "
+                "each example, or one value for the whole batch"
+            )
+        elif any(len(x) != call.batch for x in call.inputs):
+            raise ValueError(
+                f"inputs have first dimensions {[len(x) for x in call.inputs]}; pass tensors with the same batch size"
+            )
+        return output
+
+    def evaluate(self, coalitions: Tensor, examples: Tensor, read: ReadOutput) -> Columns | None:
+        """Run the model on coalitions.
+
+        Args:
+            coalitions (Tensor): Shape ``(M, n)``, bool, on the CPU.
+            examples (Tensor): Shape ``(M,)``, int64, on the CPU.
+            read (Callable): Maps the output of a pass and the examples of its rows to one or more tensors with an entry
+                for each row.
+
+        Returns:
+            tuple[Tensor, ...] or None: What ``read`` returns for all rows, on the CPU. None if there are no rows.
+        """
+
+        def run_pass(coalitions: Tensor, examples: Tensor) -> Columns | None:
+            output = self._forward(coalitions, examples)
+            return None if output is None else read(output, examples)
+
+        return self._run_in_passes(coalitions, examples, self.masked.sizes(coalitions, examples), run_pass)
+
+    def differentiate(
+        self, coalitions: Tensor, examples: Tensor, read_rewards: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor | None:
+        """Compute the derivative of the reward with respect to each player's gates.
+
+        Args:
+            coalitions (Tensor): Shape ``(M, n)``, bool, on the CPU.
+            examples (Tensor): Shape ``(M,)``, int64, on the CPU.
+            read_rewards (Callable): Maps the output of a pass and the examples of its rows to rewards ``(rows,)``.
+
+        Returns:
+            Tensor or None: Shape ``(M, stages, n)``, on the CPU. None if there are no rows.
+
+        Raises:
+            ValueError: If the model or the reward cannot be differentiated.
+        """
+        if self.aggregates:
+            raise ValueError(f"forward_func returned one value for the whole batch; {NO_GRADIENT}")
+
+        def run_pass(coalitions: Tensor, examples: Tensor) -> Columns:
+            return (self._backward(coalitions, examples, read_rewards),)
+
+        # absent players go through the model as well
+        everyone = self.call.players.exists.expand(self.n_examples, -1)[examples]
+        sizes = self.masked.sizes(everyone, examples)
+        columns = self._run_in_passes(coalitions, examples, sizes, run_pass, rows_per_row=ROWS_PER_BACKWARD_ROW)
+        return None if columns is None else columns[0]
+
+    def _forward(self, coalitions: Tensor, examples: Tensor) -> Tensor | None:
+        """Return the output of one forward pass, or None if it must be repeated row by row."""
+        if self.aggregates:
+            output = as_tensor(self.masked.whole_batch(coalitions[0]))
+        else:
+            output = as_tensor(self.masked(coalitions, examples))
+            if self._per_eval is None and output.numel() == 1 < len(coalitions):
+                # With a single example, the first pass cannot tell one value per row from one per batch. This one can.
+                self._set_aggregates(output)
+                return None
+            check_row_count(output, len(coalitions))
+        self.cost.rows += len(coalitions)
+        self.cost.passes += 1
+        return output
+
+    def _backward(
+        self, coalitions: Tensor, examples: Tensor, read_rewards: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Return the derivatives ``(rows, stages, n)`` of one forward and backward pass."""
+        try:
+            relaxed, gates = self.masked.relaxed(coalitions, examples)
+        except RuntimeError as error:
+            # raised by numpy() and similar methods
+            if "requires grad" in str(error):
+                raise ValueError(f"forward_func cannot be differentiated ({error}); {NO_GRADIENT}") from error
+            raise
+        output = as_tensor(relaxed)
+        check_row_count(output, len(coalitions))
+        rewards = read_rewards(output, examples)
+        if not rewards.requires_grad:
+            raise ValueError(f"forward_func and reward have no gradient with respect to the inputs; {NO_GRADIENT}")
+        derivatives = torch.autograd.grad(rewards.sum(), gates, allow_unused=True)
+        self.cost.rows += len(coalitions)
+        self.cost.backward_rows += len(coalitions)
+        self.cost.passes += 1
+        if all(derivative is None for derivative in derivatives):
+            raise ValueError(f"forward_func and reward have no gradient with respect to the inputs; {NO_GRADIENT}")
+        zeros = torch.zeros_like(gates[0])
+        return torch.stack([zeros if derivative is None else derivative for derivative in derivatives], 1)
+
+    def _run_in_passes(
+        self, coalitions: Tensor, examples: Tensor, sizes: Tensor, run_pass: RunPass, rows_per_row: int = 1
+    ) -> Columns | None:
+        """Run all rows, those of one size together. A row needs the memory of ``rows_per_row`` forward rows."""
+        columns: list[Columns] = []
+        finished: list[Tensor] = []
+        for size in sizes.unique().tolist():
+            waiting = self._slots((sizes == size).nonzero().flatten(), examples)
+            wanted = self._slots_per_pass(size)
+            while len(waiting):
+                limit = max(1, wanted // self._divisors.get(rows_per_row, rows_per_row))
+                # passes of equal length instead of a short one at the end
+                slots = waiting[: math.ceil(len(waiting) / math.ceil(len(waiting) / limit))]
+                rows = slots.flatten()
+                try:
+                    part = run_pass(*self._rows_of_pass(rows, slots.shape[1], coalitions, examples))
+                except torch.OutOfMemoryError:
+                    if len(slots) == 1:
+                        raise
+                    # from now on half as many rows, at every size
+                    self._divisors[rows_per_row] = math.ceil(wanted / (len(slots) // 2))
+                    continue
+                if part is None:
+                    wanted = self._slots_per_pass(size)
+                    continue
+                if self._copies_batch:
+                    is_row = rows >= 0
+                    part, rows = tuple(column[is_row.to(column.device)] for column in part), rows[is_row]
+                columns.append(part)
+                finished.append(rows)
+                waiting = waiting[len(slots) :]
+        if not finished:
+            return None
+        in_order = torch.cat(finished).argsort()
+        return tuple(torch.cat(parts).cpu()[in_order] for parts in zip(*columns, strict=True))
+
+    def _slots(self, rows: Tensor, examples: Tensor) -> Tensor:
+        """Arrange rows as they go through the model together.
+
+        Returns:
+            Tensor: Shape ``(slots, 1)`` if rows are independent, otherwise ``(slots, B)``: copies of the batch, with -1
+            where an example has no more rows.
+        """
+        if not self._copies_batch:
+            return rows[:, None]
+        owners = examples[rows]
+        turn = (owners[:, None] == torch.arange(self.n_examples)).long().cumsum(0).gather(1, owners[:, None])[:, 0] - 1
+        slots = torch.full((int(turn.max()) + 1, self.n_examples), -1)
+        slots[turn, owners] = rows
+        return slots
+
+    def _rows_of_pass(self, rows: Tensor, width: int, coalitions: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the coalitions and examples of a pass. Places without a row get the full coalition."""
+        if not self._copies_batch:
+            return coalitions[rows], examples[rows]
+        is_row = rows >= 0
+        owners = torch.where(is_row, examples[rows], torch.arange(width).repeat(len(rows) // width))
+        everyone = self.call.players.exists.expand(self.n_examples, -1)[owners]
+        return torch.where(is_row[:, None], coalitions[rows], everyone), owners
+
+    def _slots_per_pass(self, size: int) -> int:
+        """Return how many slots of this size one forward pass takes."""
+        if self.aggregates:
+            return 1
+        if self._per_eval is None:
+            return self.masked.rows_per_pass(size)
+        return self._per_eval if self._copies_batch else self._per_eval * self.n_examples
+
+    @property
+    def _copies_batch(self) -> bool:
+        return self._per_eval is not None and self.masked.copies_batch
+
+    def _set_aggregates(self, output: Tensor) -> None:
+        """From now on, treat the batch as one example."""
+        reason = f"forward_func returned one value for the whole batch, with shape {tuple(output.shape)}"
+        if self._per_eval not in (None, 1):
+            raise ValueError(f"{reason}, but perturbations_per_eval is {self._per_eval}; pass 1")
+        if not self.call.players.shared:
+            raise ValueError(f"{reason}, but feature_mask has one mask for each example; pass one mask for all")
+        if self._has_target:
+            raise ValueError(f"{reason}, but a target was passed; pass target=None")
+        self.aggregates = True

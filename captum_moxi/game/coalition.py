@@ -1,0 +1,425 @@
+"""CoalitionGame: coalitions of players in, rewards out."""
+
+import functools
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_moxi import models
+from captum_moxi.arguments import (
+    Baselines,
+    ForwardArgs,
+    ForwardFunc,
+    Target,
+    TensorOrTuple,
+    check_baselines,
+    check_inputs,
+    check_positive_int,
+    forward_arguments,
+    parse_target,
+)
+from captum_moxi.game.batching import BatchedModel, Columns, Cost
+from captum_moxi.game.outputs import (
+    LOGITS_NOT_FINITE,
+    Outcome,
+    read_outcome,
+    read_probabilities,
+    warn_if_probabilities,
+)
+from captum_moxi.game.targets import Targets
+from captum_moxi.players import Players, players_from_mask, scalar_mask
+from captum_moxi.removal import ForwardCall, Removal, ToImages, check_removal, default_removal
+from captum_moxi.rewards import REWARDS, ExampleReward, Reward, get_reward, rounds_relatively
+
+MAX_PLAYERS = 600
+
+Coalitions = TypeVar("Coalitions", Tensor, np.ndarray)
+
+
+class CoalitionGame:
+    r"""
+    A cooperative game: players are features, and the value of a coalition is the reward of the model's output if only
+    these players are present.
+
+    The game of one input is a function of coalitions. It is therefore a ``forward_func`` for every perturbation method
+    of Captum, and a value function for other game-theory libraries, with the removal and the reward that MoXI uses.
+
+    A game is immutable. :meth:`restrict` and :meth:`with_reward` return new games, which share the model and the count
+    of its rows.
+
+    Args:
+        forward_func (Callable): Model. A transformers image classifier, or any function or module that returns logits.
+        inputs (Tensor or tuple[Tensor, ...]): As in ``captum.attr.FeatureAblation``.
+        baselines (scalar, Tensor or tuple, optional): As in ``captum.attr.FeatureAblation``. If ``removal`` is None,
+            passing baselines selects baseline fill.
+            Default: None
+        target (int, tuple, Tensor or list, optional): As in ``captum.attr.FeatureAblation``. In outputs with more than
+            two dimensions, the second is the class.
+            Default: None
+        additional_forward_args (Any, optional): As in ``captum.attr.FeatureAblation``.
+            Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): As in ``captum.attr.FeatureAblation``.
+            Default: None, the patches of a transformers image model; otherwise each value is a player
+        removal (Removal, optional): How absent players are removed.
+            Default: None, token removal if the model has patch tokens, otherwise baseline fill
+        reward (str or Callable, optional): Name of a registered reward, or a function ``(logits, target) -> (rows,)``.
+            Default: ``"log_odds"``
+        perturbations_per_eval (int, optional): Maximum number of coalitions in one forward pass, times the batch size.
+            Under baseline fill, a pass then contains whole copies of the batch, as in Captum, for functions in which a
+            row's place in the batch matters. An example that needs fewer coalitions is repeated unchanged.
+            Default: None, rows of any examples, as many as the memory allows
+
+    Attributes:
+        n_players (int): Number of players n.
+        n_examples (int): Number of examples B, or 1 if ``forward_func`` returns one value for the whole batch.
+        ids (Tensor): Ids of the players in the feature mask, in ascending order: the columns of a coalition. Shape
+            ``(n,)``, int64.
+        exists (Tensor): Whether each example has each player. Shape ``(B, n)``, bool.
+        targets (Tensor or None): Target class of each example. Shape ``(B,)``, int64. None if there is no target.
+        full (Outcome): Outcome of each example with all its players. Shape ``(B,)``.
+        call (ForwardCall): Inputs, baselines and arguments of the model, and the players.
+        removal (Removal): How absent players are removed.
+        output_dtype (torch.dtype): Dtype of the model's output.
+        rounds_relatively (bool): Whether the rounding error of the reward is proportional to the reward.
+        cost (Cost): Rows and passes so far.
+
+    Raises:
+        ValueError: If an argument has the wrong shape or value. When the game is played: if the model returns
+            non-finite logits. The message names the coalition.
+        TypeError: If an argument has the wrong type.
+
+    Examples::
+
+        >>> game = CoalitionGame(model, x, target=y)
+        >>> ShapleyValueSampling(game).attribute(torch.ones(1, game.n_players))
+    """
+
+    def __init__(
+        self,
+        forward_func: ForwardFunc,
+        inputs: TensorOrTuple,
+        *,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        removal: Removal | None = None,
+        reward: str | Reward = "log_odds",
+        perturbations_per_eval: int | None = None,
+    ) -> None:
+        if perturbations_per_eval is not None:
+            check_positive_int("perturbations_per_eval", perturbations_per_eval)
+        tensors = check_inputs(inputs)
+        reward_function = get_reward(reward)
+        needs_target = isinstance(reward, str)
+        targets = Targets(parse_target(target, len(tensors[0])))
+        n_classes = models.num_classes(forward_func)
+        if n_classes is not None:
+            targets.check_classes(n_classes, required=needs_target)
+        check_removal(removal)
+        removal = removal or default_removal(forward_func, tensors, has_baselines=baselines is not None)
+        call = ForwardCall(
+            forward_func=forward_func,
+            inputs=tensors,
+            baselines=check_baselines(baselines, tensors),
+            additional_forward_args=forward_arguments(additional_forward_args),
+            players=_make_players(forward_func, tensors, feature_mask, removal),
+        )
+        model = BatchedModel(
+            removal.bind(call),
+            perturbations_per_eval=perturbations_per_eval,
+            has_target=targets.indices is not None,
+        )
+        with torch.no_grad():
+            output = model.run_inputs()
+        if not model.aggregates:
+            targets.check_output(output, required=needs_target)
+        if needs_target and reward_function is not REWARDS.create("output"):
+            warn_if_probabilities(output)
+        exists = call.players.exists.expand(model.n_examples, -1)
+        self._assign(model, targets, removal, reward_function, exists, output)
+
+    def _assign(
+        self,
+        model: BatchedModel,
+        targets: Targets,
+        removal: Removal,
+        reward: Reward | ExampleReward,
+        exists: Tensor,
+        full_output: Tensor,
+    ) -> None:
+        """Set all attributes, once."""
+        self._model = model
+        self._targets = targets
+        self._reward = reward
+        self._full_output = full_output
+        self.removal = removal
+        self.exists = exists
+        self.call: ForwardCall = model.call
+        self.cost: Cost = model.cost
+        self.ids: Tensor = model.call.players.ids
+        self.n_players = len(self.ids)
+        self.n_examples = model.n_examples
+        self.output_dtype = full_output.dtype
+        self.rounds_relatively = rounds_relatively(reward)
+        examples = torch.arange(self.n_examples)
+        target = self._select(full_output, examples)[1]
+        self.targets = None if target is None else target.cpu()
+        with torch.no_grad():
+            columns = self._read_outcome(full_output, examples)
+        self.full = self._checked_outcome(tuple(column.cpu() for column in columns), exists, examples)
+
+    def restrict(self, exists: Tensor) -> "CoalitionGame":
+        """Return the game among fewer players. The others are absent from every coalition.
+
+        The columns of coalitions stay the same.
+
+        Args:
+            exists (Tensor): Players that remain, for each example. Shape ``(B, n)``, bool.
+
+        Returns:
+            CoalitionGame: New game.
+
+        Raises:
+            ValueError: If ``exists`` has another shape, or contains a player that an example does not have.
+        """
+        exists = exists.cpu()
+        if exists.shape != self.exists.shape or exists.dtype is not torch.bool:
+            raise ValueError(
+                f"exists has shape {tuple(exists.shape)} and dtype {exists.dtype}; "
+                f"pass a bool tensor of shape {tuple(self.exists.shape)}"
+            )
+        if bool((exists & ~self.exists).any()):
+            raise ValueError("exists contains players that an example of this game does not have; pass a subset")
+        with torch.no_grad():
+            columns = self._model.evaluate(exists, torch.arange(self.n_examples), self._keep_output)
+        if columns is None:
+            raise ValueError("exists has no rows; pass one for each example")
+        return self._derived(self._reward, exists, columns[0])
+
+    def with_reward(self, reward: str | Reward | ExampleReward) -> "CoalitionGame":
+        """Return the game with another reward.
+
+        Args:
+            reward (str or Callable): Name of a registered reward, a function ``(logits, target) -> (rows,)``, or a
+                :class:`captum_moxi.rewards.ExampleReward`.
+
+        Returns:
+            CoalitionGame: New game. No row is evaluated.
+
+        Raises:
+            ValueError: If the reward is unknown or needs a target that the game does not have.
+        """
+        if isinstance(reward, str) and not self._model.aggregates:
+            self._targets.check_output(self._full_output, required=True)
+        return self._derived(
+            reward if isinstance(reward, ExampleReward) else get_reward(reward), self.exists, self._full_output
+        )
+
+    def _derived(self, reward: Reward | ExampleReward, exists: Tensor, full_output: Tensor) -> "CoalitionGame":
+        game = object.__new__(CoalitionGame)
+        game._assign(self._model, self._targets, self.removal, reward, exists, full_output)
+        return game
+
+    def __call__(self, coalitions: Coalitions) -> Coalitions:
+        """Return the values of coalitions of the one input.
+
+        Args:
+            coalitions (Tensor or ndarray): Shape ``(M, n)``, or ``(n,)`` for one coalition. bool, or numbers that are 0
+                or 1.
+
+        Returns:
+            Tensor or ndarray: Shape ``(M,)``. The same type as ``coalitions``, on the same device.
+        """
+        if self.n_examples > 1:
+            raise ValueError(
+                f"the game has {self.n_examples} examples, but calling it is for one; create one game for each "
+                "example, or call outcome(coalitions, examples)"
+            )
+        rows = torch.as_tensor(coalitions)
+        rewards = self.outcome(rows[None] if rows.dim() == 1 else rows).rewards
+        return rewards.numpy() if isinstance(coalitions, np.ndarray) else rewards.to(rows.device)
+
+    def outcome(self, coalitions: Tensor, examples: Tensor | None = None) -> Outcome:
+        """Return reward, confidence and prediction of coalitions.
+
+        Args:
+            coalitions (Tensor): Shape ``(M, n)``. bool, or numbers that are 0 or 1.
+            examples (Tensor, optional): Example of the batch that each row belongs to. Shape ``(M,)``, int64.
+                Default: None, the first example
+
+        Returns:
+            Outcome: On the CPU.
+        """
+        coalitions, examples = self._check_rows(coalitions, examples)
+        with torch.no_grad():
+            columns = self._model.evaluate(coalitions, examples, self._read_outcome)
+        if columns is None:
+            return Outcome(torch.empty(0), torch.empty(0), torch.empty(0, dtype=torch.long))
+        return self._checked_outcome(columns, coalitions, examples)
+
+    def class_probabilities(self, coalitions: Tensor, examples: Tensor | None = None) -> Tensor:
+        """Return the probabilities of all classes for each coalition.
+
+        Args:
+            coalitions (Tensor): Shape ``(M, n)``. bool, or numbers that are 0 or 1.
+            examples (Tensor, optional): Example of the batch that each row belongs to. Shape ``(M,)``, int64.
+                Default: None, the first example
+
+        Returns:
+            Tensor: Shape ``(M, classes)``, floating, on the CPU. ``(M, 1)`` for a single logit.
+        """
+        coalitions, examples = self._check_rows(coalitions, examples)
+        with torch.no_grad():
+            columns = self._model.evaluate(coalitions, examples, self._read_probabilities)
+        return torch.empty(0, 0) if columns is None else columns[0]
+
+    def approximate(self, coalitions: Tensor, examples: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return rewards of coalitions, computed under ``torch.autocast`` in a lower precision.
+
+        Args:
+            coalitions (Tensor): Shape ``(M, n)``. bool, or numbers that are 0 or 1.
+            examples (Tensor): Example of the batch that each row belongs to. Shape ``(M,)``, int64.
+            dtype (torch.dtype): torch.bfloat16 or torch.float16.
+
+        Returns:
+            Tensor: Shape ``(M,)``, on the CPU. Non-finite on overflow.
+        """
+        coalitions, examples = self._check_rows(coalitions, examples)
+        with torch.no_grad(), torch.autocast(self.call.inputs[0].device.type, dtype):
+            columns = self._model.evaluate(coalitions, examples, self._read_outcome)
+        return torch.empty(0) if columns is None else columns[0]
+
+    def effects(self, coalitions: Tensor, examples: Tensor | None = None) -> Tensor:
+        r"""
+        Estimate to first order what each player contributes to a coalition, with one backward pass per row.
+
+        The model is relaxed: a gate between 0 (absent) and 1 (present) determines how far each player is present at
+        each stage of the model where players enter. The derivative of the reward with respect to a player's gates,
+        summed over the stages, approximates :math:`f(A \cup b) - f(A \setminus b)`. Under baseline fill, the only stage
+        is the input, ``baseline + gate * (input - baseline)``. The estimate is the gradient times (input - baseline),
+        summed over the player. Under token removal, each attention is a stage, and the gate weights what the token's
+        keys contribute.
+
+        Args:
+            coalitions (Tensor): Shape ``(M, n)``. bool, or numbers that are 0 or 1.
+            examples (Tensor, optional): Example of the batch that each row belongs to. Shape ``(M,)``, int64.
+                Default: None, the first example
+
+        Returns:
+            Tensor: Derivative at each stage. Shape ``(M, stages, n)``, floating, on the CPU.
+
+        Raises:
+            ValueError: If the forward function, the reward or the removal has no such derivative.
+        """
+        coalitions, examples = self._check_rows(coalitions, examples)
+        # the gradient is needed even if the caller has disabled gradients
+        with torch.inference_mode(False), torch.enable_grad():
+            derivatives = self._model.differentiate(
+                coalitions, examples, lambda output, rows: self._read_outcome(output, rows)[0]
+            )
+        return torch.empty(0, 1, self.n_players) if derivatives is None else derivatives
+
+    def pictures(self, coalitions: Tensor, examples: Tensor | None, to_images: ToImages) -> Tensor:
+        """Draw the input that the model receives for each coalition.
+
+        Args:
+            coalitions (Tensor): Shape ``(M, n)``. bool, or numbers that are 0 or 1.
+            examples (Tensor or None): Example of the batch that each row belongs to. Shape ``(M,)``, int64. None means
+                the first example.
+            to_images (Callable): Converts pixel values ``(M, C, H, W)`` to images ``(M, H, W, 3)`` in [0, 1].
+
+        Returns:
+            Tensor: Images of shape ``(M, H, W, 3)``. Patches whose tokens are removed are gray.
+
+        Raises:
+            ValueError: If the game has other inputs than one batch of images.
+        """
+        if len(self.call.inputs) != 1 or self.call.inputs[0].dim() != 4:
+            shapes = [tuple(x.shape) for x in self.call.inputs]
+            raise ValueError(
+                f"pictures need one input of images (B, C, H, W), but the game's inputs have shapes {shapes}"
+            )
+        return self._model.masked.pictures(*self._check_rows(coalitions, examples), to_images)
+
+    @functools.cached_property
+    def captum_target(self) -> list[int | tuple[int, ...]] | None:
+        """Target of each example, in the form that Captum's own classes accept."""
+        if self._targets.indices is not None:
+            return [index[0] if len(index) == 1 else index for index in self._targets.indices]
+        return None if self.targets is None else self.targets.tolist()
+
+    def _select(self, output: Tensor, examples: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the logits ``(rows, classes)`` and the target of each row."""
+        if self._model.aggregates:
+            return output.reshape(1, 1), torch.zeros(1, dtype=torch.long, device=output.device)
+        return self._targets.select(output, examples)
+
+    def _read_outcome(self, output: Tensor, examples: Tensor) -> Columns:
+        logits, target = self._select(output, examples)
+        return read_outcome(logits, target, examples, self._reward)
+
+    def _read_probabilities(self, output: Tensor, examples: Tensor) -> Columns:
+        return (read_probabilities(self._select(output, examples)[0]),)
+
+    def _keep_output(self, output: Tensor, examples: Tensor) -> Columns:
+        return (output.reshape(1, 1) if self._model.aggregates else output,)
+
+    def _check_rows(self, coalitions: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return coalitions as bool and the example of each row, on the CPU."""
+        if coalitions.dim() != 2 or coalitions.shape[1] != self.n_players:
+            raise ValueError(
+                f"coalitions has shape {tuple(coalitions.shape)}; pass (M, {self.n_players}), one column per player"
+            )
+        if coalitions.dtype is not torch.bool and not bool(((coalitions == 0) | (coalitions == 1)).all()):
+            raise ValueError("coalitions contains values other than 0 and 1; pass 1 for present players")
+        if examples is None:
+            examples = torch.zeros(len(coalitions), dtype=torch.long)
+        return coalitions.bool().cpu(), examples.cpu()
+
+    def _checked_outcome(self, columns: Columns, coalitions: Tensor, examples: Tensor) -> Outcome:
+        """Return the outcome, or raise a ValueError that names the first coalition that is not finite."""
+        rewards, confidences, predictions, status = columns
+        if bool(status.any()):
+            row = int(status.nonzero()[0])
+            is_logits = int(status[row]) == LOGITS_NOT_FINITE
+            source = "forward_func returned non-finite logits" if is_logits else "reward returned a non-finite value"
+            present = self.ids[coalitions[row]].tolist()
+            listed = ", ".join(map(str, present[:20])) + (", ..." if len(present) > 20 else "")
+            raise ValueError(
+                f"{source} for example {int(examples[row])} with {len(present)} of {self.n_players} players present: "
+                f"{{{listed}}}"
+            )
+        return Outcome(rewards, confidences, predictions)
+
+
+def _make_players(
+    forward_func: ForwardFunc, inputs: tuple[Tensor, ...], feature_mask: TensorOrTuple | None, removal: Removal
+) -> Players:
+    """Create the players from the user's mask or from the removal's default."""
+    if feature_mask is not None:
+        return players_from_mask(feature_mask, inputs)
+    mask = removal.default_mask(forward_func, inputs)
+    players = players_from_mask(scalar_mask(inputs) if mask is None else mask, inputs)
+    if len(players.ids) > MAX_PLAYERS:
+        raise ValueError(_too_many_players(len(players.ids), inputs, removal.patch_size(forward_func)))
+    return players
+
+
+def _too_many_players(n: int, inputs: tuple[Tensor, ...], patch_size: tuple[int, int] | None) -> str:
+    """Return an error message that suggests a coarser mask."""
+    suggestion = "a feature_mask that groups values into players"
+    if len(inputs) == 1 and inputs[0].dim() == 4:
+        height, width = inputs[0].shape[2:]
+        patch_height, patch_width = patch_size or (1, 1)
+        # whole patches per player, as many as bring the number of players below the limit
+        times = 1
+        while -(-height // (times * patch_height)) * -(-width // (times * patch_width)) > MAX_PLAYERS // 2:
+            times += 1
+        suggestion = f"feature_mask=patch_mask({(height, width)}, {(times * patch_height, times * patch_width)})"
+    return (
+        f"feature_mask is None, which makes {n:,} players, and a full ranking needs {n * (n + 1) // 2:,} rows for each "
+        f"example; pass {suggestion}"
+    )

@@ -1,0 +1,104 @@
+"""Reads model output: converts it to tensors, checks its shape, and computes rewards, confidences and predictions."""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_moxi.arguments import ModelOutput
+from captum_moxi.rewards import ExampleReward, Reward, predicted_class, probability
+
+# what is not finite in a row
+FINITE, LOGITS_NOT_FINITE, REWARD_NOT_FINITE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the model returns for M coalitions.
+
+    Args:
+        rewards (Tensor): Shape ``(M,)``, in the reward's dtype.
+        confidences (Tensor): P(target). Shape ``(M,)``, floating. NaN if there is no target.
+        predictions (Tensor): Predicted class. Shape ``(M,)``, int64. For a single logit, 0 if positive and -1
+            otherwise.
+    """
+
+    rewards: Tensor
+    confidences: Tensor
+    predictions: Tensor
+
+
+def as_tensor(output: ModelOutput) -> Tensor:
+    """Return the output of a forward function as a tensor.
+
+    Raises:
+        TypeError: If it is neither a tensor nor a number.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, int | float):
+        # Captum also converts numbers to int64 and float64, the precision of Python
+        return torch.tensor(output, dtype=torch.int64 if isinstance(output, int) else torch.float64)
+    raise TypeError(f"forward_func returned a {type(output).__name__}; return a tensor of logits, or a number")
+
+
+def check_row_count(output: Tensor, rows: int) -> None:
+    """Check that the model returned one row for each row of its input."""
+    if output.shape[:1] != (rows,):
+        raise ValueError(
+            f"forward_func returned shape {tuple(output.shape)} for {rows} rows; return one row for each example, or "
+            "pass perturbations_per_eval=1 if it returns one value for the whole batch"
+        )
+
+
+def warn_if_probabilities(output: Tensor) -> None:
+    """Warn if the output looks like that of a softmax, which would be mistaken for logits."""
+    if output.dim() != 2 or output.shape[1] < 2 or not output.is_floating_point():
+        return
+    sums = output.float().sum(1)
+    if bool((output >= 0).all()) and bool((sums - 1).abs().max() < 1e-3):
+        warnings.warn(
+            "forward_func seems to return probabilities, because its outputs are non-negative and sum to 1. Rewards, "
+            "confidences and predictions are computed from logits; pass the model without its softmax, or a function "
+            "that returns the logarithm of the probabilities",
+            stacklevel=2,
+        )
+
+
+def read_outcome(
+    logits: Tensor, target: Tensor | None, examples: Tensor, reward: Reward | ExampleReward
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute reward, confidence, prediction and finiteness of each row, on the model's device.
+
+    Args:
+        logits (Tensor): Shape ``(rows, classes)``.
+        target (Tensor or None): Shape ``(rows,)``, int64.
+        examples (Tensor): Example of each row. Shape ``(rows,)``, int64.
+        reward (Callable): Reward.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor, Tensor]: Rewards, confidences, predictions, and ``FINITE``, ``LOGITS_NOT_FINITE``
+        or ``REWARD_NOT_FINITE``. Shape ``(rows,)`` each.
+    """
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    rewards = reward(logits, target, examples) if isinstance(reward, ExampleReward) else reward(logits, target)
+    if not isinstance(rewards, Tensor) or rewards.shape != (len(logits),):
+        returned = tuple(rewards.shape) if isinstance(rewards, Tensor) else type(rewards).__name__
+        raise ValueError(
+            f"reward returned {returned} for logits of shape {tuple(logits.shape)}; return one value for each row"
+        )
+    if target is None:
+        confidences = torch.full((len(logits),), torch.nan, device=logits.device)
+    else:
+        confidences = probability(logits, target)
+    reward_status = torch.where(rewards.isfinite(), FINITE, REWARD_NOT_FINITE)
+    status = torch.where(logits.isfinite().all(1), reward_status, LOGITS_NOT_FINITE)
+    return rewards, confidences, predicted_class(logits), status
+
+
+def read_probabilities(logits: Tensor) -> Tensor:
+    """Return the probabilities of all classes, or the sigmoid of a single logit."""
+    logits = logits.float()
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)

@@ -1,0 +1,42 @@
+"""Models: loading, calling and unwrapping, where their tokens are, and how their state is preserved."""
+
+from captum_moxi.models.huggingface import ImageClassifier, LogitsModel, call_model, load, num_classes
+from captum_moxi.models.state import eager_mode, find_random_layer, preserved_state, sdpa_attention
+from captum_moxi.models.tokens import (
+    PatchGrid,
+    embedding_module,
+    encoder_layers,
+    find_patch_size,
+    first_token_module,
+    fits_prefix,
+    has_patch_tokens,
+    needs_grid,
+    patch_size,
+    prefix_tokens,
+)
+from captum_moxi.models.unwrap import module_of, on_one_device, transformer
+
+__all__ = [
+    "ImageClassifier",
+    "LogitsModel",
+    "PatchGrid",
+    "call_model",
+    "eager_mode",
+    "embedding_module",
+    "encoder_layers",
+    "find_patch_size",
+    "find_random_layer",
+    "first_token_module",
+    "fits_prefix",
+    "has_patch_tokens",
+    "load",
+    "module_of",
+    "needs_grid",
+    "num_classes",
+    "on_one_device",
+    "patch_size",
+    "prefix_tokens",
+    "preserved_state",
+    "sdpa_attention",
+    "transformer",
+]

@@ -1,0 +1,254 @@
+"""Hugging Face image classifiers: loading, preprocessing, class names and logits."""
+
+import difflib
+import inspect
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    BaseImageProcessor,
+    PreTrainedModel,
+)
+
+from captum_moxi.arguments import ForwardFunc, ModelOutput
+from captum_moxi.models.unwrap import module_of
+
+
+@dataclass(frozen=True)
+class ImageClassifier:
+    """A Hugging Face image classifier with its preprocessing.
+
+    Args:
+        model (PreTrainedModel): Model in evaluation mode, on its device.
+        processor (BaseImageProcessor): Converts images to pixel values.
+        name (str): Hub name or folder that the model was loaded from.
+    """
+
+    model: PreTrainedModel
+    processor: BaseImageProcessor
+    name: str
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names by index."""
+        names = {int(index): label for index, label in (self.model.config.id2label or {}).items()}
+        return [names.get(i, str(i)) for i in range(len(names))]
+
+    def preprocess(self, images: Image.Image | Sequence[Image.Image]) -> Tensor:
+        """Convert one or more PIL images to pixel values.
+
+        Args:
+            images (Image or Sequence[Image]): PIL images of any size and mode.
+
+        Returns:
+            Tensor: Pixel values of shape ``(B, 3, H, W)``, in the model's dtype and on its device.
+        """
+        images = [images] if isinstance(images, Image.Image) else list(images)
+        batch = self.processor([image.convert("RGB") for image in images], return_tensors="pt")
+        pixel_values: Tensor = batch["pixel_values"]
+        return pixel_values.to(self.model.device, self.model.dtype)
+
+    def to_images(self, pixel_values: Tensor) -> Tensor:
+        """Convert pixel values back to images for display.
+
+        Args:
+            pixel_values (Tensor): Shape ``(B, 3, H, W)``.
+
+        Returns:
+            Tensor: Images in [0, 1] of shape ``(B, H, W, 3)``, float32, on the CPU.
+        """
+        images = pixel_values.detach().float().cpu()
+        normalization = self._normalization(images.device)
+        if normalization is not None:
+            mean, std = normalization
+            images = images * std + mean
+        return images.permute(0, 2, 3, 1).clamp(0, 1)
+
+    def to_pixel_values(self, images: Tensor) -> Tensor:
+        """Convert images to pixel values without resizing or cropping: the inverse of :meth:`to_images`.
+
+        Gradients flow through the conversion.
+
+        Args:
+            images (Tensor): Images in [0, 1] of shape ``(B, H, W, 3)``.
+
+        Returns:
+            Tensor: Pixel values of shape ``(B, 3, H, W)``, in the model's dtype and on its device.
+        """
+        pixel_values = images.permute(0, 3, 1, 2).to(self.model.device, torch.float32)
+        normalization = self._normalization(pixel_values.device)
+        if normalization is not None:
+            mean, std = normalization
+            pixel_values = (pixel_values - mean) / std
+        return pixel_values.to(self.model.dtype)
+
+    def class_index(self, name: str | int) -> int:
+        """Find a class by its index, its name, one of the comma-separated synonyms, or an unambiguous part of the name.
+
+        Args:
+            name (str or int): Class to find. Upper and lower case are equal.
+
+        Returns:
+            int: Index of the class.
+
+        Raises:
+            ValueError: If no class matches, or several do. The message lists the closest ones.
+        """
+        labels = self.labels
+        text = str(name).strip()
+        if isinstance(name, int) or (text.isdecimal() and text not in labels):
+            if not 0 <= int(text) < len(labels):
+                raise ValueError(f"class {text} does not exist; the model has classes 0 to {len(labels) - 1}")
+            return int(text)
+        folded = [label.casefold() for label in labels]
+        # "crane" and "crane (n02012849)" are both cranes; a user who asks for a crane is told about both
+        synonyms = [[re.sub(r"\s*\(.*\)$", "", part).strip() for part in label.split(",")] for label in folded]
+        wanted = text.casefold()
+        whole_names = [i for i, parts in enumerate(synonyms) if wanted in (folded[i], *parts)]
+        partial_names = [i for i, label in enumerate(folded) if wanted and wanted in label]
+        for matches in (whole_names, partial_names):
+            if len(matches) == 1:
+                return matches[0]
+            if matches:
+                listed = "; ".join(f"{i} ({labels[i]})" for i in matches[:5]) + ("; ..." if len(matches) > 5 else "")
+                raise ValueError(f"class {text!r} matches {len(matches)} classes: {listed}; pass an index")
+        close = difflib.get_close_matches(wanted, [part for parts in synonyms for part in parts], 3, 0.5)
+        hint = f"; similar names are {', '.join(close)}" if close else f"; a class is, for example, {labels[0]!r}"
+        raise ValueError(f"class {text!r} is not one of the model's {len(labels)} classes{hint}")
+
+    def _normalization(self, device: torch.device) -> tuple[Tensor, Tensor] | None:
+        """Mean and standard deviation of shape ``(3, 1, 1)``, or None if the processor does not normalize."""
+        if not getattr(self.processor, "do_normalize", False):
+            return None
+        mean, std = (
+            torch.tensor(getattr(self.processor, name), device=device)[:, None, None]
+            for name in ("image_mean", "image_std")
+        )
+        return mean, std
+
+
+def load(
+    name: str | os.PathLike[str], device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> ImageClassifier:
+    r"""
+    Load an image classifier and its preprocessing from the Hugging Face hub or a folder.
+
+    Args:
+        name (str or path): Hub name, for example ``google/vit-base-patch16-224``, or a folder written by
+            ``save_pretrained`` that contains config.json, safetensors weights and preprocessor_config.json.
+        device (str or torch.device, optional): Device of the model.
+            Default: None, CUDA if available, otherwise the CPU
+        dtype (torch.dtype, optional): Dtype of the weights.
+            Default: torch.float32
+
+    Returns:
+        ImageClassifier: Model in evaluation mode, image processor and name.
+
+    Raises:
+        ValueError: If there is no such folder or hub model, it is not an image classifier, or its weights are not
+            safetensors.
+
+    Examples::
+
+        >>> vit = load("google/vit-base-patch16-224")
+        >>> x = vit.preprocess(Image.open("cat.jpg"))  # (1, 3, 224, 224)
+    """
+    _check_folder(name)
+    try:
+        processor = AutoImageProcessor.from_pretrained(name)
+        model, loading = AutoModelForImageClassification.from_pretrained(
+            name, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(
+            f"model {str(name)!r} could not be loaded as an image classifier ({reason}); "
+            "pass a reachable hub name, or a folder written by save_pretrained"
+        ) from error
+    if loading["missing_keys"]:
+        missing = ", ".join(sorted(loading["missing_keys"])[:3])
+        raise ValueError(
+            f"model {str(name)!r} has no weights for {missing}, so it is not a trained classifier; pass a trained one"
+        )
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return ImageClassifier(model.to(device).eval(), processor, str(name))
+
+
+def _check_folder(name: str | os.PathLike[str]) -> None:
+    path = Path(name)
+    if not path.exists() and (path.is_absolute() or str(name).startswith(".")):
+        raise ValueError(
+            f"model {str(name)!r} is not a folder; pass a folder written by save_pretrained, or a hub name"
+        )
+    if path.exists() and not (path / "config.json").is_file():
+        raise ValueError(
+            f"model {str(name)!r} contains no config.json; pass a folder written by save_pretrained, or a hub name"
+        )
+
+
+class LogitsModel(nn.Module):
+    r"""
+    A Hugging Face classifier that returns its logits, so that Captum's own classes accept it.
+
+    Args:
+        model (nn.Module): Model whose output has ``logits``.
+
+    Examples::
+
+        >>> net = LogitsModel(ViTForImageClassification.from_pretrained(folder))
+        >>> FeatureAblation(net).attribute(x, target=y, feature_mask=patch_mask(224, 16))
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        # a new module is in training mode, which other packages reject
+        self.training = model.training
+
+    def forward(self, pixel_values: Tensor, *args: Any) -> Tensor:
+        logits: Tensor = call_model(self.model, pixel_values, *args)
+        return logits
+
+
+def call_model(forward_func: ForwardFunc, *args: Any) -> ModelOutput:
+    """Call a forward function and return its logits if the output has any.
+
+    A ViT or DeiT that receives an image of another size than its own interpolates its position embeddings.
+    """
+    kwargs = {}
+    model = module_of(forward_func)
+    if isinstance(model, PreTrainedModel) and len(args) == 1 and _has_other_size(model, args[0]):
+        kwargs["interpolate_pos_encoding"] = True
+    output = forward_func(*args, **kwargs)
+    return output if isinstance(output, Tensor) else getattr(output, "logits", output)
+
+
+def _has_other_size(model: PreTrainedModel, images: Tensor) -> bool:
+    """Return whether images have another size than the model's, and the model can interpolate its positions."""
+    size = getattr(model.config, "image_size", None)
+    if size is None or "interpolate_pos_encoding" not in inspect.signature(model.forward).parameters:
+        return False
+    height_width = (size, size) if isinstance(size, int) else tuple(size)
+    return images.dim() == 4 and tuple(images.shape[-2:]) != height_width
+
+
+def num_classes(forward_func: ForwardFunc) -> int | None:
+    """Return the number of classes of a transformers classifier, or None if it is not known for certain."""
+    module = module_of(forward_func)
+    if isinstance(module, LogitsModel):
+        module = module_of(module.model)
+    if not isinstance(module, PreTrainedModel) or "Classification" not in type(module).__name__:
+        return None
+    heads = [part for name, part in module.named_modules() if "classifier" in name and isinstance(part, nn.Linear)]
+    n_labels = module.config.num_labels
+    return n_labels if {head.out_features for head in heads} == {n_labels} else None

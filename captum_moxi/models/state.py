@@ -1,0 +1,63 @@
+"""Context managers that leave the model, the random state and the compiler as they were."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from captum_moxi.arguments import ForwardFunc
+from captum_moxi.models.unwrap import module_of, transformer
+
+# where layers of transformers keep the rates of functional dropout and stochastic depth
+DROPOUT_RATES = ("attention_dropout", "dropout_prob", "drop_prob")
+
+
+def find_random_layer(forward_func: ForwardFunc) -> str | None:
+    """Return the type of a layer in training mode that makes forward passes differ, or None if there is none."""
+    module = module_of(forward_func)
+    for part in module.modules() if module is not None else ():
+        rates = [getattr(part, name, 0) for name in DROPOUT_RATES]
+        if isinstance(part, _DropoutNd):
+            rates.append(part.p)
+        drops = any(isinstance(rate, float) and rate > 0 for rate in rates)
+        if part.training and (drops or isinstance(part, _BatchNorm)):
+            return type(part).__name__
+    return None
+
+
+@contextmanager
+def preserved_state(forward_func: ForwardFunc, devices: Iterable[torch.device]) -> Iterator[None]:
+    """Restore the random state of the devices, and the statistics of batch norms in training mode, on exit."""
+    module = module_of(forward_func)
+    norms = [part for part in module.modules() if part.training and isinstance(part, _BatchNorm)] if module else []
+    saved = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+    with torch.random.fork_rng(devices=[device for device in devices if device.type == "cuda"]):
+        try:
+            yield
+        finally:
+            for buffer, value in saved:
+                buffer.copy_(value)
+
+
+@contextmanager
+def sdpa_attention(forward_func: ForwardFunc) -> Iterator[None]:
+    """Make a transformers model compute attention with ``scaled_dot_product_attention`` until exit."""
+    model = transformer(forward_func)
+    if model is None:
+        yield
+        return
+    implementation = model.config._attn_implementation
+    model.config._attn_implementation = "sdpa"
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = implementation
+
+
+@contextmanager
+def eager_mode() -> Iterator[None]:
+    """Run compiled modules in eager mode until exit. Compiled code does not run hooks that were added later."""
+    with torch.compiler.set_stance("force_eager"):
+        yield

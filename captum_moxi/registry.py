@@ -1,0 +1,174 @@
+"""Registries: the removals, rewards, screens, methods, metrics and corruptions that can be chosen by name.
+
+A registered item appears in the command line's help, in error messages, in the documentation and in the tests that all
+items of its kind must pass. An item may take one argument after a colon, as in ``gradient:8``.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def parse_positive_int(text: str) -> int:
+    """Parse an int of at least 1.
+
+    Raises:
+        ValueError: If ``text`` is anything else.
+    """
+    # int() would accept underscores, signs and digits of other scripts
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) < 1:
+        raise ValueError("an int of at least 1")
+    return int(text)
+
+
+def parse_natural(text: str) -> int:
+    """Parse an int of at least 0.
+
+    Raises:
+        ValueError: If ``text`` is anything else.
+    """
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9:
+        raise ValueError("an int of at least 0")
+    return int(text)
+
+
+def parse_text(text: str) -> str:
+    """Parse any non-empty text.
+
+    Raises:
+        ValueError: If ``text`` is empty.
+    """
+    if not text:
+        raise ValueError("a value")
+    return text
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """One item of a registry.
+
+    Args:
+        name (str): Name of the item.
+        factory (Callable): Creates the item, from the argument if there is one.
+        help (str): Description in a few words.
+        argument (str or None): Name of the argument in help and messages, for example ``M``. None if the item takes
+            no argument.
+        parse (Callable): Converts the argument's text. A ValueError says what the argument must be.
+        required (bool): Whether the argument must be passed.
+    """
+
+    name: str
+    factory: Callable[..., T]
+    help: str
+    argument: str | None
+    parse: Callable[[str], Any]
+    required: bool
+
+    @property
+    def spec(self) -> str:
+        """The name with its argument, for example ``gradient:M``."""
+        return self.name if self.argument is None else f"{self.name}:{self.argument}"
+
+
+class Registry(Generic[T]):
+    """Items of one kind that can be created by name.
+
+    Args:
+        kind (str): What the items are, for messages: ``"removal"``.
+
+    Examples::
+
+        >>> SCREENS.register("gradient", GradientScreen, argument="M", help="a backward pass picks M candidates")
+        >>> SCREENS.create("gradient:8")
+        GradientScreen(8)
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry[T]] = {}
+
+    def register(
+        self,
+        name: str,
+        factory: Callable[..., T],
+        *,
+        help: str = "",
+        argument: str | None = None,
+        parse: Callable[[str], Any] = parse_positive_int,
+        required: bool = False,
+    ) -> None:
+        """Add an item.
+
+        Args:
+            name (str): Name of the item. It contains no colon, comma or white space.
+            factory (Callable): Creates the item, from the argument if there is one.
+            help (str, optional): Description in a few words.
+                Default: ``""``
+            argument (str, optional): Name of the argument in help and messages.
+                Default: None, no argument
+            parse (Callable, optional): Converts the argument's text. A ValueError says what the argument must be.
+                Default: an int of at least 1
+            required (bool, optional): Whether the argument must be passed.
+                Default: False
+
+        Raises:
+            ValueError: If the name is taken or contains a colon, comma or white space.
+        """
+        if name in self._entries:
+            raise ValueError(f"{self.kind} {name!r} is already registered; pass another name")
+        if not name or set(name) & {":", ",", *" \t\n"}:
+            raise ValueError(f"{self.kind} {name!r} is not a valid name; pass one without colon, comma or white space")
+        self._entries[name] = Entry(name, factory, help, argument, parse, required)
+
+    def unregister(self, name: str) -> None:
+        """Remove an item."""
+        del self._entries[name]
+
+    def create(self, spec: str) -> T:
+        """Create an item from ``NAME`` or ``NAME:ARGUMENT``.
+
+        Raises:
+            ValueError: If the name is unknown or the argument does not fit. The message lists the registered items.
+        """
+        name, colon, text = spec.partition(":")
+        entry = self._entries.get(name)
+        if entry is None:
+            raise ValueError(f"{self.kind} {spec!r} is unknown; pass one of {self.describe()}")
+        if not colon:
+            if entry.required:
+                raise ValueError(f"{self.kind} {spec!r} needs an argument; pass {entry.spec}")
+            return entry.factory()
+        if entry.argument is None:
+            raise ValueError(f"{self.kind} {spec!r} has an argument, but {name} takes none; pass {name}")
+        try:
+            value = entry.parse(text)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.kind} {spec!r} is not valid; pass {entry.spec}, {entry.argument} being {error}"
+            ) from None
+        return entry.factory(value)
+
+    @property
+    def entries(self) -> list[Entry[T]]:
+        """The items, in the order of registration."""
+        return list(self._entries.values())
+
+    @property
+    def specs(self) -> list[str]:
+        """How each item is written, for example ``gradient:M``."""
+        return [entry.spec for entry in self._entries.values()]
+
+    def describe(self) -> str:
+        """Return all specs, separated by commas."""
+        return ", ".join(self.specs)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)

@@ -1,0 +1,79 @@
+"""Function modes that change attention and means while a model runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import multi_head_attention_forward, scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+
+
+class GatedAttention(TorchFunctionMode):
+    """Weight what each key contributes to every attention by a gate: 1 is everything, 0 is nothing.
+
+    The logarithm of a gate is added to the attention scores, so that any implementation that accepts a mask applies it.
+
+    Args:
+        gates (Callable): Returns the gates ``(rows, keys)`` of the next attention, given its query. None leaves the
+            attention unchanged.
+    """
+
+    # a closed gate has the logarithm and the derivative of a gate that is open this far
+    EPSILON = 1e-6
+
+    def __init__(self, gates: Callable[[Tensor], Tensor | None]) -> None:
+        super().__init__()
+        self.gates = gates
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        gated = {
+            scaled_dot_product_attention: self._scaled_dot_product,
+            multi_head_attention_forward: self._multi_head,
+        }
+        return gated.get(func, func)(*args, **(kwargs or {}))
+
+    def _scaled_dot_product(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        bias = self._bias(query)
+        if bias is None:
+            return scaled_dot_product_attention(query, key, value, attn_mask, *args, **kwargs)
+        # half precision would lose what passes through a closed gate
+        query_, key_, value_ = (part.to(bias.dtype) for part in (query, key, value))
+        mask = _add_mask(bias, attn_mask)
+        return scaled_dot_product_attention(query_, key_, value_, mask, *args, **kwargs).to(query.dtype)
+
+    def _multi_head(self, query: Tensor, *args: Any, **kwargs: Any) -> Any:
+        bias = self._bias(query)
+        if bias is not None:
+            # the function takes one mask for each row and head; sequences are (length, rows, width), and the fifth
+            # argument is the number of heads
+            n_heads = args[3]
+            bias = bias.expand(-1, n_heads, len(query), -1).flatten(0, 1).to(query.dtype)
+            kwargs["attn_mask"] = _add_mask(bias, kwargs.get("attn_mask"))
+        return multi_head_attention_forward(query, *args, **kwargs)
+
+    def _bias(self, query: Tensor) -> Tensor | None:
+        """Return what is added to the scores, of shape ``(rows, 1, 1, keys)``."""
+        gates = self.gates(query)
+        return None if gates is None else (gates + self.EPSILON).log()[:, None, None, :]
+
+
+class EmptyMeanIsZero(TorchFunctionMode):
+    """Replace NaN with zero in results of functions of empty tensors, such as the mean of no tokens."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        operands = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        if isinstance(result, Tensor) and result.is_floating_point() and any(x.numel() == 0 for x in operands):
+            return result.nan_to_num(nan=0.0)
+        return result
+
+
+def _add_mask(bias: Tensor, mask: Tensor | None) -> Tensor:
+    """Combine the bias with an attention mask, either boolean or additive."""
+    if mask is None:
+        return bias
+    return bias.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else bias + mask

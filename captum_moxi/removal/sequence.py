@@ -1,0 +1,311 @@
+"""Removal from the token sequence: the tokens of absent patches are removed at one module of the model."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+from captum_moxi import models
+from captum_moxi.arguments import ForwardFunc, ModelOutput
+from captum_moxi.players import Players
+from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, memory_per_pass, new_gates
+from captum_moxi.removal.gates import EmptyMeanIsZero, GatedAttention
+
+# Changes the tokens of each image (images, tokens, width), given the number of prefix tokens and the image of each row.
+ChangeTokens = Callable[[Tensor, int, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Site:
+    """The place in a model where tokens are removed.
+
+    Args:
+        module (nn.Module): Module that receives or returns the sequence ``(B, tokens, width)``.
+        at_input (bool): Whether tokens are removed from the module's input. Otherwise from its output.
+    """
+
+    module: nn.Module
+    at_input: bool
+
+    def hook(self, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
+        """Change the sequence in each forward pass until the handle is removed."""
+        if not self.at_input:
+            return self.module.register_forward_hook(lambda _module, _args, output: change(output))
+
+        def change_input(
+            _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            if args:
+                return (change(args[0]), *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
+
+        return self.module.register_forward_pre_hook(change_input, with_kwargs=True)
+
+
+class SequenceRemoval(Removal):
+    """Remove the tokens of absent patches at one module. A subclass implements :meth:`site`."""
+
+    def __init__(self, patch_size: int | tuple[int, int] | None, n_prefix: int | None) -> None:
+        self._patch_size = patch_size
+        self._n_prefix = n_prefix
+
+    @abstractmethod
+    def site(self, forward_func: ForwardFunc) -> Site:
+        """Return the place where tokens are removed."""
+
+    def bind(self, call: ForwardCall) -> MaskedModel:
+        name = type(self).__name__
+        if call.baselines is not None:
+            raise ValueError(
+                f"baselines were passed, but {name} does not use any; pass removal=BaselineRemoval(), or no baselines"
+            )
+        if len(call.inputs) != 1 or call.inputs[0].dim() != 4:
+            shapes = [tuple(x.shape) for x in call.inputs]
+            raise ValueError(
+                f"{name} needs one input of images (B, C, H, W), but inputs has shapes {shapes}; "
+                "pass removal=BaselineRemoval()"
+            )
+        site = self.site(call.forward_func)
+        owners = _patch_owners(call.players, call.inputs[0], self.patch_size(call.forward_func), name)
+        return _SequenceModel(call, site, owners, self._prefix_tokens(call.forward_func))
+
+    def patch_size(self, forward_func: ForwardFunc) -> tuple[int, int]:
+        # a model without patch tokens must raise the error about its tokens, not one about the patch size
+        self.site(forward_func)
+        if isinstance(self._patch_size, int):
+            return self._patch_size, self._patch_size
+        patch_size = self._patch_size or models.find_patch_size(forward_func)
+        if patch_size is None:
+            raise ValueError(f"{type(self).__name__} found no patch projection in the model; pass patch_size")
+        return patch_size[0], patch_size[1]
+
+    def grid_mask(self, forward_func: ForwardFunc, inputs: Tensor, grid: int | None) -> Tensor:
+        if grid is not None:
+            patches = models.PatchGrid.of(inputs, self.patch_size(forward_func))
+            sides = (patches.rows, patches.columns)
+            if any(side % grid for side in sides):
+                fitting = [str(n) for n in range(1, min(sides) + 1) if not any(side % n for side in sides)]
+                raise ValueError(
+                    f"a grid of {grid} cuts patches, because the model has {patches.rows} x {patches.columns} of them; "
+                    f"pass a grid of {', '.join(fitting)}, or the removal zero"
+                )
+        return super().grid_mask(forward_func, inputs, grid)
+
+    def _prefix_tokens(self, forward_func: ForwardFunc) -> int | None:
+        model = models.transformer(forward_func)
+        if self._n_prefix is None and model is not None and models.has_patch_tokens(model):
+            return models.prefix_tokens(model)
+        return self._n_prefix
+
+    def _arguments(self) -> dict[str, object]:
+        return {"patch_size": self._patch_size, "n_prefix": self._n_prefix}
+
+    def __repr__(self) -> str:
+        arguments = {name: value for name, value in self._arguments().items() if value is not None}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+
+
+def known_model(forward_func: ForwardFunc, removal: str, argument: str) -> PreTrainedModel:
+    """Return the transformers model with patch tokens inside a forward function.
+
+    Raises:
+        ValueError: If there is none. The message says what to pass instead.
+    """
+    model = models.transformer(forward_func)
+    if model is not None and models.has_patch_tokens(model):
+        return model
+    if model is not None:
+        raise ValueError(
+            f"{removal} cannot remove tokens from {type(model).__name__}, whose layers need the whole grid of patches; "
+            "pass removal=BaselineRemoval()"
+        )
+    name = getattr(forward_func, "__name__", type(forward_func).__name__)
+    raise ValueError(
+        f"{removal} does not know where the patch tokens of {name} are; name the module, "
+        f"{removal}({argument}=...), or pass removal=BaselineRemoval()"
+    )
+
+
+def find_module(forward_func: ForwardFunc, module: nn.Module | str, argument: str) -> nn.Module:
+    """Return the module itself, or the submodule of that dotted name.
+
+    Raises:
+        ValueError: If the model has no such submodule.
+        TypeError: If ``module`` is neither a module nor a name.
+    """
+    if isinstance(module, nn.Module):
+        return module
+    if not isinstance(module, str):
+        raise TypeError(f"{argument} is {module!r}; pass a module, or its dotted name in the model")
+    model = models.module_of(forward_func)
+    if model is None:
+        raise ValueError(f"{argument} is the name {module!r}, but forward_func is not a module; pass the module itself")
+    try:
+        return model.get_submodule(module)
+    except AttributeError as error:
+        raise ValueError(
+            f"{argument} is {module!r}, but the model has no such module ({error}); pass the name of a module"
+        ) from error
+
+
+class _SequenceModel(MaskedModel):
+    """A model whose tokens are removed at one site."""
+
+    def __init__(self, call: ForwardCall, site: Site, patch_owners: Tensor, n_prefix: int | None) -> None:
+        super().__init__(call)
+        self.forward = models.on_one_device(call.forward_func)
+        self.site = site
+        self.patch_owners = patch_owners
+        self.n_prefix = n_prefix
+        # arguments with a batch dimension must match the rows, so that each row needs an image of its own
+        self.one_image_per_row = any(call.has_batch(arg) for arg in call.additional_forward_args)
+
+    def __call__(self, coalitions: Tensor, examples: Tensor) -> ModelOutput:
+        patches = self._present_tokens(coalitions, examples).nonzero()[:, 1].reshape(len(coalitions), -1)
+
+        def gather(tokens: Tensor, n_prefix: int, image_of_row: Tensor) -> Tensor:
+            kept = torch.cat([torch.arange(n_prefix).expand(len(patches), -1), patches + n_prefix], 1)
+            return tokens[image_of_row[:, None], kept.to(tokens.device)]
+
+        with nullcontext() if patches.shape[1] else EmptyMeanIsZero():
+            return self._run(examples, gather)
+
+    def sizes(self, coalitions: Tensor, examples: Tensor) -> Tensor:
+        return self._present_tokens(coalitions, examples).sum(1)
+
+    def rows_per_pass(self, size: int) -> int:
+        device = self.call.inputs[0].device
+        # A CPU is fastest with passes of 1,600 to 6,400 tokens. 64 KiB per token suffice for a base-size encoder.
+        tokens = min(memory_per_pass(device) // 2**16, 4096 if device.type == "cpu" else 2**16)
+        return max(1, tokens // (size + 1))
+
+    def relaxed(self, coalitions: Tensor, examples: Tensor) -> tuple[ModelOutput, list[Tensor]]:
+        """Run the model with all tokens. Each attention is a stage, whose gates weight the keys of the tokens.
+
+        A classifier that averages the patch tokens itself, such as DINOv2's, averages all of them.
+        """
+        stages: list[Tensor] = []
+        n_prefix_seen: list[int] = []
+
+        def gates(query: Tensor) -> Tensor | None:
+            if not n_prefix_seen:
+                return None  # an attention before the site
+            stages.append(new_gates(coalitions, query))
+            patch_gates = self._present_tokens(stages[-1], examples)
+            return torch.cat([patch_gates.new_ones(len(patch_gates), n_prefix_seen[0]), patch_gates], 1)
+
+        def keep_all(tokens: Tensor, n_prefix: int, image_of_row: Tensor) -> Tensor:
+            n_prefix_seen.append(n_prefix)
+            return tokens[image_of_row]
+
+        with models.sdpa_attention(self.call.forward_func), GatedAttention(gates):
+            output = self._run(examples, keep_all)
+        if not stages:
+            raise ValueError(
+                "forward_func calls neither scaled_dot_product_attention nor torch.nn.MultiheadAttention, so its "
+                "attention cannot be weighted; pass a screen that needs no gradient, such as LastGainsScreen"
+            )
+        return output, stages
+
+    def _present_tokens(self, values: Tensor, examples: Tensor) -> Tensor:
+        """Map one value per player to the patch tokens: ``(rows, n)`` to ``(rows, tokens)``."""
+        owners = self.patch_owners.to(values.device)
+        if len(owners) == 1:
+            return values[:, owners[0]]
+        return values.gather(1, owners[examples.to(owners.device)])
+
+    def _run(self, examples: Tensor, change: ChangeTokens) -> ModelOutput:
+        """Run the model once. ``change`` determines the sequence at the site."""
+        pixels, image_of_row = self._images(examples)
+        n_calls = 0
+
+        def change_sequence(tokens: Tensor) -> Tensor:
+            nonlocal n_calls
+            n_calls += 1
+            return change(tokens, self._count_prefix(tokens, len(pixels)), image_of_row.to(tokens.device))
+
+        handles = [self.site.hook(change_sequence), *self._skip_unused_tokens()]
+        try:
+            # a compiled module inside the model would ignore the hooks
+            with models.eager_mode():
+                output = models.call_model(self.forward, pixels, *self.call.arguments(examples))
+        finally:
+            for handle in handles:
+                handle.remove()
+        if n_calls != 1:
+            raise ValueError(
+                f"{type(self.site.module).__name__}, where tokens are removed, ran {n_calls} times in one forward "
+                "pass; name a module that runs once, or pass removal=BaselineRemoval()"
+            )
+        return output
+
+    def _images(self, examples: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images to embed, each of them once if possible, and the image of each row."""
+        images, image_of_row = examples, torch.arange(len(examples))
+        if not self.one_image_per_row:
+            images, image_of_row = examples.unique(return_inverse=True)
+        pixels = self.call.inputs[0]
+        return pixels[images.to(pixels.device)], image_of_row
+
+    def _skip_unused_tokens(self) -> list[RemovableHandle]:
+        """Leave out, after the last attention, the tokens that the classifier does not read.
+
+        The residual connection broadcasts over the tokens that were left out.
+        """
+        module = models.first_token_module(self.call.forward_func)
+        if module is None:
+            return []
+        return [module.register_forward_pre_hook(lambda _module, args: (args[0][:, :1],))]
+
+    def _count_prefix(self, tokens: object, n_images: int) -> int:
+        """Return the number of prefix tokens.
+
+        Raises:
+            ValueError: If the sequence does not consist of the patches of these images.
+        """
+        n_patches = self.patch_owners.shape[1]
+        if isinstance(tokens, Tensor) and tokens.dim() == 3 and len(tokens) == n_images:
+            n_prefix = tokens.shape[1] - n_patches
+            expected = self.n_prefix
+            if models.fits_prefix(tokens.shape[1], n_patches) if expected is None else n_prefix == expected:
+                return n_prefix
+        shape = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
+        raise ValueError(
+            f"the sequence at {type(self.site.module).__name__} is {shape}, but {n_images} images of {n_patches} "
+            f"patches and {'a few' if self.n_prefix is None else self.n_prefix} prefix tokens were expected. Name the module "
+            "whose output is (B, tokens, width). If the model resizes its inputs, pass inputs of that size. Otherwise "
+            "pass removal=BaselineRemoval()"
+        )
+
+
+def _patch_owners(players: Players, images: Tensor, patch_size: tuple[int, int], removal: str) -> Tensor:
+    """Return the position in ``players.ids`` of the player of each patch token.
+
+    Returns:
+        Tensor: Shape ``(1, tokens)`` or ``(B, tokens)``, int64, on the CPU.
+    """
+    grid = models.PatchGrid.of(images, patch_size)
+    if not grid.n_patches:
+        raise ValueError(
+            f"inputs has shape {tuple(images.shape)}, smaller than a patch of {grid.height} x {grid.width} pixels; "
+            "pass larger images"
+        )
+    owners = players.positions[0].expand(-1, -1, *images.shape[2:]).cpu()
+    patches = grid.pixels_to_patches(owners)
+    cut = (patches != patches[..., :1]).any(-1).nonzero()
+    if len(cut):
+        _, row, column = cut[0].tolist()
+        ids = players.ids[patches[tuple(cut[0])].unique()].tolist()
+        raise ValueError(
+            f"feature_mask cuts {len(cut)} patches: the {grid.height} x {grid.width} patch at row {row}, column "
+            f"{column} contains the players {', '.join(map(str, ids[:4]))}, but {removal} removes whole patches; pass a mask "
+            f"whose borders are borders of patches, such as patch_mask({tuple(images.shape[2:])}, {patch_size}), or "
+            "removal=BaselineRemoval()"
+        )
+    return patches[..., 0].flatten(1)

@@ -1,0 +1,23 @@
+"""The search: which players a game is won with (insertion) or lost without (deletion), in order.
+
+The search knows only coalitions and rewards.
+"""
+
+from captum_moxi.search.follow import follow
+from captum_moxi.search.game import BatchGame, GameOutcome
+from captum_moxi.search.greedy import greedy
+from captum_moxi.search.independent import rank_independently
+from captum_moxi.search.selection import Selection, has_flipped
+from captum_moxi.search.state import Progress, no_progress
+
+__all__ = [
+    "BatchGame",
+    "GameOutcome",
+    "Progress",
+    "Selection",
+    "follow",
+    "greedy",
+    "has_flipped",
+    "no_progress",
+    "rank_independently",
+]

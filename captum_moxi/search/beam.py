@@ -1,0 +1,76 @@
+"""The beam: which groups each step continues with, and which players they choose."""
+
+import torch
+from torch import Tensor
+
+from captum_moxi.search.candidates import Evaluations
+from captum_moxi.search.state import Groups, Rules
+from captum_moxi.search.ties import first_best, is_best
+
+
+def best_groups(rules: Rules, groups: Groups, evaluations: Evaluations, width: int) -> tuple[Tensor, Tensor]:
+    """Return the groups to continue from, and the player that each of them chooses.
+
+    The first group of each example is that of greedy search. The others are the best remaining groups.
+
+    Args:
+        rules (Rules): Rules of the search.
+        groups (Groups): S groups that the search keeps.
+        evaluations (Evaluations): What the step learned about its candidates.
+        width (int): Number of groups to keep for each example.
+
+    Returns:
+        tuple[Tensor, Tensor]: Indices of groups ``(S',)`` and positions of players ``(S',)``, int64.
+    """
+    dtype, relative = evaluations.rewards.dtype, rules.game.rounds_relatively
+    greedy_choice = first_best(evaluations.values, dtype, relative=relative)
+    if width == 1:
+        return torch.arange(len(greedy_choice)), greedy_choice
+    n = rules.game.n_players
+    active = rules.active(groups)
+    parents: list[int] = []
+    choices: list[int] = []
+    for example in range(rules.game.n_examples):
+        members = (groups.examples == example).nonzero().flatten()
+        parents.append(int(members[0]))
+        choices.append(int(greedy_choice[members[0]]))
+        if not active[members[0]]:
+            continue
+        values = evaluations.values[members].flatten()
+        coalition_ids = evaluations.coalition_ids[members].flatten()
+        for _ in range(width - 1):
+            # exclude the coalition that was just taken, whichever group leads to it
+            taken = evaluations.coalition_ids[parents[-1], choices[-1]]
+            values = values.masked_fill(coalition_ids == taken, -torch.inf)
+            if bool(values.isinf().all()):
+                break
+            best = int(first_best(values[None], dtype, relative=relative))
+            parents.append(int(members[best // n]))
+            choices.append(best % n)
+    return torch.tensor(parents), torch.tensor(choices)
+
+
+def remaining_groups(rules: Rules, groups: Groups) -> Tensor:
+    """Return the indices of the groups to keep: all groups of active examples, and the best group of finished ones."""
+    if len(groups.examples) == rules.game.n_examples:
+        return torch.arange(rules.game.n_examples)
+    active = rules.active(groups)
+    kept: list[int] = []
+    for example in range(rules.game.n_examples):
+        members = (groups.examples == example).nonzero().flatten()
+        finished = members[~active[members]]
+        if len(finished) and len(members) > 1:
+            members = _best_finished(rules, groups, finished)[None]
+        kept += members.tolist()
+    return torch.tensor(kept)
+
+
+def _best_finished(rules: Rules, groups: Groups, finished: Tensor) -> Tensor:
+    """Return the group with the best last reward. Among equal ones, the rewards along the way decide.
+
+    The groups of a full ranking differ only along the way.
+    """
+    values = rules.sign * groups.rewards[finished].double()
+    tied = is_best(values[None, :, -1], groups.rewards.dtype, relative=rules.game.rounds_relatively)[0]
+    finished, values = finished[tied], values[tied]
+    return finished[values.sum(1).argmax()]

@@ -1,0 +1,114 @@
+"""Greedy search: at each step, choose the player that changes the reward most."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from captum_moxi.arguments import Mode, Stop
+from captum_moxi.search.beam import best_groups, remaining_groups
+from captum_moxi.search.candidates import Evaluations, evaluate_candidates
+from captum_moxi.search.game import BatchGame
+from captum_moxi.search.screens.base import Screen
+from captum_moxi.search.selection import Selection
+from captum_moxi.search.state import Groups, Progress, Rules, no_progress
+
+
+def greedy(
+    game: BatchGame,
+    mode: Mode,
+    *,
+    n_steps: int | None = None,
+    stop: Stop = None,
+    min_confidence: float = 0.0,
+    screen: Screen | None = None,
+    beam_width: int = 1,
+    flip: Mode | None = None,
+    progress: Progress = no_progress,
+) -> Selection:
+    r"""
+    Choose, at each step, the player that changes the reward most (the paper, Algorithms 1 and 2).
+
+    This is the player with the largest sum of its Shapley value and its interaction with the players chosen so far.
+    Insertion maximizes :math:`f(A \cup b)`, and deletion minimizes :math:`f(N \setminus (A \cup b))`. Step k evaluates
+    the n - k + 1 remaining players, or those that a screen names. Rewards within rounding of the best one tie, and the
+    lowest id wins. All examples of the game advance together, and each of them stops independently.
+
+    Args:
+        game (BatchGame): Game.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        n_steps (int, optional): Maximum number of steps.
+            Default: None, all players
+        stop (str, optional): ``"flip"`` stops an example as soon as its prediction flips.
+            Default: None
+        min_confidence (float, optional): Confidence that insertion must exceed to flip.
+            Default: 0.0
+        screen (Screen, optional): Decides which candidates a step evaluates.
+            Default: None, all of them
+        beam_width (int, optional): Number of groups of players to keep at each step: that of greedy search, and the
+            best others. The selection is the best group of the last step.
+            Default: 1
+        flip (str, optional): Mode whose flip counts: ``"insertion"`` (the target is predicted) or ``"deletion"`` (it is
+            not).
+            Default: None, ``mode``
+        progress (Callable, optional): Receives the number of rows that each step evaluated.
+            Default: ignored
+
+    Returns:
+        Selection: On the CPU.
+    """
+    rules = Rules(game, mode, n_steps, stop, min_confidence, flip)
+    groups = rules.start()
+    own_gains = groups.gains
+    while rules.active(groups).any():
+        evaluations = evaluate_candidates(rules, groups, screen, progress)
+        if not groups.positions.shape[1]:
+            own_gains = evaluations.gains
+        parents, positions = best_groups(rules, groups, evaluations, beam_width)
+        groups = _take_step(rules, groups, evaluations, parents, positions)
+        groups = groups.take(remaining_groups(rules, groups))
+    own_gains = _complete_own_gains(rules, groups, own_gains, progress)
+    return rules.selection(groups, own_gains)
+
+
+def _take_step(rules: Rules, groups: Groups, evaluations: Evaluations, parents: Tensor, positions: Tensor) -> Groups:
+    """Continue from the parent groups, and choose a player in each of them."""
+    n_evaluated = torch.zeros(rules.game.n_examples, dtype=torch.long)
+    n_evaluated.index_add_(0, groups.examples, evaluations.n_evaluated)
+    groups = groups.take(parents)
+    gains, estimates = evaluations.gains[parents], evaluations.estimates[parents]
+    evaluated = evaluations.rows[parents] >= 0
+    error_of_step = (gains - estimates).abs().nan_to_num(nan=0, posinf=0).amax(1)
+    groups = replace(
+        groups,
+        gains=torch.where(evaluated, gains, groups.gains),
+        estimates=torch.where(evaluated, estimates, groups.estimates),
+        error=torch.maximum(groups.error, error_of_step),
+    )
+    # in groups that have stopped, the row does not matter
+    rows = torch.where(rules.active(groups), evaluations.rows[parents, positions], 0)
+    return rules.choose(
+        groups,
+        positions,
+        rewards=evaluations.rewards[rows],
+        confidences=evaluations.confidences[rows],
+        predictions=evaluations.predictions[rows],
+        n_evaluated=n_evaluated[groups.examples],
+        skipped=evaluations.skipped[parents],
+    )
+
+
+def _complete_own_gains(rules: Rules, groups: Groups, own_gains: Tensor, progress: Progress) -> Tensor:
+    """Evaluate the Shapley values of chosen players that the screen left out at the first step."""
+    columns = groups.positions.clamp(min=0)
+    missing = (groups.positions >= 0) & own_gains.gather(1, columns).isnan()
+    if not missing.any():
+        return own_gains
+    examples = groups.examples[:, None].expand_as(columns)[missing]
+    positions = columns[missing]
+    alone = torch.zeros(len(examples), rules.game.n_players, dtype=torch.bool).scatter(1, positions[:, None], True)
+    outcome = rules.game.outcome(rules.coalitions(examples, alone), examples)
+    progress(len(examples))
+    own_gains = own_gains.clone()
+    own_gains[examples, positions] = rules.sign * (outcome.rewards.double() - groups.rewards[examples, 0].double())
+    return own_gains

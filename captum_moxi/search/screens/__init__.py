@@ -1,0 +1,49 @@
+"""Screens: which candidates a step of the search evaluates.
+
+A screen estimates the gain of each candidate. The search evaluates the most promising candidates exactly and chooses
+among them. A player that was chosen without being evaluated at the first step needs one more row at the end, for its
+Shapley value.
+
+To add a screen, write a subclass of :class:`Screen` in a file of this folder and register it below.
+"""
+
+from captum_moxi.registry import Registry
+from captum_moxi.search.screens.base import Screen, SearchStep
+from captum_moxi.search.screens.gradient import GradientScreen
+from captum_moxi.search.screens.half_precision import HalfPrecisionScreen
+from captum_moxi.search.screens.last_gains import LastGainsScreen
+from captum_moxi.search.screens.random import RandomScreen
+
+__all__ = [
+    "SCREENS",
+    "GradientScreen",
+    "HalfPrecisionScreen",
+    "LastGainsScreen",
+    "RandomScreen",
+    "Screen",
+    "SearchStep",
+    "check_screen",
+]
+
+# "all" is the exact search, which needs no screen
+SCREENS: Registry[Screen | None] = Registry("screen")
+SCREENS.register("all", lambda: None, help="all candidates: the exact search")
+SCREENS.register("gradient", GradientScreen, argument="M", help="M candidates by gradient, for deletion")
+SCREENS.register("last-gains", LastGainsScreen, argument="M", help="M candidates by their last gain, for insertion")
+SCREENS.register("random", RandomScreen, argument="M", help="M random candidates")
+SCREENS.register("half-precision", HalfPrecisionScreen, help="all candidates in half precision, for GPUs")
+
+
+def check_screen(screen: object) -> None:
+    """Check the argument ``screen`` of the public classes.
+
+    Raises:
+        TypeError: If it is neither a screen nor None.
+    """
+    if screen is None or isinstance(screen, Screen):
+        return
+    if isinstance(screen, str):
+        raise TypeError(f"screen is the string {screen!r}; pass SCREENS.create({screen!r}), or an instance of Screen")
+    raise TypeError(
+        f"screen is {screen!r}; pass an instance of Screen, such as GradientScreen(8), or None for all candidates"
+    )

@@ -1,0 +1,115 @@
+"""What a screen is: it decides which candidates a step evaluates."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from captum_moxi.arguments import Mode, check_positive_int
+from captum_moxi.search.game import BatchGame
+
+
+@dataclass(frozen=True)
+class SearchStep:
+    r"""
+    A step of a search, before its candidates are evaluated: S coalitions, and the candidates to join or leave them.
+
+    Args:
+        game (BatchGame): Game.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        number (int): Number of the step, counted from 1.
+        examples (Tensor): Example of the batch that each coalition belongs to. Shape ``(S,)``, int64.
+        present (Tensor): Coalitions. Shape ``(S, n)``, bool.
+        candidates (Tensor): Players that may be chosen. Shape ``(S, n)``, bool.
+        rewards (Tensor): Rewards of the coalitions. Shape ``(S,)``, float64.
+        gains (Tensor): Gain of each player when it was last evaluated: the rise in reward in insertion, and the fall in
+            deletion. Shape ``(S, n)``, float64. NaN for players that were never evaluated.
+        estimates (Tensor): What the screen estimated for that evaluation. Shape ``(S, n)``, float64.
+        error (Tensor): Largest difference between gains and estimates so far. Shape ``(S,)``, float64.
+    """
+
+    game: BatchGame
+    mode: Mode
+    number: int
+    examples: Tensor
+    present: Tensor
+    candidates: Tensor
+    rewards: Tensor
+    gains: Tensor
+    estimates: Tensor
+    error: Tensor
+
+    def candidate_coalitions(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the coalition that each of M candidates leads to.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor, Tensor]: Index of the coalition that it starts from ``(M,)``, position of the
+            candidate ``(M,)``, the new coalition ``(M, n)``, and its example ``(M,)``.
+        """
+        starts, positions = self.candidates.nonzero(as_tuple=True)
+        coalitions = self.present[starts]
+        coalitions[torch.arange(len(starts)), positions] = self.mode == "insertion"
+        return starts, positions, coalitions, self.examples[starts]
+
+
+class Screen(ABC):
+    """Decides which candidates a step evaluates: those with the m highest estimates.
+
+    A screen keeps no state, because :class:`SearchStep` contains everything that the search knows. One screen can
+    therefore serve several searches at once. To add a screen, subclass this class, implement :meth:`estimate`, and
+    register the subclass in ``captum_moxi.search.screens.SCREENS``.
+
+    Args:
+        m (int): Number of candidates that a step evaluates.
+
+    Raises:
+        TypeError: If ``m`` is not an int.
+        ValueError: If ``m`` is less than 1.
+    """
+
+    # Whether the estimates are gains. If not, the selection records none for skipped candidates.
+    estimates_gains: ClassVar[bool] = True
+
+    def __init__(self, m: int) -> None:
+        check_positive_int("m", m)
+        self.m = m
+
+    @abstractmethod
+    def estimate(self, step: SearchStep) -> tuple[Tensor, Tensor]:
+        """Estimate the gain of each candidate.
+
+        Args:
+            step (SearchStep): Step of the search.
+
+        Returns:
+            tuple[Tensor, Tensor]: Estimates, which later steps find in ``step.estimates``, and priorities, by which the
+            search sorts the candidates. Shape ``(S, n)`` each, floating. Candidates with the priority inf or NaN are
+            unknown, and are evaluated.
+        """
+
+    def next_candidates(self, step: SearchStep, priorities: Tensor, gains: Tensor) -> Tensor:
+        """Return the candidates to evaluate next. The search asks until there are none.
+
+        Args:
+            step (SearchStep): Step of the search.
+            priorities (Tensor): Shape ``(S, n)``, float64. -inf for players that are not candidates.
+            gains (Tensor): Gains that this step has computed so far. Shape ``(S, n)``, float64. NaN for players that
+                are not evaluated.
+
+        Returns:
+            Tensor: Shape ``(S, n)``, bool.
+        """
+        if not bool(gains.isnan().all()):
+            return torch.zeros_like(step.candidates)
+        return self._highest(priorities, step)
+
+    def _highest(self, priorities: Tensor, step: SearchStep) -> Tensor:
+        """Return the m candidates with the highest priorities, and all unknown ones."""
+        top = priorities.argsort(dim=1, descending=True, stable=True)[:, : self.m]
+        chosen = torch.zeros_like(step.candidates).scatter(1, top, True)
+        return (chosen | priorities.isposinf()) & step.candidates
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.m})"

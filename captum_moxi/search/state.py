@@ -1,0 +1,229 @@
+"""The state of a search: the groups of players that it keeps, and the rules by which they grow."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from captum_moxi.arguments import Mode, Stop
+from captum_moxi.search.game import BatchGame
+from captum_moxi.search.screens.base import SearchStep
+from captum_moxi.search.selection import Selection, has_flipped
+
+# Receives the number of rows that were evaluated.
+Progress: TypeAlias = Callable[[int], object]
+
+
+def no_progress(rows: int) -> None:
+    """Ignore the progress of a search."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of players that a search keeps: S groups, each of one example.
+
+    There is one group per example, or several in a beam. The groups of an example are adjacent, and the group of greedy
+    search comes first. Each tensor has one entry per group along dimension 0. K is the number of steps so far.
+
+    Args:
+        examples (Tensor): Example of each group. Shape ``(S,)``, int64.
+        limit (Tensor): Maximum number of steps. Shape ``(S,)``, int64.
+        chosen (Tensor): Players chosen so far. Shape ``(S, n)``, bool.
+        gains (Tensor): Gain of each player when it was last evaluated. Shape ``(S, n)``, float64. NaN if never.
+        estimates (Tensor): What the screen estimated for that evaluation. Shape ``(S, n)``, float64.
+        error (Tensor): Largest difference between gains and estimates so far. Shape ``(S,)``, float64.
+        n_steps (Tensor): Steps taken. Shape ``(S,)``, int64.
+        flipped (Tensor): Whether the prediction has flipped. Shape ``(S,)``, bool.
+        positions (Tensor): Position of the player chosen at each step. Shape ``(S, K)``, int64. -1 after the last step.
+        rewards, confidences, predictions (Tensor): What the model returned before the first step and after each step.
+            Shape ``(S, K + 1)``.
+        n_evaluated (Tensor): Candidates that each step evaluated. Shape ``(S, K)``, int64.
+        skipped (Tensor): Highest estimate among the candidates that each step skipped. Shape ``(S, K)``, float64.
+    """
+
+    examples: Tensor
+    limit: Tensor
+    chosen: Tensor
+    gains: Tensor
+    estimates: Tensor
+    error: Tensor
+    n_steps: Tensor
+    flipped: Tensor
+    positions: Tensor
+    rewards: Tensor
+    confidences: Tensor
+    predictions: Tensor
+    n_evaluated: Tensor
+    skipped: Tensor
+
+    def take(self, groups: Tensor) -> "Groups":
+        """Return the groups with these indices. An index may occur several times or not at all."""
+        return Groups(**{field.name: getattr(self, field.name)[groups] for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a search maximizes, and when it stops.
+
+    Args:
+        game (BatchGame): Game.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        n_steps (int or None): Maximum number of steps. None means all players.
+        stop (str or None): ``"flip"`` stops an example when its prediction flips.
+        min_confidence (float): Confidence that insertion must exceed to flip.
+        flip (str or None): Mode whose flip counts. None means ``mode``.
+    """
+
+    game: BatchGame
+    mode: Mode
+    n_steps: int | None
+    stop: Stop
+    min_confidence: float
+    flip: Mode | None = None
+
+    @property
+    def sign(self) -> int:
+        """1 in insertion, which maximizes the reward, and -1 in deletion, which minimizes it."""
+        return 1 if self.mode == "insertion" else -1
+
+    def start(self) -> Groups:
+        """Return one empty group for each example."""
+        game = self.game
+        batch = game.n_examples
+        examples = torch.arange(batch)
+        nobody = torch.zeros_like(game.exists)
+        unknown = torch.full((batch, game.n_players), torch.nan, dtype=torch.float64)
+        outcome = game.outcome(nobody, examples) if self.mode == "insertion" else game.full
+        n_players = game.exists.sum(1)
+        return Groups(
+            examples=examples,
+            limit=n_players if self.n_steps is None else n_players.clamp(max=int(self.n_steps)),
+            chosen=nobody,
+            gains=unknown,
+            estimates=unknown,
+            error=torch.zeros(batch, dtype=torch.float64),
+            n_steps=torch.zeros(batch, dtype=torch.long),
+            flipped=self.flips(outcome.predictions, outcome.confidences, examples),
+            positions=torch.empty(batch, 0, dtype=torch.long),
+            rewards=as_floating(outcome.rewards)[:, None],
+            confidences=outcome.confidences[:, None],
+            predictions=outcome.predictions[:, None],
+            n_evaluated=torch.empty(batch, 0, dtype=torch.long),
+            skipped=torch.empty(batch, 0, dtype=torch.float64),
+        )
+
+    def active(self, groups: Groups) -> Tensor:
+        """Return which groups take another step: ``(S,)``, bool."""
+        return (groups.n_steps < groups.limit) & ~(groups.flipped & (self.stop == "flip"))
+
+    def flips(self, predictions: Tensor, confidences: Tensor, examples: Tensor) -> Tensor:
+        """Return where the prediction is flipped. Without a target, it never is."""
+        if self.game.targets is None:
+            return torch.zeros_like(predictions, dtype=torch.bool)
+        return has_flipped(
+            self.flip or self.mode,
+            predictions,
+            confidences,
+            target=self.game.targets[examples],
+            min_confidence=self.min_confidence,
+        )
+
+    def coalitions(self, examples: Tensor, chosen: Tensor) -> Tensor:
+        """Return who is present once players were chosen: they alone (insertion), or all others (deletion)."""
+        return chosen if self.mode == "insertion" else self.game.exists[examples] & ~chosen
+
+    def step(self, groups: Groups) -> SearchStep:
+        """Return the next step, before its candidates are evaluated."""
+        active = self.active(groups)
+        return SearchStep(
+            game=self.game,
+            mode=self.mode,
+            number=groups.positions.shape[1] + 1,
+            examples=groups.examples,
+            present=self.coalitions(groups.examples, groups.chosen),
+            candidates=self.game.exists[groups.examples] & ~groups.chosen & active[:, None],
+            rewards=groups.rewards[:, -1].double(),
+            gains=groups.gains,
+            estimates=groups.estimates,
+            error=groups.error,
+        )
+
+    def choose(
+        self,
+        groups: Groups,
+        positions: Tensor,
+        *,
+        rewards: Tensor,
+        confidences: Tensor,
+        predictions: Tensor,
+        n_evaluated: Tensor,
+        skipped: Tensor,
+    ) -> Groups:
+        """Choose a player in each active group.
+
+        Args:
+            groups (Groups): Groups before the step.
+            positions (Tensor): Position of the player that each group chooses. Shape ``(S,)``, int64.
+            rewards, confidences, predictions (Tensor): What the model returned for the new groups. Shape ``(S,)``.
+            n_evaluated, skipped (Tensor): What the step evaluated and skipped. Shape ``(S,)``.
+
+        Returns:
+            Groups: Groups after the step.
+        """
+        active = self.active(groups)
+        chosen = groups.chosen.clone()
+        chosen[active, positions[active]] = True
+        flips = self.flips(predictions, confidences, groups.examples)
+        return replace(
+            groups,
+            chosen=chosen,
+            n_steps=groups.n_steps + active,
+            flipped=groups.flipped | active & flips,
+            positions=_append(groups.positions, active, positions, -1),
+            rewards=_append(groups.rewards, active, as_floating(rewards), torch.nan),
+            confidences=_append(groups.confidences, active, confidences, torch.nan),
+            predictions=_append(groups.predictions, active, predictions, -1),
+            n_evaluated=_append(groups.n_evaluated, active, n_evaluated, 0),
+            skipped=_append(groups.skipped, active, skipped, torch.nan),
+        )
+
+    def selection(self, groups: Groups, own_gains: Tensor) -> Selection:
+        """Return the selections of the groups, one per example.
+
+        Args:
+            groups (Groups): One group per example.
+            own_gains (Tensor): What each player changes by itself: its Shapley value in the context of the mode. Shape
+                ``(B, n)``, float64. NaN where it was not evaluated.
+        """
+        took_step = groups.positions >= 0
+        columns = groups.positions.clamp(min=0)
+        shapley = torch.where(took_step, own_gains.gather(1, columns), torch.nan)
+        gains = self.sign * groups.rewards.double().diff(dim=1)
+        dtype = groups.rewards.dtype
+        return Selection(
+            mode=self.mode,
+            order=torch.where(took_step, self.game.ids[columns], -1),
+            rewards=groups.rewards,
+            confidences=groups.confidences,
+            predictions=groups.predictions,
+            shapley=shapley.to(dtype),
+            interactions=(gains - shapley).to(dtype),
+            n_evaluated=groups.n_evaluated,
+            skipped=groups.skipped.to(dtype),
+            n_steps=groups.n_steps,
+            flipped=groups.flipped,
+            flip=None if self.flip == self.mode else self.flip,
+        )
+
+
+def as_floating(values: Tensor) -> Tensor:
+    """Return the values as they are if they are floating-point numbers, otherwise as float64."""
+    return values if values.is_floating_point() else values.double()
+
+
+def _append(columns: Tensor, active: Tensor, values: Tensor, otherwise: float) -> Tensor:
+    """Append a column: the values in active groups, and ``otherwise`` in the others."""
+    column = torch.where(active, values, otherwise).to(columns.dtype)
+    return torch.cat([columns, column[:, None]], 1)

@@ -1,0 +1,35 @@
+"""Ties: values that differ only by float rounding are equal, and the first of them wins."""
+
+import torch
+from torch import Tensor
+
+# Rewards within this many machine epsilons of the best reward tie. The epsilon is relative to the scale of the rewards:
+# the largest candidate of the step, which has the size of the logits that were subtracted. Between passes of 1, 2 and
+# 64 rows, most float32 log-odds of ViT-T, DeiT-T and ResNet-50 are equal, and 99 % are within 32 epsilons of 1, at
+# rewards of up to 13.
+TIE_EPS = 8
+
+
+def is_best(values: Tensor, dtype: torch.dtype, *, relative: bool) -> Tensor:
+    """Return which values equal the largest value of their row, up to rounding.
+
+    Args:
+        values (Tensor): Shape ``(S, n)``, float64. -inf for values that do not take part.
+        dtype (torch.dtype): Dtype in which the values were computed.
+        relative (bool): Whether the rounding error is relative to the best value. Otherwise it is relative to the
+            largest absolute value of the row.
+
+    Returns:
+        Tensor: Shape ``(S, n)``, bool.
+    """
+    best = values.amax(1, keepdim=True)
+    if not dtype.is_floating_point:
+        return values >= best
+    scale = best.abs() if relative else values.masked_fill(values.isinf(), 0).abs().amax(1, keepdim=True)
+    return values >= best - TIE_EPS * torch.finfo(dtype).eps * scale
+
+
+def first_best(values: Tensor, dtype: torch.dtype, *, relative: bool) -> Tensor:
+    """Return the first position of each row whose value is the largest, up to rounding: ``(S, n)`` to ``(S,)``."""
+    before_best = (~is_best(values, dtype, relative=relative)).long().cumprod(1)
+    return before_best.sum(1).clamp(max=values.shape[1] - 1)
