@@ -1,27 +1,64 @@
-"""MoXI (Model eXplanation by Interactions) as a Captum plugin."""
+"""MoXI (Model eXplanation by Interactions) as a Captum plugin.
 
-import importlib
+MoXI was introduced by Sumiyasu, Kawamoto and Kera in 'Identifying Important Group of Pixels using Interactions' (CVPR
+2024, arXiv 2401.03785).
+"""
 
-_HOMES = {
-    "attr": ["AttentionRollout", "GradCam", "GradCamPlusPlus", "MoXIDeletion", "MoXIInsertion", "MoXILocalization"],
-    "comparison": ["Comparison", "compare"],
-    "game": ["CoalitionGame"],
-    "methods": ["Method"],
-    "metrics": ["Curve", "Metric", "deletion_curve", "insertion_curve"],
-    "models": ["ImageClassifier", "LogitsModel", "load"],
-    "players": ["patch_mask"],
-    "removal": ["AttentionRemoval", "BaselineRemoval", "Removal", "TokenRemoval"],
-    "rewards": ["Reward"],
-    "search": ["Selection"],
-    "search.screens": ["GradientScreen", "HalfPrecisionScreen", "LastGainsScreen", "RandomScreen", "Screen"],
-}
+from captum_moxi.attr import (
+    AttentionRollout,
+    GradCam,
+    GradCamPlusPlus,
+    MoXIDeletion,
+    MoXIInsertion,
+    MoXILocalization,
+)
+from captum_moxi.comparison import Comparison, compare
+from captum_moxi.game import CoalitionGame
+from captum_moxi.methods import Method
+from captum_moxi.metrics import Curve, Metric, deletion_curve, insertion_curve
+from captum_moxi.models import ImageClassifier, LogitsModel, load
+from captum_moxi.players import patch_mask
+from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, TokenRemoval
+from captum_moxi.rewards import Reward, contrast
+from captum_moxi.search import Selection
+from captum_moxi.search.screens import (
+    GradientScreen,
+    HalfPrecisionScreen,
+    LastGainsScreen,
+    RandomScreen,
+    Screen,
+)
 
-
-def __getattr__(name):
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"captum_moxi.{home}"), name)
-    raise AttributeError(name)
-
-
+__all__ = [
+    "AttentionRemoval",
+    "AttentionRollout",
+    "BaselineRemoval",
+    "CoalitionGame",
+    "Comparison",
+    "Curve",
+    "GradCam",
+    "GradCamPlusPlus",
+    "GradientScreen",
+    "HalfPrecisionScreen",
+    "ImageClassifier",
+    "LastGainsScreen",
+    "LogitsModel",
+    "Method",
+    "Metric",
+    "MoXIDeletion",
+    "MoXIInsertion",
+    "MoXILocalization",
+    "RandomScreen",
+    "Removal",
+    "Reward",
+    "Screen",
+    "Selection",
+    "TokenRemoval",
+    "compare",
+    "contrast",
+    "deletion_curve",
+    "insertion_curve",
+    "load",
+    "patch_mask",
+]
 __version__ = "0.1.0"

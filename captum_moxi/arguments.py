@@ -1,7 +1,9 @@
-"""Captum's argument forms: type aliases, and checks that run before any forward pass."""
+"""Argument forms of Captum and of this package: type aliases, and checks that run before any forward pass."""
 
+import inspect
 import math
 import operator
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -37,6 +39,19 @@ def check_positive_int(name: str, value: object) -> None:
         raise TypeError(f"{name} is {value!r}; pass an int of at least 1")
     if operator.index(value) < 1:
         raise ValueError(f"{name} is {value}; pass an int of at least 1")
+
+
+def check_natural(name: str, value: object) -> None:
+    """Check that an argument is an int of at least 0.
+
+    Raises:
+        TypeError: If ``value`` is not an int.
+        ValueError: If ``value`` is negative.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is {value!r}; pass an int of at least 0")
+    if operator.index(value) < 0:
+        raise ValueError(f"{name} is {value}; pass an int of at least 0")
 
 
 def check_inputs(inputs: object) -> tuple[Tensor, ...]:
@@ -131,6 +146,14 @@ def _target_index(target: object) -> TargetIndex:
     if not indices or min(indices) < 0:
         raise ValueError(f"target is {target!r}; pass class indices of at least 0")
     return indices
+
+
+def warn_user(message: str) -> None:
+    """Issue a UserWarning that points at the line outside Captum and this package that led here."""
+    stacklevel, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("captum", "captum_moxi"):
+        stacklevel, frame = stacklevel + 1, frame.f_back
+    warnings.warn(message, stacklevel=stacklevel)
 
 
 def broadcasts(tensor: Tensor, to: Tensor) -> bool:

@@ -1,40 +1,82 @@
-"""compare: several methods on the same inputs, players, removal and reward, side by side."""
+"""Compare several methods on the same inputs, players, removal and reward."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_moxi import models
-from captum_moxi.arguments import devices
+from captum_moxi.arguments import (
+    MODES,
+    Baselines,
+    ForwardArgs,
+    ForwardFunc,
+    Mode,
+    Stop,
+    Target,
+    TensorOrTuple,
+    input_devices,
+)
 from captum_moxi.game import CoalitionGame
 from captum_moxi.methods import Method, get_methods
-from captum_moxi.metrics import Curve, order_players, play_curve, read_fractions
+from captum_moxi.metrics import (
+    Attributions,
+    Curve,
+    Metric,
+    count_players_to_flip,
+    get_metrics,
+    parse_fractions,
+    play_curve,
+    rank_positions,
+)
+from captum_moxi.models import preserved_state
 from captum_moxi.removal import Removal
 from captum_moxi.rewards import Reward
-from captum_moxi.search import Mode
 
-MODES: tuple[Mode, ...] = ("insertion", "deletion")
+if TYPE_CHECKING:
+    import pandas
+
 DEFAULT_METHODS = ("moxi", "moxi-minus", "shapley", "gradcam", "gradcam++", "rollout", "random")
 
+# One row of the table: a value for each column.
+Record: TypeAlias = dict[str, int | float | str | None]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
+class MethodRun:
+    """The order that a method gave to the players of a game, and its cost.
+
+    Args:
+        attributions (Tensor, tuple[Tensor, ...] or Selection): What the method returned.
+        positions (Tensor): ``(B, n)`` int64: positions of the players in ``game.ids``, the first player first. Rows of
+            examples with fewer than n players end in -1.
+        seconds (float): Time per example.
+        rows (float): Rows of the game per example. A row that also goes backward counts three. Methods that use the
+            model directly take no rows of the game.
+    """
+
+    attributions: Attributions
+    positions: Tensor
+    seconds: float
+    rows: float
+
+
+@dataclass(frozen=True, eq=False)
 class Result:
     """One method in one mode.
 
     Args:
-        method (str): Its title.
+        method (str): The title of the method.
         mode (str): ``"insertion"`` or ``"deletion"``.
-        order (Tensor): ``(B, n)`` int64: the players' ids, first to last; -1 after an example's last. Those that no
-            curve looks at may stand in the order of their ids.
-        curve (Curve): What the model says along that order.
-        seconds (float): What the ordering took an example, the curve not counted.
-        forwards (float): Rows that the ordering took of the game an example, one that also goes back through the model
-            counted as three. Methods that look at the model itself take none of the game.
+        order (Tensor): ``(B, n)`` int64: ids of the players, the first player first. Rows of examples with fewer than
+            n players end in -1. Players beyond the last fraction of the curve may be in the order of their ids.
+        curve (Curve): The model's output along the order.
+        seconds (float): Time per example to compute the order, without the curve.
+        rows (float): Rows of the game per example to compute the order, without the curve. A row that also goes
+            backward counts three. Methods that use the model directly take no rows of the game.
     """
 
     method: str
@@ -42,22 +84,25 @@ class Result:
     order: Tensor
     curve: Curve
     seconds: float
-    forwards: float
+    rows: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
-    """What :func:`compare` found.
+    """The results of :func:`compare`.
 
     Args:
-        results (tuple[Result, ...]): One a method and mode, in the order that they were named.
-        targets (Tensor or None): ``(B,)`` int64: the classes explained.
-        n_players (Tensor): ``(B,)`` int64: how many players each example has.
+        results (tuple[Result, ...]): One result per method and mode, in the order of the methods.
+        targets (Tensor or None): ``(B,)`` int64: the class explained for each example; None without a target.
+        n_players (Tensor): ``(B,)`` int64: the number of players of each example.
+        metrics (tuple[Metric, ...], optional): The metrics in the table.
+            Default: all registered metrics
     """
 
     results: tuple[Result, ...]
     targets: Tensor | None
     n_players: Tensor
+    metrics: tuple[Metric, ...] = field(default_factory=lambda: tuple(get_metrics()))
 
     @property
     def methods(self) -> list[str]:
@@ -65,89 +110,132 @@ class Comparison:
         return list(dict.fromkeys(result.method for result in self.results))
 
     def of(self, method: str, mode: str) -> Result:
-        """The result of a method, by its title, and mode."""
-        found = [result for result in self.results if (result.method, result.mode) == (method, mode)]
-        if not found:
-            raise ValueError(f"there is no {mode} by {method!r}; pass one of {', '.join(self.methods)}")
-        return found[0]
+        """Return the result of a method in a mode.
+
+        Args:
+            method (str): The title of the method.
+            mode (str): ``"insertion"`` or ``"deletion"``.
+
+        Raises:
+            ValueError: If there is no such result.
+        """
+        for result in self.results:
+            if (result.method, result.mode) == (method, mode):
+                return result
+        available = ", ".join(f"{result.method!r} in {result.mode}" for result in self.results)
+        raise ValueError(f"there is no result of method {method!r} in mode {mode!r}; pass one of {available}")
 
     def players_to_flip(self, method: str, mode: str) -> Tensor:
-        """``(B,)`` float64: how many players flip the prediction, of those that the curve looked at; NaN for never."""
-        curve = self.of(method, mode).curve
-        place = (curve.fractions == curve.flipped[:, None]).long().argmax(1, keepdim=True)
-        count = curve.players.gather(1, place)[:, 0].double()
-        return count.masked_fill(curve.flipped.isnan(), torch.nan)
+        """Count the players that flip the prediction of each example, among the counts of the curve.
 
-    def records(self) -> list[dict[str, Any]]:
-        """A dictionary an example, method and mode."""
-        rows = []
-        for result in self.results:
-            curve, flip = result.curve, self.players_to_flip(result.method, result.mode)
-            areas, reward_areas = curve.area(), curve.area("rewards")
-            for example in range(len(flip)):
-                rows.append(
-                    {
-                        "example": example,
-                        "target": None if self.targets is None else int(self.targets[example]),
-                        "method": result.method,
-                        "mode": result.mode,
-                        "players": int(self.n_players[example]),
-                        "players to flip": None if flip[example].isnan() else int(flip[example]),
-                        "area": float(areas[example]),
-                        "reward area": float(reward_areas[example]),
-                        "seconds": result.seconds,
-                        "forwards": result.forwards,
-                    }
-                )
-        return rows
+        Args:
+            method (str): The title of the method.
+            mode (str): ``"insertion"`` or ``"deletion"``.
+
+        Returns:
+            Tensor: ``(B,)`` float64; NaN for examples that never flip.
+        """
+        return count_players_to_flip(self.of(method, mode).curve)
+
+    def records(self) -> list[Record]:
+        """Return one dictionary per example, method and mode, with a column for each metric."""
+        return [record for result in self.results for record in self._records_of(result)]
 
     @property
-    def table(self) -> Any:
-        """The records as a pandas frame, where pandas is installed; else as they are."""
+    def table(self) -> Union["pandas.DataFrame", list[Record]]:
+        """The records as a pandas data frame, or as a list if pandas is not installed."""
         try:
             import pandas
         except ImportError:
             return self.records()
         return pandas.DataFrame(self.records())
 
+    def _records_of(self, result: Result) -> list[Record]:
+        columns = {metric.title: metric.values(result.curve) for metric in self.metrics}
+        targets = None if self.targets is None else self.targets.tolist()
+        return [
+            {
+                "example": example,
+                "target": None if targets is None else targets[example],
+                "method": result.method,
+                "mode": result.mode,
+                "players": n_players,
+                **{title: values[example] for title, values in columns.items()},
+                "seconds": result.seconds,
+                "rows": result.rows,
+            }
+            for example, n_players in enumerate(self.n_players.tolist())
+        ]
+
 
 def join(comparisons: Sequence[Comparison]) -> Comparison:
-    """Comparisons of the same methods, modes, fractions and number of players on other inputs, as one."""
-    weights = torch.tensor([len(one.n_players) for one in comparisons], dtype=torch.float64)
+    """Join comparisons of different inputs into one.
+
+    Args:
+        comparisons (Sequence[Comparison]): One or more comparisons with the same methods, modes, metrics, fractions
+            and number of players. Their seconds and rows are averaged over the examples.
+    """
+    weights = torch.tensor([len(comparison.n_players) for comparison in comparisons], dtype=torch.float64)
 
     def mean(values: list[float]) -> float:
         return float((torch.tensor(values, dtype=torch.float64) * weights).sum() / weights.sum())
 
-    results = []
-    for parts in zip(*(one.results for one in comparisons), strict=True):
-        curves = [part.curve for part in parts]
-        by_example = ("players", "rewards", "confidences", "predictions", "correct", "flipped")
-        joined = {name: torch.cat([getattr(curve, name) for curve in curves]) for name in by_example}
-        results.append(
-            Result(
-                method=parts[0].method,
-                mode=parts[0].mode,
-                order=torch.cat([part.order for part in parts]),
-                curve=replace(curves[0], **joined),
-                seconds=mean([part.seconds for part in parts]),
-                forwards=mean([part.forwards for part in parts]),
-            )
+    results = tuple(
+        Result(
+            method=parts[0].method,
+            mode=parts[0].mode,
+            order=torch.cat([part.order for part in parts]),
+            curve=Curve.concatenate([part.curve for part in parts]),
+            seconds=mean([part.seconds for part in parts]),
+            rows=mean([part.rows for part in parts]),
         )
-    targets = [one.targets for one in comparisons if one.targets is not None]
+        for parts in zip(*(comparison.results for comparison in comparisons), strict=True)
+    )
+    targets = [comparison.targets for comparison in comparisons if comparison.targets is not None]
     return Comparison(
-        tuple(results), torch.cat(targets) if targets else None, torch.cat([one.n_players for one in comparisons])
+        results=results,
+        targets=torch.cat(targets) if targets else None,
+        n_players=torch.cat([comparison.n_players for comparison in comparisons]),
+        metrics=comparisons[0].metrics,
     )
 
 
+def play_method(
+    game: CoalitionGame, method: Method, mode: Mode, *, n_steps: int | None = None, stop: Stop = None
+) -> MethodRun:
+    """Run one method on a game, and measure its time and rows.
+
+    Args:
+        game (CoalitionGame): The game.
+        method (Method): The method.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        n_steps (int, optional): The number of players to order.
+            Default: None, all
+        stop (str, optional): ``"flip"`` if players after the one that flips the prediction are not needed.
+            Default: None
+
+    Returns:
+        MethodRun: The order and its cost.
+    """
+    cost_before, start = game.cost, time.perf_counter()
+    attributions = method.attribute(game, mode, n_steps=n_steps, stop=stop)
+    positions = rank_positions(game, attributions)
+    seconds = time.perf_counter() - start
+    rows = (game.cost - cost_before).weighted_rows
+    return MethodRun(attributions, positions, seconds / game.n_examples, rows / game.n_examples)
+
+
 def compare(
-    forward_func: Callable[..., Any],
-    inputs: Tensor | tuple[Tensor, ...],
-    target: Any = None,
-    methods: Sequence[str | Method] = DEFAULT_METHODS,
-    modes: Sequence[Mode] = MODES,
-    baselines: Any = None,
-    additional_forward_args: Any = None,
-    feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+    forward_func: ForwardFunc,
+    inputs: TensorOrTuple,
+    *,
+    target: Target = None,
+    methods: str | Method | Sequence[str | Method] = DEFAULT_METHODS,
+    modes: Mode | Sequence[Mode] = MODES,
+    metrics: str | Metric | Sequence[str | Metric] | None = None,
+    baselines: Baselines = None,
+    additional_forward_args: ForwardArgs = None,
+    feature_mask: TensorOrTuple | None = None,
     removal: Removal | None = None,
     reward: str | Reward = "log_odds",
     fractions: Sequence[float] | Tensor | None = None,
@@ -155,42 +243,52 @@ def compare(
     show_progress: bool = False,
 ) -> Comparison:
     r"""
-    Order the players by several methods, and say what the model makes of each order.
+    Order the players with several methods, and evaluate the model along each order.
 
-    All methods have the same players, and all curves the same removal and reward. Methods that play coalitions (MoXI,
-    Shapley values, LIME, ablation) play the same game too; Grad-CAM, rollout and the like look at the model itself, and
-    a player's score is the mean of its values'.
+    All methods share the players, and all curves share the removal and the reward. Perturbation methods (MoXI, Shapley
+    values, LIME, ablation) also run on the same game. Methods that attribute the model's output to the inputs
+    (Grad-CAM, rollout, integrated gradients, occlusion) score a player with the mean over its values.
 
     Args:
         forward_func (Callable): The model, as in :class:`captum_moxi.MoXIInsertion`.
-        inputs (Tensor or tuple[Tensor, ...]): The examples.
+        inputs (Tensor or tuple[Tensor, ...]): The B examples.
         target (int, tuple, Tensor or list, optional): As in ``captum.attr.FeatureAblation``.
             Default: None
-        methods (Sequence[str or Method], optional): Names of ``captum_moxi.methods.METHODS``: moxi, moxi-minus,
-            shapley, shapley-exact, kernel-shap, lime, ablation, gradcam, gradcam++, rollout,
-            integrated-gradients, occlusion, random; some take a number, such as shapley:200, or
-            methods that you made, such as ``captum_moxi.methods.moxi(GradientScreen(8))``.
+        methods (str, Method or Sequence[str or Method], optional): Names from ``captum_moxi.methods.METHODS``, some
+            with a number, for example ``"shapley:200"``; or methods of your own, for example
+            ``captum_moxi.methods.moxi(GradientScreen(8))``.
             Default: moxi, moxi-minus, shapley, gradcam, gradcam++, rollout, random
-        modes (Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both. Methods whose order is for insertion
-            or for deletion run once for each, others once.
+        modes (str or Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both. Methods whose order depends on
+            the mode run once per mode, others once.
             Default: both
-        baselines, additional_forward_args, feature_mask: As in ``captum.attr.FeatureAblation``.
-        removal, reward: As in :class:`captum_moxi.MoXIInsertion`.
+        metrics (str, Metric or Sequence[str or Metric], optional): Names from ``captum_moxi.metrics.METRICS``, or
+            metrics of your own: the columns of the table.
+            Default: None, all registered metrics
+        baselines (scalar, Tensor or tuple, optional): As in ``captum.attr.FeatureAblation``.
+            Default: None
+        additional_forward_args (Any, optional): As in ``captum.attr.FeatureAblation``.
+            Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): As in :func:`captum_moxi.insertion_curve`.
+            Default: None
+        removal (Removal, optional): As in :func:`captum_moxi.insertion_curve`.
+            Default: None
+        reward (str or Callable, optional): As in :class:`captum_moxi.MoXIInsertion`.
+            Default: ``"log_odds"``
         fractions (Sequence[float] or Tensor, optional): As in :func:`captum_moxi.insertion_curve`. MoXI orders no more
-            players than the largest fraction asks for, which is what its cost depends on.
+            players than the largest fraction needs, so smaller fractions cost less.
             Default: None, every number of players
         perturbations_per_eval (int, optional): As in :class:`captum_moxi.MoXIInsertion`.
             Default: None
-        show_progress (bool, optional): Show a progress bar over methods.
+        show_progress (bool, optional): Whether to show a progress bar over the methods.
             Default: False
 
     Returns:
-        Comparison: orders, curves, seconds; its ``table`` has a row an example, method and mode.
+        Comparison: Orders, curves and costs. Its ``table`` has one row per example, method and mode.
 
     Raises:
-        ValueError: an unknown method or mode, none or two of one title, one that the model is not fit for; and as
-            :func:`captum_moxi.insertion_curve`.
-        TypeError: an argument of the wrong type.
+        ValueError: If a method, mode or metric is unknown or repeated, if there is no method or mode, if a method does
+            not support the model, or for the reasons listed in :func:`captum_moxi.insertion_curve`.
+        TypeError: If an argument has the wrong type.
 
     Examples::
 
@@ -198,38 +296,47 @@ def compare(
         >>> comparison.table.groupby(["method", "mode"])["players to flip"].median()
         >>> figure, axes = plot_curves(comparison)
     """
-    chosen = get_methods([methods] if isinstance(methods, str | Method) else methods)
-    wanted: list[Any] = [modes] if isinstance(modes, str) else list(modes)
-    if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(MODES):
-        raise ValueError(f"modes is {modes!r}; pass 'insertion', 'deletion' or both")
-    points = None if fractions is None else read_fractions(fractions)
-    results: list[Result] = []
-    jobs = [(method, mode) for method in chosen for mode in (wanted if method.of_mode else wanted[:1])]
-    with models.unchanged(forward_func, devices(inputs)):
+    created_methods, created_metrics, parsed_modes = get_methods(methods), get_metrics(metrics), _parse_modes(modes)
+    points = None if fractions is None else parse_fractions(fractions)
+    with preserved_state(forward_func, input_devices(inputs)):
         game = CoalitionGame(
             forward_func,
             inputs,
-            target,
-            baselines,
-            additional_forward_args,
-            feature_mask,
-            removal,
-            reward,
-            perturbations_per_eval,
+            baselines=baselines,
+            target=target,
+            additional_forward_args=additional_forward_args,
+            feature_mask=feature_mask,
+            removal=removal,
+            reward=reward,
+            perturbations_per_eval=perturbations_per_eval,
         )
-        for method in chosen:
+        for method in created_methods:
             method.check(game)
-        # what no curve looks at need not be ordered
-        most = None if points is None else max(1, int(float(points[-1]) * game.n_players + 0.5))
-        with tqdm(jobs, desc="methods", unit="method", leave=None, disable=not show_progress) as bar:
-            for method, mode in bar:
-                bar.set_postfix_str(method.title)
-                before, start = game.n_rows + 2 * game.n_backward_rows, time.perf_counter()
-                order = order_players(game, method.play(game, mode, most, None))
-                seconds = (time.perf_counter() - start) / game.n_games
-                forwards = (game.n_rows + 2 * game.n_backward_rows - before) / game.n_games
-                ids = torch.where(order >= 0, game.ids[order], -1)
-                for each in [mode] if method.of_mode else wanted:
-                    curve = play_curve(game, ids, each, points)
-                    results.append(Result(method.title, each, ids, curve, seconds, forwards))
-    return Comparison(tuple(results), game.targets, game.exists.sum(1))
+        results = _play_methods(game, created_methods, parsed_modes, points, show_progress=show_progress)
+    return Comparison(tuple(results), game.targets, game.exists.sum(1), tuple(created_metrics))
+
+
+def _parse_modes(modes: Mode | Sequence[Mode]) -> list[Mode]:
+    names: list[Mode] = [modes] if isinstance(modes, str) else list(modes)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(MODES):
+        raise ValueError(f"modes is {modes!r}; pass 'insertion', 'deletion' or both")
+    return names
+
+
+def _play_methods(
+    game: CoalitionGame, methods: Sequence[Method], modes: Sequence[Mode], points: Tensor | None, *, show_progress: bool
+) -> list[Result]:
+    """Run each method once per order that it needs, and evaluate every mode along it."""
+    # Players beyond the last point need no order.
+    n_steps = None if points is None else max(1, int(float(points[-1]) * game.n_players + 0.5))
+    runs = [(method, mode) for method in methods for mode in (modes if method.depends_on_mode else modes[:1])]
+    results: list[Result] = []
+    with tqdm(runs, desc="methods", unit="method", leave=None, disable=not show_progress) as bar:
+        for method, mode in bar:
+            bar.set_postfix_str(method.title)
+            run = play_method(game, method, mode, n_steps=n_steps)
+            order = torch.where(run.positions >= 0, game.ids[run.positions], -1)
+            for curve_mode in [mode] if method.depends_on_mode else modes:
+                curve = play_curve(game, order, curve_mode, fractions=points)
+                results.append(Result(method.title, curve_mode, order, curve, run.seconds, run.rows))
+    return results

@@ -1,43 +1,53 @@
-r"""Shapley values and interactions of any game: exact, self-context, full-context.
+r"""Shapley values and interactions of any game: exact, in self-context and in full-context.
 
-A game here is a function of coalitions ``(M, n)`` bool to values ``(M,)``, such as a
-:class:`captum_moxi.CoalitionGame` of one input. :math:`f` is its value, :math:`N` all players. An interaction sets
-two players that act as one, :math:`S_{ij}` in the game with players :math:`N'`, against the two apart.
+A game is a function that maps coalitions, a bool tensor of shape ``(M, n)``, to their values, a tensor of shape
+``(M,)``. A :class:`captum_moxi.CoalitionGame` of one input is such a function. :math:`f` denotes the value, :math:`N`
+the set of all players and :math:`n` their number. An interaction compares two players acting as one, :math:`S_{ij}` in
+the game with the players :math:`N' = N \setminus \{i, j\} \cup \{S_{ij}\}`, with the two players acting separately.
 
-The paper's greedy steps follow from two identities, for A chosen so far and any player b:
+MoXI's greedy steps follow from two identities, for any group of players :math:`A` and any player :math:`b`:
 
 .. math::
     \phi_{self}(b) + I_{self}(A, b) &= f(A \cup b) - f(A) \\
     \phi_{full}(b) + I_{full}(A, b) &= f(N \setminus A) - f(N \setminus (A \cup b))
+
+Equation numbers refer to Sumiyasu, Kawamoto and Kera, 'Identifying Important Group of Pixels using Interactions', CVPR
+2024.
 """
 
 from collections.abc import Callable, Sequence
 from math import comb
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-Game = Callable[[Tensor], Tensor]
+Game: TypeAlias = Callable[[Tensor], Tensor]
 
 MAX_EXACT_PLAYERS = 20
 
 
 def shapley_values(game: Game, n: int) -> Tensor:
     r"""
-    Exact Shapley values (the paper, Eq. 1).
+    Compute exact Shapley values (Eq. 1).
 
     .. math::
         \phi(i | N) = \sum_{S \subseteq N \setminus \{i\}} \frac{|S|! (n - |S| - 1)!}{n!} [f(S \cup \{i\}) - f(S)]
 
     Args:
-        game (Callable): Coalitions ``(M, n)`` bool -> values ``(M,)``.
-        n (int): The number of players, at most 20: the game is played on all ``2**n`` coalitions.
+        game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with all ``2**n`` coalitions.
+        n (int): Number of players, from 1 to 20.
 
     Returns:
-        Tensor: ``(n,)`` float64.
+        Tensor: Shapley value of each player. Shape ``(n,)``, float64.
 
     Raises:
-        ValueError: n out of range.
+        ValueError: If ``n`` is out of range.
+
+    Examples::
+
+        >>> game = CoalitionGame(model, x, target=y, feature_mask=patch_mask(224, grid=3))
+        >>> shapley_values(game, game.n_players)
     """
     values = _all_values(game, n)
     return torch.stack([_shapley(values, i, _others(n, i)) for i in range(n)])
@@ -45,80 +55,94 @@ def shapley_values(game: Game, n: int) -> Tensor:
 
 def shapley_interactions(game: Game, n: int) -> Tensor:
     r"""
-    Exact interactions of all pairs, a player's own share being its value while the other is absent (Eq. 2).
+    Compute the exact interactions of all pairs of players (Eq. 2).
+
+    The contribution of each player of a pair is measured while the other player is absent:
 
     .. math::
         I(i, j) = \phi(S_{ij} | N') - \phi(i | N \setminus \{j\}) - \phi(j | N \setminus \{i\})
 
     Args:
-        game (Callable): Coalitions ``(M, n)`` bool -> values ``(M,)``.
-        n (int): The number of players, at most 20.
+        game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with all ``2**n`` coalitions.
+        n (int): Number of players, from 1 to 20.
 
     Returns:
-        Tensor: ``(n, n)`` float64, symmetric; on the diagonal :math:`I(i, i) = -\phi(i)`.
+        Tensor: Interaction of each pair. Shape ``(n, n)``, float64, symmetric. The diagonal is
+        :math:`I(i, i) = -\phi(i | N)`.
 
     Raises:
-        ValueError: n out of range.
+        ValueError: If ``n`` is out of range.
     """
     values = _all_values(game, n)
 
-    def share(i: int, j: int) -> Tensor:
+    def contribution(i: int, j: int) -> Tensor:
         return _shapley(values, i, _others(n, i, j))
 
-    return _pairs(values, n, lambda i, j: share(i, j) + share(j, i))
+    return _pair_matrix(values, n, lambda i, j: contribution(i, j) + contribution(j, i))
 
 
 def shapley_interactions_in_presence(game: Game, n: int) -> Tensor:
     r"""
-    Exact interactions of all pairs, a player's own share being its value in the whole game (Eq. 9).
+    Compute exact interactions of all pairs of players, each contribution being measured in the whole game.
+
+    This is the variant of Eq. 2 that suits deletion:
 
     .. math::
         I(i, j) = \phi(S_{ij} | N') - \phi(i | N) - \phi(j | N)
 
-    This is the one that deletion asks for: it is positive where two players stand in for one another, so that taking
-    both away costs more than the sum of taking either.
+    It is positive if each of the two players can replace the other, so that losing both costs more than the sum of
+    the losses of either one.
 
     Args:
-        game (Callable): Coalitions ``(M, n)`` bool -> values ``(M,)``.
-        n (int): The number of players, at most 20.
+        game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with all ``2**n`` coalitions.
+        n (int): Number of players, from 1 to 20.
 
     Returns:
-        Tensor: ``(n, n)`` float64, symmetric; on the diagonal :math:`I(i, i) = -\phi(i)`.
+        Tensor: Interaction of each pair. Shape ``(n, n)``, float64, symmetric. The diagonal is
+        :math:`I(i, i) = -\phi(i | N)`.
 
     Raises:
-        ValueError: n out of range.
+        ValueError: If ``n`` is out of range.
     """
     values = _all_values(game, n)
     shapley = [_shapley(values, i, _others(n, i)) for i in range(n)]
-    return _pairs(values, n, lambda i, j: shapley[i] + shapley[j])
+    return _pair_matrix(values, n, lambda i, j: shapley[i] + shapley[j])
 
 
 def self_context_shapley(game: Game, n: int) -> Tensor:
     r"""
-    Shapley values in self-context, the empty set alone: :math:`\phi_{self}(i) = f(\{i\}) - f(\emptyset)` (Eq. 5).
+    Compute Shapley values in self-context, where each player joins the empty set (Eq. 5).
+
+    .. math::
+        \phi_{self}(i) = f(\{i\}) - f(\emptyset)
 
     Args:
-        game (Callable): Coalitions ``(M, n)`` bool -> values ``(M,)``; played on n + 1.
-        n (int): The number of players.
+        game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with n + 1 coalitions.
+        n (int): Number of players.
 
     Returns:
-        Tensor: ``(n,)``, in the game's dtype.
+        Tensor: Shapley value of each player. Shape ``(n,)``, in the dtype of the game's values.
     """
-    alone = torch.eye(n, dtype=torch.bool)
-    values = game(torch.cat([alone, torch.zeros(1, n, dtype=torch.bool)]))
+    singletons = torch.eye(n, dtype=torch.bool)
+    values = game(torch.cat([singletons, torch.zeros(1, n, dtype=torch.bool)]))
     return values[:n] - values[n]
 
 
 def full_context_shapley(game: Game, n: int) -> Tensor:
     r"""
-    Shapley values in full-context, all others present: :math:`\phi_{full}(i) = f(N) - f(N \setminus \{i\})` (Eq. 11).
+    Compute Shapley values in full-context, where each player leaves the set of all players.
+
+    .. math::
+        \phi_{full}(i) = f(N) - f(N \setminus \{i\})
+
+    This is Eq. 10 without its factor 1 / n, which is the same for all players.
 
     Args:
-        game (Callable): Coalitions ``(M, n)`` bool -> values ``(M,)``; played on n + 1.
-        n (int): The number of players.
+        game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with n + 1 coalitions.
+        n (int): Number of players.
 
     Returns:
-        Tensor: ``(n,)``, in the game's dtype.
+        Tensor: Shapley value of each player. Shape ``(n,)``, in the dtype of the game's values.
     """
     all_but_one = ~torch.eye(n, dtype=torch.bool)
     values = game(torch.cat([all_but_one, torch.ones(1, n, dtype=torch.bool)]))
@@ -127,130 +151,148 @@ def full_context_shapley(game: Game, n: int) -> Tensor:
 
 def self_context_interactions(game: Game, group: Tensor) -> Tensor:
     r"""
-    Interaction of a group A, as one player, with every player b in self-context (Eq. 6).
+    Compute the self-context interaction of a group, acting as one player, with every player (Eq. 6).
 
     .. math::
         I_{self}(A, b) = f(A \cup b) - f(A) - f(b) + f(\emptyset)
 
     Args:
-        game (Callable): Coalitions ``(M, n)`` bool -> values ``(M,)``; played on 2n + 2.
-        group (Tensor): ``(n,)`` bool: the players of A.
+        game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with 2n + 2 coalitions.
+        group (Tensor): The players of the group A. Shape ``(n,)``, bool.
 
     Returns:
-        Tensor: ``(n,)``, in the game's dtype; :math:`-\phi_{self}(b)` for b in A.
+        Tensor: Interaction of A with each player. Shape ``(n,)``, in the dtype of the game's values. For a player b of
+        A it is :math:`-\phi_{self}(b)`.
     """
     n = len(group)
-    alone = torch.eye(n, dtype=torch.bool)
-    values = game(torch.cat([alone | group, alone, group[None], torch.zeros(1, n, dtype=torch.bool)]))
+    singletons = torch.eye(n, dtype=torch.bool)
+    values = game(torch.cat([singletons | group, singletons, group[None], torch.zeros(1, n, dtype=torch.bool)]))
     return values[:n] - values[n : 2 * n] - values[2 * n] + values[2 * n + 1]
 
 
 def full_context_interactions(game: Game, group: Tensor) -> Tensor:
     r"""
-    Interaction of a group A, as one player, with every player b in full-context (Eq. 12, in the sense of Eq. 9).
+    Compute the full-context interaction of a group, acting as one player, with every player.
 
     .. math::
         I_{full}(A, b) = f(N \setminus A) + f(N \setminus b) - f(N \setminus (A \cup b)) - f(N)
 
+    It is positive if b can replace A. Eq. 11 defines it with the opposite sign and a factor that is the same for all
+    players; the greedy choice (Eqs. 12 and 13) is the same.
+
     Args:
-        game (Callable): Coalitions ``(M, n)`` bool -> values ``(M,)``; played on 2n + 2.
-        group (Tensor): ``(n,)`` bool: the players of A.
+        game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with 2n + 2 coalitions.
+        group (Tensor): The players of the group A. Shape ``(n,)``, bool.
 
     Returns:
-        Tensor: ``(n,)``, in the game's dtype; :math:`-\phi_{full}(b)` for b in A. Positive where b stands in for A.
+        Tensor: Interaction of A with each player. Shape ``(n,)``, in the dtype of the game's values. For a player b of
+        A it is :math:`-\phi_{full}(b)`.
     """
     return -self_context_interactions(lambda absent: game(~absent), group)
 
 
-def self_context_pairs(game: Game, n: int, players: Sequence[int]) -> Tensor:
+def self_context_pairs(game: Game, n: int, *, positions: Sequence[int]) -> Tensor:
     r"""
-    Interactions of all pairs of some players in self-context (Eq. 6, A being one player).
+    Compute the self-context interactions of all pairs of selected players (Eq. 6).
 
     .. math::
         I_{self}(i, j) = f(\{i, j\}) - f(i) - f(j) + f(\emptyset)
 
-    Negative where the two say the same thing; positive where they say more together.
+    The interaction is negative if the two players carry the same information, and positive if they tell more together
+    than separately.
 
     Args:
-        game (Callable): Coalitions ``(M, n)`` bool -> values ``(M,)``; played on 1 + m (m + 1) / 2.
-        n (int): The number of players.
-        players (Sequence[int]): m of them, by their columns in a coalition.
+        game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with 1 + m (m + 1) / 2
+            coalitions.
+        n (int): Number of players.
+        positions (Sequence[int]): Positions (columns of a coalition) of the m players to compare.
 
     Returns:
-        Tensor: ``(m, m)``, symmetric, in the game's dtype; on the diagonal :math:`-\phi_{self}(i)`.
+        Tensor: Interaction of each pair. Shape ``(m, m)``, symmetric, in the dtype of the game's values. The diagonal
+        is :math:`-\phi_{self}(i)`.
 
     Raises:
-        ValueError: columns that are not there.
+        ValueError: If a position is not from 0 to n - 1.
+
+    Examples::
+
+        >>> # interactions of the first five patches that a search chose
+        >>> positions = torch.searchsorted(game.ids, selection.order[0, :5]).tolist()
+        >>> self_context_pairs(game, game.n_players, positions=positions)
     """
-    chosen = torch.as_tensor(players, dtype=torch.long)
-    if chosen.dim() != 1 or not bool(((chosen >= 0) & (chosen < n)).all()):
-        raise ValueError(f"players is {players}; pass columns of coalitions, from 0 to {n - 1}")
-    first, second = torch.triu_indices(len(chosen), len(chosen))
-    rows = torch.zeros(len(first) + 1, n, dtype=torch.bool)
-    for of in (first, second):
-        rows[torch.arange(len(first)), chosen[of]] = True
-    values = game(rows)
-    together = values.new_zeros(len(chosen), len(chosen))
+    members = torch.as_tensor(positions, dtype=torch.long)
+    if members.dim() != 1 or not bool(((members >= 0) & (members < n)).all()):
+        raise ValueError(f"positions is {positions}; pass columns of coalitions, from 0 to {n - 1}")
+    first, second = torch.triu_indices(len(members), len(members))
+    coalitions = torch.zeros(len(first) + 1, n, dtype=torch.bool)
+    for pair_member in (first, second):
+        coalitions[torch.arange(len(first)), members[pair_member]] = True
+    values = game(coalitions)
+    together = values.new_zeros(len(members), len(members))
     together[first, second] = together[second, first] = values[:-1]
+    # A pair of a player with itself is the player alone.
     alone = together.diagonal().clone()
-    # on the diagonal i with i is i
     return together - alone[:, None] - alone + values[-1]
 
 
-def full_context_pairs(game: Game, n: int, players: Sequence[int]) -> Tensor:
+def full_context_pairs(game: Game, n: int, *, positions: Sequence[int]) -> Tensor:
     r"""
-    Interactions of all pairs of some players in full-context (Eq. 12, A being one player).
+    Compute the full-context interactions of all pairs of selected players.
 
     .. math::
         I_{full}(i, j) = f(N \setminus i) + f(N \setminus j) - f(N \setminus \{i, j\}) - f(N)
 
-    Positive where each stands in for the other, so that losing both costs more than losing either would.
+    The interaction is positive if each player can replace the other, so that losing both costs more than the sum of
+    the losses of either one. It is :math:`-(n - 1)` times Eq. 11.
 
     Args:
-        game (Callable): Coalitions ``(M, n)`` bool -> values ``(M,)``; played on 1 + m (m + 1) / 2.
-        n (int): The number of players.
-        players (Sequence[int]): m of them, by their columns in a coalition.
+        game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with 1 + m (m + 1) / 2
+            coalitions.
+        n (int): Number of players.
+        positions (Sequence[int]): Positions (columns of a coalition) of the m players to compare.
 
     Returns:
-        Tensor: ``(m, m)``, symmetric, in the game's dtype; on the diagonal :math:`-\phi_{full}(i)`.
+        Tensor: Interaction of each pair. Shape ``(m, m)``, symmetric, in the dtype of the game's values. The diagonal
+        is :math:`-\phi_{full}(i)`.
 
     Raises:
-        ValueError: columns that are not there.
+        ValueError: If a position is not from 0 to n - 1.
     """
-    return -self_context_pairs(lambda absent: game(~absent), n, players)
+    return -self_context_pairs(lambda absent: game(~absent), n, positions=positions)
 
 
 def _all_values(game: Game, n: int) -> Tensor:
-    """The value of every coalition: entry r is of the players whose bits are set in r."""
+    """Return the value of every coalition: entry r is the coalition of the players whose bits are set in r."""
     if not 1 <= n <= MAX_EXACT_PLAYERS:
-        raise ValueError(f"n is {n}, and exact values take 2**n coalitions; pass 1 to {MAX_EXACT_PLAYERS} players")
+        raise ValueError(f"n is {n}, and exact values need 2**n coalitions; pass 1 to {MAX_EXACT_PLAYERS} players")
     return game(_subsets(n)).double().cpu()
 
 
 def _subsets(n: int) -> Tensor:
+    """Return all subsets of n players, ``(2**n, n)`` bool."""
     return (torch.arange(2**n)[:, None] >> torch.arange(n)) & 1 == 1
 
 
-def _others(n: int, *without: int) -> list[int]:
-    return [i for i in range(n) if i not in without]
+def _others(n: int, *players: int) -> list[int]:
+    return [i for i in range(n) if i not in players]
 
 
 def _shapley(values: Tensor, player: int | tuple[int, int], others: list[int]) -> Tensor:
-    """The Shapley value of a player, or of two acting as one, in the game among it and the others."""
+    """Return the Shapley value of a player, or of two players acting as one, in the game with the other players."""
     members = (player,) if isinstance(player, int) else player
-    bits = sum(1 << i for i in members)
+    member_bits = sum(1 << i for i in members)
     subsets = _subsets(len(others))
-    index = (subsets * torch.tensor([1 << i for i in others], dtype=torch.long)).sum(1)
+    subset_bits = (subsets * torch.tensor([1 << i for i in others], dtype=torch.long)).sum(1)
     weights = [1 / ((len(others) + 1) * comb(len(others), size)) for size in range(len(others) + 1)]
-    gains = values[index + bits] - values[index]
+    gains = values[subset_bits + member_bits] - values[subset_bits]
     return (torch.tensor(weights, dtype=torch.double)[subsets.sum(1)] * gains).sum()
 
 
-def _pairs(values: Tensor, n: int, apart: Callable[[int, int], Tensor]) -> Tensor:
-    """Together less apart for every pair, and less the player's own value where a player is paired with itself."""
+def _pair_matrix(values: Tensor, n: int, separate: Callable[[int, int], Tensor]) -> Tensor:
+    """Return the joint minus the separate contributions of each pair; on the diagonal, minus the Shapley value."""
     matrix = torch.zeros(n, n, dtype=torch.double)
     for i in range(n):
         matrix[i, i] = -_shapley(values, i, _others(n, i))
         for j in range(i):
-            matrix[i, j] = matrix[j, i] = _shapley(values, (i, j), _others(n, i, j)) - apart(i, j)
+            matrix[i, j] = matrix[j, i] = _shapley(values, (i, j), _others(n, i, j)) - separate(i, j)
     return matrix

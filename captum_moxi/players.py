@@ -10,7 +10,7 @@ from torch import Tensor
 from captum_moxi.arguments import TensorOrTuple, broadcasts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Players:
     """The players that a feature mask defines.
 
@@ -30,6 +30,25 @@ class Players:
     def shared(self) -> bool:
         """Whether all examples share one mask."""
         return len(self.exists) == 1
+
+    def positions_of(self, ids: Tensor) -> Tensor:
+        """Return the positions in ``ids`` of players, given by their ids.
+
+        Args:
+            ids (Tensor): Ids of players, of any shape, int64. -1, which stands for no player, stays -1.
+
+        Returns:
+            Tensor: The shape of ``ids``, int64, on the CPU.
+
+        Raises:
+            ValueError: If a player does not exist.
+        """
+        ids = ids.cpu()
+        positions = torch.searchsorted(self.ids, ids).clamp(max=len(self.ids) - 1)
+        unknown = ids[(self.ids[positions] != ids) & (ids != -1)]
+        if len(unknown):
+            raise ValueError(f"player {int(unknown[0])} does not exist; pass ids of the feature mask")
+        return torch.where(ids == -1, -1, positions)
 
     def spread(self, values: Tensor, index: int, examples: Tensor) -> Tensor:
         """Map one value per player to the values of an input tensor.
@@ -174,7 +193,9 @@ def scores_to_inputs(scores: Tensor, players: Players, inputs: tuple[Tensor, ...
 
 def scores_to_players(attributions: tuple[Tensor, ...], players: Players, inputs: tuple[Tensor, ...]) -> Tensor:
     r"""
-    Average the attributions of each player's values. This is the exact inverse of :func:`scores_to_inputs`.
+    Average the attributions of each player's values.
+
+    The result for attributions from :func:`scores_to_inputs` is exactly the scores.
 
     Args:
         attributions (tuple[Tensor, ...]): One tensor per input tensor, of its shape or broadcastable to it. Maps of

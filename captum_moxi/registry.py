@@ -122,8 +122,28 @@ class Registry(Generic[T]):
             raise ValueError(f"{self.kind} {name!r} is not a valid name; pass one without colon, comma or white space")
         self._entries[name] = Entry(name, factory, help, argument, parse, required)
 
+    def register_value(self, name: str, value: T, *, help: str = "") -> None:
+        """Add an item that needs no factory, for example a function.
+
+        Args:
+            name (str): Name of the item.
+            value: The item.
+            help (str, optional): Description in a few words.
+                Default: ``""``
+
+        Raises:
+            ValueError: As :meth:`register`.
+        """
+        self.register(name, lambda: value, help=help)
+
     def unregister(self, name: str) -> None:
-        """Remove an item."""
+        """Remove an item.
+
+        Raises:
+            ValueError: If no item has this name.
+        """
+        if name not in self._entries:
+            raise ValueError(f"{self.kind} {name!r} is unknown; pass one of {', '.join(self._entries)}")
         del self._entries[name]
 
     def create(self, spec: str) -> T:
@@ -172,3 +192,6 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"Registry({self.kind!r}: {self.describe()})"

@@ -5,21 +5,61 @@ A reward is a function ``(logits, target) -> rewards``. Logits have shape ``(row
 for the positive class. If the user passed no target and there are several classes, the target is None. Half precision
 arrives as float32.
 
-To add a reward, write the function and register it at the end of this file.
+To add a reward, write the function and register it at the end of this file. Decorate it with :func:`traits` if it needs
+a target or rounds relatively.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
+from captum_moxi.arguments import check_natural
 from captum_moxi.registry import Registry, parse_natural
 
 # The target is a Tensor, or None for rewards that need no target.
 RewardTarget: TypeAlias = Any
 Reward: TypeAlias = Callable[[Tensor, RewardTarget], Tensor]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the search has to know about a reward.
+
+    Args:
+        needs_target (bool): Whether the reward cannot be computed without a target.
+        rounds_relatively (bool): Whether the rounding error is proportional to the reward, as it is for probabilities.
+            Otherwise it is proportional to the logits.
+        accepts_probabilities (bool): Whether the reward is meaningful if the model returns probabilities.
+    """
+
+    needs_target: bool = False
+    rounds_relatively: bool = False
+    accepts_probabilities: bool = True
+
+
+F = TypeVar("F", bound=Callable[..., Tensor])
+
+
+def traits(
+    *, needs_target: bool = True, rounds_relatively: bool = False, accepts_probabilities: bool = False
+) -> Callable[[F], F]:
+    """Declare the traits of a reward function, see :class:`Traits`."""
+
+    def declare(function: F) -> F:
+        function.traits = Traits(needs_target, rounds_relatively, accepts_probabilities)  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+def traits_of(reward: object) -> Traits:
+    """Return the traits of a reward. A function without :func:`traits` may ignore its target."""
+    declared = getattr(reward, "traits", None)
+    return declared if isinstance(declared, Traits) else Traits()
 
 
 class ExampleReward(ABC):
@@ -39,9 +79,10 @@ class ExampleReward(ABC):
         """
 
 
+@traits()
 def log_odds(logits: Tensor, target: Tensor) -> Tensor:
     r"""
-    :math:`\log \frac{P(y)}{1 - P(y)}`, the reward of the paper (Eq. 3).
+    :math:`\log \frac{P(y)}{1 - P(y)}`, the reward of the paper (Section 3).
 
     The log-odds are the target's logit minus the log-sum-exp of the other logits. In this form they remain finite and
     exact where the confidence itself rounds to 0 or 1.
@@ -53,6 +94,7 @@ def log_odds(logits: Tensor, target: Tensor) -> Tensor:
     return _select_target(logits, target) - others.logsumexp(1)
 
 
+@traits()
 def log_probability(logits: Tensor, target: Tensor) -> Tensor:
     r""":math:`\log P(y)`."""
     logits = _as_floating(logits)
@@ -61,6 +103,7 @@ def log_probability(logits: Tensor, target: Tensor) -> Tensor:
     return _select_target(logits.log_softmax(1), target)
 
 
+@traits(rounds_relatively=True)
 def probability(logits: Tensor, target: Tensor) -> Tensor:
     """P(y): the softmax over the classes, or the sigmoid of a single logit."""
     logits = _as_floating(logits)
@@ -69,15 +112,16 @@ def probability(logits: Tensor, target: Tensor) -> Tensor:
     return _select_target(logits.softmax(1), target)
 
 
+@traits(accepts_probabilities=True)
 def output(logits: Tensor, target: Tensor) -> Tensor:
     """The model's output at the target, unchanged. Captum's own classes attribute this value."""
     return _select_target(logits, target)
 
 
-def contrast(first: int, second: int) -> Reward:
+@dataclass(frozen=True)
+class Contrast:
     r"""
-    Create the reward :math:`\log \frac{P(first)}{P(second)}`, which explains why the model prefers one class to
-    another.
+    :math:`\log \frac{P(first)}{P(second)}`, which explains why the model prefers one class to another.
 
     It is the difference of the two logits. It ignores the target.
 
@@ -85,50 +129,56 @@ def contrast(first: int, second: int) -> Reward:
         first (int): Index of the class to support.
         second (int): Index of the class to oppose.
 
-    Returns:
-        Callable: Reward.
-
     Raises:
         TypeError: If a class is not an int.
-        ValueError: If the classes are equal or negative. Also when the reward is computed, if the model does not have
-            one of the classes.
+        ValueError: If the classes are equal or negative. When the reward is computed: if the model does not have one of
+            the classes.
     """
-    for index in (first, second):
-        _check_class(f"contrast({first!r}, {second!r})", index)
-    if first == second:
-        raise ValueError(f"contrast({first}, {second}): pass two different classes")
 
-    def difference(logits: Tensor, target: RewardTarget) -> Tensor:
-        _check_class_exists(f"contrast({first}, {second})", max(first, second), logits)
-        return logits[:, first] - logits[:, second]
+    first: int
+    second: int
 
-    return difference
+    def __post_init__(self) -> None:
+        check_natural("first", self.first)
+        check_natural("second", self.second)
+        if self.first == self.second:
+            raise ValueError(f"first and second are both {self.first}; pass two different classes")
+
+    def __call__(self, logits: Tensor, target: RewardTarget) -> Tensor:
+        _check_class_exists(self, max(self.first, self.second), logits)
+        return logits[:, self.first] - logits[:, self.second]
 
 
-def versus(other: int) -> Reward:
+@dataclass(frozen=True)
+class Versus:
     r"""
-    Create the reward :math:`\log \frac{P(y)}{P(other)}`: :func:`contrast` between the target and another class.
+    :math:`\log \frac{P(y)}{P(other)}`: :class:`Contrast` between the target and another class.
 
     Args:
         other (int): Index of the class to oppose.
 
-    Returns:
-        Callable: Reward.
-
     Raises:
         TypeError: If ``other`` is not an int.
-        ValueError: If ``other`` is negative. Also when the reward is computed, if the model does not have the class or
-            it is the target.
+        ValueError: If ``other`` is negative. When the reward is computed: if the model does not have the class, or it
+            is the target.
     """
-    _check_class(f"versus({other!r})", other)
 
-    def difference(logits: Tensor, target: Tensor) -> Tensor:
-        _check_class_exists(f"versus({other})", other, logits)
-        if bool((target == other).any()):
-            raise ValueError(f"versus({other}): class {other} is the target; pass another class")
-        return _select_target(logits, target) - logits[:, other]
+    other: int
+    traits: ClassVar[Traits] = Traits(needs_target=True, accepts_probabilities=False)
 
-    return difference
+    def __post_init__(self) -> None:
+        check_natural("other", self.other)
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        _check_class_exists(self, self.other, logits)
+        if bool((target == self.other).any()):
+            raise ValueError(f"{self!r}: class {self.other} is the target; pass another class")
+        return _select_target(logits, target) - logits[:, self.other]
+
+
+def contrast(first: int, second: int) -> Contrast:
+    """Create the reward :class:`Contrast`."""
+    return Contrast(first, second)
 
 
 def predicted_class(logits: Tensor) -> Tensor:
@@ -163,25 +213,10 @@ def get_reward(reward: object) -> Reward:
     return REWARDS.create(reward)
 
 
-def rounds_relatively(reward: Reward | ExampleReward) -> bool:
-    """Return whether the reward's rounding error is proportional to the reward.
-
-    This holds for probabilities. The rounding error of the other rewards is proportional to the logits.
-    """
-    return reward is probability
-
-
-def _check_class(call: str, index: object) -> None:
-    if isinstance(index, bool) or not isinstance(index, int):
-        raise TypeError(f"{call}: {index!r} is not an int; pass class indices")
-    if index < 0:
-        raise ValueError(f"{call}: {index} is negative; pass class indices of at least 0")
-
-
-def _check_class_exists(call: str, index: int, logits: Tensor) -> None:
+def _check_class_exists(reward: object, index: int, logits: Tensor) -> None:
     classes = logits.shape[1]
     if index >= classes:
-        raise ValueError(f"{call}: the model has classes 0 to {classes - 1}; pass one of them")
+        raise ValueError(f"{reward!r}: the model has classes 0 to {classes - 1}; pass one of them")
 
 
 def _as_floating(logits: Tensor) -> Tensor:
@@ -192,14 +227,14 @@ def _select_target(values: Tensor, target: Tensor) -> Tensor:
     return values.gather(1, target[:, None])[:, 0]
 
 
-REWARDS.register("log_odds", lambda: log_odds, help="log P/(1-P) of the target, as in the paper")
-REWARDS.register("log_probability", lambda: log_probability, help="log P of the target")
-REWARDS.register("probability", lambda: probability, help="P of the target")
-REWARDS.register("logit", lambda: output, help="logit of the target")
-REWARDS.register("output", lambda: output, help="output of the model at the target; the same as logit")
+REWARDS.register_value("log_odds", log_odds, help="log P/(1-P) of the target, as in the paper")
+REWARDS.register_value("log_probability", log_probability, help="log P of the target")
+REWARDS.register_value("probability", probability, help="P of the target")
+REWARDS.register_value("logit", output, help="logit of the target")
+REWARDS.register_value("output", output, help="output of the model at the target; the same as logit")
 REWARDS.register(
     "contrast",
-    versus,
+    Versus,
     argument="CLASS",
     parse=parse_natural,
     required=True,

@@ -1,9 +1,11 @@
-"""Fixtures: trained small models, and the real weights and photographs where they are there."""
+"""Fixtures shared by all tests: seeds, a trained ResNet, and real weights and photographs if available."""
 
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import zoo
@@ -18,6 +20,17 @@ torch.set_num_threads(1)
 SHARED = Path(os.environ.get("CAPTUM_MOXI_SHARED", Path(__file__).parents[2] / "shared"))
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Seeds every global generator, so that a test gives the same result alone, in a group and in any order.
+
+    Fixtures of a wider scope run before this one. They must use generators of their own.
+    """
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real weights (models/) and photographs (imagenet-sample/)."""
@@ -28,7 +41,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def threads_for_real_models(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Threads that wait for each other cost small models more than they bring, most of all beside other work."""
+    """Gives all threads to real models. Small models run faster on one thread, especially beside other work."""
     if request.node.get_closest_marker("real") is not None:
         torch.set_num_threads(THREADS)
     yield
@@ -36,38 +49,39 @@ def threads_for_real_models(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def squares(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise images (count, 3, 36, 36) with a bright and a dim square of two colours; the bright one's."""
+    """Noise images ``(count, 3, 36, 36)``, each with a bright and a dim square, and the bright square's channel."""
     rng = torch.Generator().manual_seed(seed)
     images = torch.randn(count, 3, 36, 36, generator=rng) * 0.3
-    colours = torch.stack([torch.randperm(3, generator=rng)[:2] for _ in range(count)])
+    channels = torch.stack([torch.randperm(3, generator=rng)[:2] for _ in range(count)])
     cells = torch.stack([torch.randperm(9, generator=rng)[:2] for _ in range(count)])
-    for image, pair, where in zip(images, colours.tolist(), cells.tolist(), strict=True):
-        for colour, cell, brightness in zip(pair, where, (2.0, 1.0), strict=True):
+    for image, channel_pair, cell_pair in zip(images, channels.tolist(), cells.tolist(), strict=True):
+        for channel, cell, brightness in zip(channel_pair, cell_pair, (2.0, 1.0), strict=True):
             row, column = 12 * (cell // 3), 12 * (cell % 3)
-            image[colour, row + 2 : row + 10, column + 2 : column + 10] += brightness
-    return images, colours[:, 0]
+            image[channel, row + 2 : row + 10, column + 2 : column + 10] += brightness
+    return images, channels[:, 0]
 
 
 @pytest.fixture(scope="session")
 def trained_resnet() -> PreTrainedModel:
-    """A small ResNet trained to name the colour of the brighter square."""
+    """A small ResNet trained to classify images by the channel of their brighter square."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = zoo.resnet(labels=3)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-        images, colours = squares(256, seed=1)
+        images, channels = squares(256, seed=1)
         for step in range(48):
             batch = torch.arange(32) + 32 * (step % 8)
-            loss = torch.nn.functional.cross_entropy(model(images[batch]).logits, colours[batch])
+            loss = torch.nn.functional.cross_entropy(model(images[batch]).logits, channels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     model.eval()
     with torch.no_grad():
-        assert (model(images).logits.argmax(1) == colours).float().mean() > 0.8
+        assert (model(images).logits.argmax(1) == channels).float().mean() > 0.8
     return model
 
 
 @pytest.fixture(scope="session")
 def square_images() -> tuple[torch.Tensor, torch.Tensor]:
+    """Four images that the ResNet was not trained on, and their classes."""
     return squares(4, seed=2)

@@ -1,4 +1,4 @@
-"""The paper written out as plainly as can be, to check the package against: one forward pass at a time."""
+"""Plain implementations of the paper's equations, to compare the package with: one forward pass per coalition."""
 
 from collections.abc import Callable
 from itertools import chain, combinations
@@ -40,11 +40,12 @@ def deletion(value: Value, n: int, steps: int) -> tuple[list[int], list[float]]:
 
 
 def subsets(players: list[int]) -> chain[tuple[int, ...]]:
+    """All subsets of the players, smallest first."""
     return chain.from_iterable(combinations(players, size) for size in range(len(players) + 1))
 
 
 def shapley(value: Value, player: frozenset[int], others: list[int]) -> float:
-    """Eq. 1 as it stands: the Shapley value of a player, which may be several acting as one."""
+    """Eq. 1: the Shapley value of a player, which may consist of several players acting as one."""
     n = len(others) + 1
     return sum(
         factorial(len(s))
@@ -62,7 +63,7 @@ def log_odds(logits: Tensor, target: int) -> float:
 
 
 def vit_logits(model: torch.nn.Module, pixels: Tensor, kept: list[int]) -> Tensor:
-    """Logits of one image ``(1, 3, H, W)`` with the kept patches alone, module by module, no hook."""
+    """Logits of one image ``(1, 3, H, W)`` with the kept patches only: module by module, without hooks."""
     base = model.base_model
     tokens = base.embeddings(pixels)
     prefix = tokens.shape[1] - (pixels.shape[2] // base.config.patch_size) * (pixels.shape[3] // base.config.patch_size)
@@ -81,7 +82,7 @@ def vit_logits(model: torch.nn.Module, pixels: Tensor, kept: list[int]) -> Tenso
 
 
 def with_attention(model: torch.nn.Module, image: Tensor, attention: Callable[..., object]) -> Tensor:
-    """Logits of one image with another function for every layer's attention, through transformers' own interface."""
+    """Logits of one image with another attention function in every layer, through transformers' own interface."""
     AttentionInterface.register("for_test", attention)
     AttentionMaskInterface.register("for_test", lambda *args, **kwargs: None)
     before = model.config._attn_implementation
@@ -96,33 +97,34 @@ def with_attention(model: torch.nn.Module, image: Tensor, attention: Callable[..
 def masked_logits(
     model: torch.nn.Module, image: Tensor, absent: list[int], from_layer: int, patches: int = 16
 ) -> Tensor:
-    """The model with the attention of every layer from that one on masked, through transformers' own interface."""
-    seen = 0
+    """Logits of one image with attention to the absent patches masked in every layer from ``from_layer`` on."""
+    layer = 0
 
     def attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: object, **kwargs: object):
-        nonlocal seen
-        seen += 1
+        nonlocal layer
         allowed = torch.ones(1, 1, 1, key.shape[2], dtype=torch.bool)
-        if seen > from_layer:
+        if layer >= from_layer:
             prefix = key.shape[2] - patches
             allowed[..., [prefix + patch for patch in absent]] = False
+        layer += 1
         return sdpa_attention_forward(module, query, key, value, allowed, **kwargs)
 
     return with_attention(model, image, attention)
 
 
 def gated_logits(model: torch.nn.Module, image: Tensor, gates: Tensor) -> Tensor:
-    """The model with every patch's share of attention weighed, gate times exp(score) over their sum.
+    """Logits of one image with gated attention: a key's weight is gate times exp(score), normalised over the keys.
 
-    Gates are (layers, patches).
+    Args:
+        gates (Tensor): ``(layers, patches)`` floating.
     """
-    of_layers = iter(gates)
+    remaining_gates = iter(gates)
 
     def attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: object, **kwargs: object):
-        here = next(of_layers)
+        layer_gates = next(remaining_gates)
         scores = (query @ key.transpose(2, 3)) * kwargs["scaling"]
-        prefix = torch.ones(key.shape[2] - len(here), dtype=gates.dtype)
-        weights = torch.cat([prefix, here]) * (scores - scores.amax(-1, keepdim=True)).exp()
+        prefix = torch.ones(key.shape[2] - len(layer_gates), dtype=gates.dtype)
+        weights = torch.cat([prefix, layer_gates]) * (scores - scores.amax(-1, keepdim=True)).exp()
         return (weights / weights.sum(-1, keepdim=True) @ value).transpose(1, 2), None
 
     return with_attention(model, image, attention)

@@ -1,4 +1,4 @@
-"""compare against each of its parts called by itself."""
+"""Comparisons against each of their parts computed separately."""
 
 import builtins
 from typing import Any
@@ -7,11 +7,14 @@ import pytest
 import torch
 import zoo
 
-from captum_moxi import GradCam, MoXIDeletion, MoXIInsertion, compare, deletion_curve, insertion_curve
-from captum_moxi.comparison import join
+from captum_moxi import CoalitionGame, GradCam, MoXIDeletion, MoXIInsertion, compare, deletion_curve, insertion_curve
+from captum_moxi.comparison import join, play_method
 from captum_moxi.methods import METHODS, Method, moxi
+from captum_moxi.metrics import Metric
+from captum_moxi.search import Selection
 
-Y = [1, 3, 0]
+TARGETS = [1, 3, 0]
+CURVES = {"insertion": insertion_curve, "deletion": deletion_curve}
 
 
 @pytest.fixture(scope="module")
@@ -24,135 +27,181 @@ def x() -> torch.Tensor:
     return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_is_each_method_and_curve_by_itself(model: torch.nn.Module, x: torch.Tensor) -> None:
-    found = compare(model, x, Y, methods=["moxi", "gradcam"])
-    assert found.methods == ["MoXI", "Grad-CAM"]
-    assert found.targets.tolist() == Y
-    attributions: dict[tuple[str, str], Any] = {
-        ("MoXI", "insertion"): MoXIInsertion(model).attribute(x, target=Y),
-        ("MoXI", "deletion"): MoXIDeletion(model).attribute(x, target=Y),
-        ("Grad-CAM", "insertion"): GradCam(model).attribute(x, target=Y),
-        ("Grad-CAM", "deletion"): GradCam(model).attribute(x, target=Y),
+def test_each_result_is_the_method_and_the_curve_computed_separately(model: torch.nn.Module, x: torch.Tensor) -> None:
+    comparison = compare(model, x, target=TARGETS, methods=["moxi", "gradcam"])
+    assert comparison.methods == ["MoXI", "Grad-CAM"]
+    assert comparison.targets is not None
+    assert comparison.targets.tolist() == TARGETS
+    attributions = {
+        ("MoXI", "insertion"): MoXIInsertion(model).attribute(x, target=TARGETS),
+        ("MoXI", "deletion"): MoXIDeletion(model).attribute(x, target=TARGETS),
+        ("Grad-CAM", "insertion"): GradCam(model).attribute(x, target=TARGETS),
+        ("Grad-CAM", "deletion"): GradCam(model).attribute(x, target=TARGETS),
     }
-    assert {(result.method, result.mode) for result in found.results} == set(attributions)
+    assert {(result.method, result.mode) for result in comparison.results} == set(attributions)
     for (method, mode), attr in attributions.items():
-        curve = {"insertion": insertion_curve, "deletion": deletion_curve}[mode](model, x, attr, target=Y)
-        result = found.of(method, mode)
+        curve = CURVES[mode](model, x, attributions=attr, target=TARGETS)
+        result = comparison.of(method, mode)
         torch.testing.assert_close(result.curve.rewards, curve.rewards, rtol=0, atol=1e-5)
         assert torch.equal(result.curve.predictions, curve.predictions)
-        flips = found.players_to_flip(method, mode)
-        torch.testing.assert_close(flips, curve.flipped * 16, equal_nan=True)
+        counts = comparison.players_to_flip(method, mode)
+        torch.testing.assert_close(counts, curve.flip_fraction * 16, equal_nan=True)
         scores = attr[:, :1].mean(1) if attr.shape[-1] == 4 else attr[:, 0, ::8, ::8]
         assert torch.equal(result.order, scores.flatten(1).argsort(descending=True, stable=True))
 
 
-def test_moxi_pays_what_it_takes_and_curves_are_not_counted(model: torch.nn.Module, x: torch.Tensor) -> None:
-    found = compare(model, x, Y, methods=["moxi", "shapley:3", "rollout"], fractions=[0, 0.5, 1])
-    # n (n + 1) / 2 candidates, and the empty coalition in insertion
-    assert found.of("MoXI", "insertion").forwards == 16 * 17 / 2 + 1
-    early = compare(model, x, Y, methods=["moxi", "moxi-minus"], fractions=[0, 0.1])
-    # two of sixteen players, the nearest to a tenth: their steps alone
-    assert early.of("MoXI", "deletion").forwards == 16 + 15
-    assert early.of("MoXI(-)", "deletion").forwards == 16 + 2
-    assert found.of("MoXI", "deletion").forwards == 16 * 17 / 2
-    # the whole input, and of each permutation every prefix; the same run for both modes
-    assert found.of("Shapley, 3", "deletion").forwards == found.of("Shapley, 3", "insertion").forwards == 1 + 3 * 16
-    assert found.of("Rollout", "insertion").forwards == 0
+def test_rows_are_those_of_the_order_and_not_of_the_curve(model: torch.nn.Module, x: torch.Tensor) -> None:
+    comparison = compare(model, x, target=TARGETS, methods=["moxi", "shapley:3", "rollout"], fractions=[0, 0.5, 1])
+    # n (n + 1) / 2 candidates, and the empty coalition for insertion.
+    assert comparison.of("MoXI", "insertion").rows == 16 * 17 / 2 + 1
+    assert comparison.of("MoXI", "deletion").rows == 16 * 17 / 2
+    # The full input and every prefix of each permutation; both modes share one run.
+    assert comparison.of("Shapley, 3", "insertion").rows == 1 + 3 * 16
+    assert comparison.of("Shapley, 3", "deletion").rows == 1 + 3 * 16
+    assert comparison.of("Rollout", "insertion").rows == 0
 
 
-def test_table(model: torch.nn.Module, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = compare(model, x, Y, methods="random", modes="deletion", show_progress=True)
-    records = found.records()
-    assert [(row["example"], row["target"]) for row in records] == [(0, 1), (1, 3), (2, 0)]
-    curve = found.of("Random", "deletion").curve
-    assert [row["area"] for row in records] == curve.area().tolist()
-    assert [row["players"] for row in records] == [16] * 3
-    for row, flip in zip(records, curve.flipped.tolist(), strict=True):
-        assert row["players to flip"] == (None if flip != flip else round(flip * 16))
-    plain = builtins.__import__
+def test_only_players_up_to_the_last_fraction_are_ordered(model: torch.nn.Module, x: torch.Tensor) -> None:
+    comparison = compare(model, x, target=TARGETS, methods=["moxi", "moxi-minus"], fractions=[0, 0.1])
+    # A tenth of 16 players rounds to two steps.
+    assert comparison.of("MoXI", "deletion").rows == 16 + 15
+    assert comparison.of("MoXI(-)", "deletion").rows == 16 + 2
 
-    def without_pandas(name: str, *args: Any, **kwargs: Any) -> Any:
+
+def test_playing_one_method_counts_its_rows(model: torch.nn.Module, x: torch.Tensor) -> None:
+    game = CoalitionGame(model, x, target=TARGETS)
+    run = play_method(game, moxi(), "deletion", n_steps=2)
+    assert isinstance(run.attributions, Selection)
+    assert torch.equal(run.positions[:, :2], run.attributions.order)
+    assert run.positions.sort().values.tolist() == [list(range(16))] * 3
+    assert run.rows == 16 + 15
+    assert run.seconds > 0
+    assert play_method(game, METHODS.create("rollout"), "deletion").rows == 0
+
+
+def test_records_have_a_column_for_each_metric(model: torch.nn.Module, x: torch.Tensor) -> None:
+    comparison = compare(model, x, target=TARGETS, methods="random", modes="deletion", show_progress=True)
+    records = comparison.records()
+    columns = ["example", "target", "method", "mode", "players", "players to flip", "area", "reward area"]
+    assert list(records[0]) == [*columns, "seconds", "rows"]
+    assert [(record["example"], record["target"]) for record in records] == [(0, 1), (1, 3), (2, 0)]
+    curve = comparison.of("Random", "deletion").curve
+    assert [record["area"] for record in records] == curve.area().tolist()
+    assert [record["reward area"] for record in records] == curve.area("rewards").tolist()
+    assert [record["players"] for record in records] == [16] * 3
+    for record, fraction in zip(records, curve.flip_fraction.tolist(), strict=True):
+        assert record["players to flip"] == (None if fraction != fraction else round(fraction * 16))
+
+
+def test_metrics_can_be_chosen(model: torch.nn.Module, x: torch.Tensor) -> None:
+    last = Metric("last", lambda curve: curve.confidences[:, -1].double(), better={"insertion": "higher"})
+    comparison = compare(model, x[:1], target=1, methods="random", modes="insertion", metrics=["area", last])
+    record = comparison.records()[0]
+    assert list(record)[5:-2] == ["area", "last"]
+    with torch.no_grad():
+        assert record["last"] == pytest.approx(float(model(x[:1]).logits.softmax(1)[0, 1]), abs=1e-6)
+    assert join([comparison, comparison]).metrics == comparison.metrics
+
+
+def test_the_table_is_a_list_without_pandas(
+    model: torch.nn.Module, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparison = compare(model, x[:1], target=1, methods="random", modes="deletion")
+    original_import = builtins.__import__
+
+    def import_without_pandas(name: str, *args: Any, **kwargs: Any) -> Any:
         if name == "pandas":
             raise ImportError(name)
-        return plain(name, *args, **kwargs)
+        return original_import(name, *args, **kwargs)
 
-    monkeypatch.setattr(builtins, "__import__", without_pandas)
-    assert found.table == records
+    monkeypatch.setattr(builtins, "__import__", import_without_pandas)
+    assert comparison.table == comparison.records()
 
 
-def test_table_is_a_frame(model: torch.nn.Module, x: torch.Tensor) -> None:
+def test_the_table_is_a_data_frame_with_pandas(model: torch.nn.Module, x: torch.Tensor) -> None:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    found = compare(model, x, Y, methods=["random", "gradcam"])
-    assert isinstance(found.table, pandas.DataFrame)
-    assert found.table.to_dict("records")[0].keys() == found.records()[0].keys()
+    comparison = compare(model, x, target=TARGETS, methods=["random", "gradcam"])
+    assert isinstance(comparison.table, pandas.DataFrame)
+    assert comparison.table.to_dict("records")[0].keys() == comparison.records()[0].keys()
 
 
-def test_leaves_everything_as_it_was(model: torch.nn.Module, x: torch.Tensor) -> None:
-    torch.manual_seed(1)
-    state, mode = torch.get_rng_state(), model.training
+def test_the_model_and_the_random_state_are_unchanged(model: torch.nn.Module, x: torch.Tensor) -> None:
+    state, training = torch.get_rng_state(), model.training
     names = [name for name in METHODS if name != "shapley-exact"]
-    compare(model, x[:1], 1, methods=names, fractions=[0.5])
+    compare(model, x[:1], target=1, methods=names, fractions=[0.5])
     assert torch.equal(torch.get_rng_state(), state)
-    assert model.training == mode
+    assert model.training == training
     assert not any(parameter.grad is not None or not parameter.requires_grad for parameter in model.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_what_cannot_be(model: torch.nn.Module, x: torch.Tensor) -> None:
+def test_a_model_in_training_mode_keeps_its_buffers(x: torch.Tensor) -> None:
+    resnet = zoo.resnet().train()
+    before = {name: value.clone() for name, value in resnet.state_dict().items()}
+    compare(resnet, x, target=TARGETS, methods=["gradcam", "random"], fractions=[0, 0.5])
+    assert resnet.training
+    assert all(torch.equal(value, before[name]) for name, value in resnet.state_dict().items())
+
+
+def test_unknown_or_repeated_methods_and_modes(model: torch.nn.Module, x: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="method 'magic' is unknown"):
-        compare(model, x, Y, methods=["moxi", "magic"])
+        compare(model, x, target=TARGETS, methods=["moxi", "magic"])
+    with pytest.raises(ValueError, match="metric 'magic' is unknown"):
+        compare(model, x, target=TARGETS, methods="random", metrics="magic")
     for methods in ([], ["moxi", moxi()]):
-        with pytest.raises(ValueError, match="pass one or more, of different titles"):
-            compare(model, x, Y, methods=methods)
+        with pytest.raises(ValueError, match="pass one or more methods with different titles"):
+            compare(model, x, target=TARGETS, methods=methods)
+    modes: Any
     for modes in ("both", [], ["insertion", "insertion"]):
-        with pytest.raises(ValueError, match="modes is"):
-            compare(model, x, Y, modes=modes)
-
-    def never(game: object, mode: str, n_steps: int | None) -> None:
-        raise AssertionError("played before the others were checked")
-
-    with pytest.raises(ValueError, match="needs one token a patch"):
-        compare(zoo.resnet(), x, Y, methods=[Method("first", never), "rollout"])
-    for fractions in ([], [0.5, 0.1], [2]):
-        with pytest.raises(ValueError, match="fractions"):
-            compare(lambda x: pytest.fail("ran"), x, Y, methods="random", fractions=fractions)
-    with pytest.raises(ValueError, match="no deletion by 'Random'"):
-        compare(model, x, Y, methods="random", modes="insertion").of("Random", "deletion")
+        with pytest.raises(ValueError, match=r"modes is .*; pass 'insertion', 'deletion' or both"):
+            compare(model, x, target=TARGETS, modes=modes)
 
 
-def test_joined_is_the_batch(model: torch.nn.Module, x: torch.Tensor) -> None:
-    together = compare(model, x, Y, methods=["moxi", "ablation"])
-    apart = join(
+def test_methods_are_checked_before_any_runs(x: torch.Tensor) -> None:
+    def fail(game: object, mode: str, *, n_steps: int | None, stop: str | None) -> torch.Tensor:
+        raise AssertionError("ran before all methods were checked")
+
+    with pytest.raises(ValueError, match="patch"):
+        compare(zoo.resnet(), x, target=TARGETS, methods=[Method("first", fail), "rollout"])
+
+
+@pytest.mark.parametrize("fractions", [[], [0.5, 0.1], [2]])
+def test_fractions_are_checked_before_the_model_runs(fractions: list[float], x: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="fractions"):
+        compare(lambda x: pytest.fail("the model ran"), x, target=TARGETS, methods="random", fractions=fractions)
+
+
+def test_a_missing_result_names_the_available_ones(model: torch.nn.Module, x: torch.Tensor) -> None:
+    comparison = compare(model, x, target=TARGETS, methods="random", modes="insertion")
+    with pytest.raises(ValueError, match="no result of method 'Random' in mode 'deletion'; pass one of 'Random' in"):
+        comparison.of("Random", "deletion")
+
+
+def test_joined_comparisons_are_the_comparison_of_the_batch(model: torch.nn.Module, x: torch.Tensor) -> None:
+    batch = compare(model, x, target=TARGETS, methods=["moxi", "ablation"])
+    joined = join(
         [
-            compare(model, x[:1], Y[:1], methods=["moxi", "ablation"]),
-            compare(model, x[1:], Y[1:], methods=["moxi", "ablation"]),
+            compare(model, x[:1], target=TARGETS[:1], methods=["moxi", "ablation"]),
+            compare(model, x[1:], target=TARGETS[1:], methods=["moxi", "ablation"]),
         ]
     )
-    assert apart.targets.tolist() == Y
-    for one, other in zip(together.results, apart.results, strict=True):
-        assert (one.method, one.mode, one.forwards) == (other.method, other.mode, other.forwards)
-        assert torch.equal(one.order, other.order)
-        torch.testing.assert_close(one.curve.rewards, other.curve.rewards, rtol=0, atol=1e-4)
-        assert torch.equal(one.curve.correct, other.curve.correct)
+    assert joined.targets is not None
+    assert joined.targets.tolist() == TARGETS
+    assert joined.n_players.tolist() == [16] * 3
+    for result, expected in zip(joined.results, batch.results, strict=True):
+        assert (result.method, result.mode, result.rows) == (expected.method, expected.mode, expected.rows)
+        assert torch.equal(result.order, expected.order)
+        torch.testing.assert_close(result.curve.rewards, expected.curve.rewards, rtol=0, atol=1e-4)
+        assert torch.equal(result.curve.correct, expected.curve.correct)
 
 
-def test_a_model_in_training_mode_is_as_it_was(x: torch.Tensor) -> None:
-    net = zoo.resnet().train()
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    attr = torch.rand(3, 1, 4, 4)
-    insertion_curve(net, x, attr, Y, fractions=[0, 0.5])
-    compare(net, x, Y, methods=["gradcam", "random"], fractions=[0, 0.5])
-    assert net.training
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use")
-def test_on_a_gpu_as_on_the_cpu(x: torch.Tensor) -> None:
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU")
+def test_a_gpu_gives_the_same_rewards_as_the_cpu(x: torch.Tensor) -> None:
     names = ["moxi", "ablation", "gradcam", "gradcam++", "rollout", "integrated-gradients", "occlusion"]
-    here, there = (
-        compare(zoo.token_model("vit").to(device), x.to(device), Y, methods=names, modes="insertion")
+    cpu, cuda = (
+        compare(zoo.token_model("vit").to(device), x.to(device), target=TARGETS, methods=names, modes="insertion")
         for device in ("cpu", "cuda")
     )
-    for one, other in zip(here.results, there.results, strict=True):
-        torch.testing.assert_close(one.curve.rewards[:, -1], other.curve.rewards[:, -1], rtol=0, atol=1e-3)
-        assert other.order.device.type == "cpu"
+    for expected, result in zip(cpu.results, cuda.results, strict=True):
+        torch.testing.assert_close(result.curve.rewards[:, -1], expected.curve.rewards[:, -1], rtol=0, atol=1e-3)
+        assert result.order.device.type == "cpu"

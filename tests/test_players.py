@@ -1,8 +1,12 @@
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from captum_moxi import patch_mask
-from captum_moxi.players import collect_scores, make_players, scalar_mask, spread_scores
+from captum_moxi.players import players_from_mask, scalar_mask, scores_to_inputs, scores_to_players
 
 
 def test_patch_mask_numbers_patches_in_reading_order() -> None:
@@ -10,19 +14,23 @@ def test_patch_mask_numbers_patches_in_reading_order() -> None:
     assert torch.equal(patch_mask(4, 2), expected[None, None])
 
 
-def test_patch_mask_with_a_ragged_edge_gives_every_pixel_a_player() -> None:
+def test_the_last_patches_are_smaller_if_the_size_does_not_divide_the_image() -> None:
     mask = patch_mask((3, 5), (2, 2))
     assert mask[0, 0].tolist() == [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]]
 
 
-@pytest.mark.parametrize(("size", "grid", "players"), [(224, 7, 49), ((240, 321), (3, 4), 12), (5, 5, 25)])
-def test_patch_mask_by_grid(size: object, grid: object, players: int) -> None:
+def test_patches_have_16_pixels_by_default() -> None:
+    assert torch.equal(patch_mask(64), patch_mask(64, 16))
+
+
+@pytest.mark.parametrize(("size", "grid", "n_players"), [(224, 7, 49), ((240, 321), (3, 4), 12), (5, 5, 25)])
+def test_patch_mask_by_grid(size: int | Sequence[int], grid: int | Sequence[int], n_players: int) -> None:
     mask = patch_mask(size, grid=grid)
-    assert mask.unique().tolist() == list(range(players))
+    assert mask.unique().tolist() == list(range(n_players))
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "error", "names"),
+    ("kwargs", "error", "argument"),
     [
         ({"image_size": 0}, ValueError, "image_size"),
         ({"image_size": 8, "patch_size": (2, 2, 2)}, TypeError, "patch_size"),
@@ -31,19 +39,21 @@ def test_patch_mask_by_grid(size: object, grid: object, players: int) -> None:
         ({"image_size": 8, "grid": 9}, ValueError, "grid"),
     ],
 )
-def test_patch_mask_refuses(kwargs: dict, error: type[Exception], names: str) -> None:
-    with pytest.raises(error, match=names):
+def test_patch_mask_rejects_bad_arguments_by_name(
+    kwargs: dict[str, Any], error: type[Exception], argument: str
+) -> None:
+    with pytest.raises(error, match=argument):
         patch_mask(**kwargs)
 
 
-def test_scalars_are_numbered_through_all_tensors() -> None:
+def test_scalars_are_numbered_across_all_tensors() -> None:
     masks = scalar_mask((torch.zeros(2, 3), torch.zeros(2, 2, 2)))
     assert masks[0].tolist() == [[0, 1, 2]]
     assert masks[1].tolist() == [[[3, 4], [5, 6]]]
 
 
-def test_ids_with_gaps_and_groups_across_tensors() -> None:
-    players = make_players(
+def test_ids_may_have_gaps_and_a_player_may_span_tensors() -> None:
+    players = players_from_mask(
         (torch.tensor([[7, 0, 7]]), torch.tensor([[9], [0]])), (torch.zeros(2, 3), torch.zeros(2, 1))
     )
     assert players.ids.tolist() == [0, 7, 9]
@@ -53,14 +63,50 @@ def test_ids_with_gaps_and_groups_across_tensors() -> None:
     assert players.spread(present, 1, torch.tensor([0, 1])).tolist() == [[True], [False]]
 
 
-def test_spread_and_collect_are_inverse() -> None:
+@pytest.mark.parametrize(("rows", "shared"), [(1, True), (2, False)])
+def test_players_are_shared_if_the_mask_has_one_row(rows: int, shared: bool) -> None:
+    mask = torch.tensor([[0, 1, 1], [0, 0, 1]])[:rows]
+    assert players_from_mask(mask, (torch.zeros(2, 3),)).shared is shared
+
+
+def test_scores_to_players_is_the_inverse_of_scores_to_inputs() -> None:
     inputs = (torch.zeros(2, 3), torch.zeros(2, 2))
-    players = make_players((torch.tensor([[0, 0, 1]]), torch.tensor([[1, 2], [2, 4]])), inputs)
+    players = players_from_mask((torch.tensor([[0, 0, 1]]), torch.tensor([[1, 2], [2, 4]])), inputs)
     scores = torch.tensor([[1.0, 2.0, 3.0, 0.0], [4.0, 5.0, 6.0, 7.0]])
-    maps = spread_scores(scores, players, inputs)
+    maps = scores_to_inputs(scores, players, inputs)
     assert maps[0].tolist() == [[1, 1, 2], [4, 4, 5]]
     assert maps[1].tolist() == [[2, 3], [6, 7]]
-    assert torch.equal(collect_scores(maps, players, inputs), scores.double())
+    assert torch.equal(scores_to_players(maps, players, inputs), scores.double())
+
+
+def test_the_mean_of_equal_values_is_exact() -> None:
+    inputs = (torch.zeros(1, 49),)
+    players = players_from_mask(torch.zeros(1, 49, dtype=torch.long), inputs)
+    score = torch.tensor([[0.1]], dtype=torch.float64)
+    # 0.1 added up 49 times and divided by 49 is 0.09999999999999998
+    assert torch.equal(scores_to_players(scores_to_inputs(score, players, inputs), players, inputs), score)
+
+
+def test_a_smaller_map_of_an_image_is_resized_to_the_image() -> None:
+    inputs = (torch.zeros(1, 3, 4, 4),)
+    players = players_from_mask(patch_mask(4, 2), inputs)
+    smaller = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    assert scores_to_players((smaller,), players, inputs).tolist() == [[1.0, 2.0, 3.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    ("attributions", "message"),
+    [
+        ((torch.zeros(2, 3), torch.zeros(2, 3)), "attributions has 2 tensors, but inputs has 1"),
+        ((torch.zeros(2, 4),), r"attributions has shape \(2, 4\)"),
+        ((torch.zeros(3),), r"attributions has shape \(3,\)"),
+        ((torch.zeros(3, 3),), r"attributions has shape \(3, 3\)"),
+    ],
+)
+def test_attributions_that_do_not_fit_the_inputs_are_rejected(attributions: tuple[Tensor, ...], message: str) -> None:
+    inputs = (torch.zeros(2, 3),)
+    with pytest.raises(ValueError, match=message):
+        scores_to_players(attributions, players_from_mask(torch.tensor([[0, 1, 2]]), inputs), inputs)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +121,15 @@ def test_spread_and_collect_are_inverse() -> None:
         ([0, 1, 2], TypeError),
     ],
 )
-def test_masks_that_do_not_fit_are_refused_by_name(mask: object, error: type[Exception]) -> None:
+def test_masks_that_do_not_fit_are_rejected_by_name(mask: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="feature_mask"):
-        make_players(mask, (torch.zeros(2, 3),))
+        players_from_mask(mask, (torch.zeros(2, 3),))
 
 
-def test_whole_numbers_of_a_floating_mask_are_taken() -> None:
-    assert make_players(torch.tensor([[0.0, 2.0, 2.0]]), (torch.zeros(2, 3),)).ids.tolist() == [0, 2]
+def test_inputs_without_values_are_rejected() -> None:
+    with pytest.raises(ValueError, match="there are no players"):
+        players_from_mask(torch.zeros(1, 0, dtype=torch.long), (torch.zeros(2, 0),))
+
+
+def test_a_floating_point_mask_of_whole_numbers_is_accepted() -> None:
+    assert players_from_mask(torch.tensor([[0.0, 2.0, 2.0]]), (torch.zeros(2, 3),)).ids.tolist() == [0, 2]

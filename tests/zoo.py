@@ -1,4 +1,7 @@
-"""Small models to test on: transformers' own, and stand-ins with the layout of timm and of torchvision."""
+"""Small models for the tests: models of transformers, and networks with the module layout of timm and torchvision."""
+
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +37,8 @@ SIZE = {
     "initializer_range": 0.3,
 }
 
-TOKEN_MODELS = {
+# models with patch tokens, by name
+TOKEN_MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "vit": lambda: ViTForImageClassification(ViTConfig(**SIZE)),
     "deit": lambda: DeiTForImageClassification(DeiTConfig(**SIZE)),
     "deit_with_teacher": lambda: DeiTForImageClassificationWithTeacher(DeiTConfig(**SIZE)),
@@ -47,7 +51,7 @@ TOKEN_MODELS = {
 
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Weights far enough from their tiny initial values that every patch matters."""
+    """Draws weights large enough for every patch to matter, and sets evaluation mode."""
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -57,10 +61,12 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def token_model(name: str) -> PreTrainedModel:
+    """A model of ``TOKEN_MODELS`` with 16 patches of 8 x 8 pixels, 3 layers and 5 classes."""
     return randomised(TOKEN_MODELS[name]())
 
 
 def swin() -> PreTrainedModel:
+    """A transformer whose layers need the whole grid: windows of attention."""
     config = SwinConfig(
         image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4, num_labels=5
     )
@@ -68,16 +74,18 @@ def swin() -> PreTrainedModel:
 
 
 def beit() -> PreTrainedModel:
+    """A transformer whose layers need the whole grid: relative position biases."""
     return randomised(BeitForImageClassification(BeitConfig(**SIZE)))
 
 
 def resnet(labels: int = 5) -> PreTrainedModel:
+    """A convolutional network in training mode, with initial weights."""
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=labels)
     return ResNetForImageClassification(config)
 
 
 class TimmLayout(nn.Module):
-    """A ViT laid out as timm's VisionTransformer: fused attention, ``norm_pre`` after the positions, mean pooling."""
+    """A ViT with the layout of timm's VisionTransformer: fused attention, ``norm_pre`` after the positions."""
 
     class Attention(nn.Module):
         def __init__(self, width: int, heads: int) -> None:
@@ -103,7 +111,7 @@ class TimmLayout(nn.Module):
             x = x + self.attn(self.norm1(x))
             return x + self.mlp(self.norm2(x))
 
-    def __init__(self, pool: str = "token", width: int = 32) -> None:
+    def __init__(self, pool: Literal["token", "mean"] = "token", width: int = 32) -> None:
         super().__init__()
         self.pool = pool
         self.patch_embed = nn.Conv2d(3, width, 8, 8)
@@ -125,7 +133,7 @@ class TimmLayout(nn.Module):
 
 
 class TorchvisionLayout(nn.Module):
-    """A ViT laid out as torchvision's VisionTransformer: dropout and layers in ``encoder``, nn.MultiheadAttention."""
+    """A ViT with the layout of torchvision's: dropout and layers in ``encoder``, and ``nn.MultiheadAttention``."""
 
     class Block(nn.Module):
         def __init__(self, width: int) -> None:
@@ -164,7 +172,7 @@ class TorchvisionLayout(nn.Module):
 
 
 class Classes(nn.Module):
-    """A small network with interactions: ``(B, n)`` -> ``(B, classes)``."""
+    """A small network whose inputs interact: ``(B, n)`` -> ``(B, classes)``."""
 
     def __init__(self, n: int, classes: int = 3, seed: int = 0) -> None:
         super().__init__()

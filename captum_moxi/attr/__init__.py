@@ -1,4 +1,4 @@
-"""Captum-style attribution classes."""
+"""Attribution classes with Captum's interface."""
 
 from captum_moxi.attr.grad_cam import GradCam, GradCamPlusPlus
 from captum_moxi.attr.localization import MoXILocalization

@@ -1,104 +1,138 @@
 """Grad-CAM and Grad-CAM++ for convolutional layers and for sequences of patch tokens."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from captum._utils.gradient import compute_layer_gradients_and_eval
 from captum.attr import LayerGradCam
-from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_moxi import models
-from captum_moxi.arguments import check_inputs, devices, read_target
+from captum_moxi.arguments import (
+    ForwardArgs,
+    ForwardFunc,
+    ModelOutput,
+    Target,
+    TensorOrTuple,
+    check_inputs,
+    input_devices,
+    parse_target,
+)
+from captum_moxi.attr.usage import log_usage
 
 
 class GradCam(LayerGradCam):
     r"""
-    Grad-CAM (Selvaraju et al., ICCV 2017): Captum's ``LayerGradCam``, also for vision transformers.
+    Grad-CAM for convolutional networks and vision transformers.
 
-    A layer's activations :math:`A^c` are summed over channels c, each weighed by the mean gradient of the target in
-    it. Of a convolutional layer that is what ``LayerGradCam`` returns. Of a sequence of tokens, the prefix tokens
-    are put aside and the patches' tokens laid out as the image they are of, their width being the channels.
+    Grad-CAM sums the activations :math:`A^c` of a layer over its channels :math:`c`, each weighted by the mean gradient
+    of the target with respect to it (Selvaraju et al., 'Grad-CAM: Visual Explanations from Deep Networks via
+    Gradient-based Localization', ICCV 2017). For a convolutional layer, the result is that of
+    ``captum.attr.LayerGradCam``. For a sequence of tokens, the prefix tokens are left out, the patch tokens are
+    arranged as an image, and their features are the channels.
 
     Examples::
 
         >>> attr = GradCam(vit).attribute(x, target=y, relu_attributions=True)  # (1, 1, 14, 14)
         >>> upsampled = LayerAttribution.interpolate(attr, (224, 224))
+        >>> # a convolutional network that is not from transformers: pass its last convolutional layer
+        >>> attr = GradCam(net, net.layer4).attribute(x, target=y)
     """
+
+    layer: nn.Module
 
     def __init__(
         self,
-        forward_func: Callable[..., Any],
+        forward_func: ForwardFunc,
         layer: nn.Module | None = None,
         device_ids: list[int] | None = None,
+        *,
         patch_size: int | tuple[int, int] | None = None,
     ) -> None:
         r"""
         Args:
-            forward_func (Callable): The model: a transformers image classifier as it is, or any module or function of
-                        it that returns logits.
-            layer (nn.Module, optional): The layer whose activations are weighed: a convolutional one, or one whose
-                        output is a sequence ``(B, tokens, width)`` of prefix tokens and one token a patch.
-                        By default, of ViT, DeiT, ViT-MSN and DINOv2, what stands before the first norm of the last
-                        block, as in the MoXI paper (after the last block, the class token alone is read, and patches
-                        have no gradient); of ResNet, ConvNeXt and other transformers models with stages, the last
-                        stage.
+            forward_func (Callable): The model: a transformers image classifier, or any module or function that returns
+                        logits.
+            layer (nn.Module, optional): Layer whose activations are used. Its output is either a feature map
+                        ``(B, C, h, w)`` or a sequence ``(B, tokens, features)`` of prefix tokens and one token for each
+                        patch. The default depends on the model:
+
+                        - ViT, DeiT, ViT-MSN and DINOv2: the output of the last block but one, which enters the first
+                          layer norm of the last block, as in the MoXI paper (Section 5). After the last block, patches
+                          often have no gradient, because the classifier reads only the class token.
+
+                        - ResNet, ConvNeXt and other transformers models with stages: the last stage.
+
+                        Other models have no default.
                         Default: None
-            device_ids (list[int], optional): As in ``captum.attr.LayerGradCam``.
+            device_ids (list[int], optional): Devices of a DataParallel model, if ``forward_func`` is a function that
+                        applies one. See ``captum.attr.LayerGradCam``.
                         Default: None
             patch_size (int or tuple[int, int], optional): Height and width in pixels of the patches that the tokens of
-                        a sequence stand for.
-                        Default: None, the model's own, where it is a module that tells
+                        a sequence represent; an int for square patches. By default, it is read from the model if
+                        ``forward_func`` is a module.
+                        Default: None
 
         Raises:
-            ValueError: no layer given for a model that has no default.
+            ValueError: If ``layer`` is None and the model has no default layer.
         """
         super().__init__(forward_func, _default_layer(forward_func) if layer is None else layer, device_ids)
-        if patch_size is None:
-            # layers that need the whole grid hold no token a patch
-            self.patch_size = None if models.needs_grid(forward_func) else models.find_patch_size(forward_func)
+        self.patch_size: tuple[int, int] | None
+        if isinstance(patch_size, int):
+            self.patch_size = (patch_size, patch_size)
+        elif patch_size is not None:
+            self.patch_size = patch_size
         else:
-            self.patch_size = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
+            # Models that need the whole grid, for example Swin, have layers without one token for each patch.
+            self.patch_size = None if models.needs_grid(forward_func) else models.find_patch_size(forward_func)
 
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
-        target: Any = None,
-        additional_forward_args: Any = None,
+        inputs: TensorOrTuple,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
         attribute_to_layer_input: bool = False,
         relu_attributions: bool = False,
         attr_dim_summation: bool = True,
-        grad_kwargs: dict[str, Any] | None = None,
-    ) -> Tensor | tuple[Tensor, ...]:
+        grad_kwargs: dict[str, object] | None = None,
+    ) -> TensorOrTuple:
         r"""
         Args:
-            inputs, target, additional_forward_args, attribute_to_layer_input: As in ``captum.attr.LayerGradCam``.
-            relu_attributions (bool, optional): Keep what speaks for the target alone, as the original method does.
+            inputs (Tensor or tuple[Tensor, ...]): Examples to explain, with the batch along dimension 0. If
+                        ``forward_func`` takes several tensors, pass a tuple.
+            target (int, tuple, Tensor or list, optional): Output index whose gradients are computed, usually a class,
+                        in any form that ``captum.attr.LayerGradCam`` accepts.
+                        Default: None
+            additional_forward_args (Any, optional): Arguments that follow the inputs in the call of ``forward_func``:
+                        one argument that is not a tuple, or a tuple of arguments.
+                        Default: None
+            attribute_to_layer_input (bool, optional): Whether to use the input of the layer instead of its output.
                         Default: False
-            attr_dim_summation (bool, optional): Sum over channels; else return every channel's share.
+            relu_attributions (bool, optional): Whether to keep only positive attributions, as the original method does.
+                        Default: False
+            attr_dim_summation (bool, optional): Whether to sum over the channels. If False, the contribution of each
+                        channel is returned.
                         Default: True
-            grad_kwargs (dict, optional): More arguments of ``torch.autograd.grad``.
+            grad_kwargs (dict[str, Any], optional): Additional keyword arguments of ``torch.autograd.grad``.
                         Default: None
 
         Returns:
-            *Tensor* or *tuple[Tensor, ...]* of **attributions**: of a convolutional layer ``(B, 1, h, w)``, of a
-            sequence of tokens ``(B, 1, rows, columns)`` of patches; with all channels in place of 1 without
-            ``attr_dim_summation``. A tuple where the layer has several tensors. See
-            ``captum.attr.LayerAttribution.interpolate`` for a map of the input's size.
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**:
+            - **attributions** (*Tensor* or *tuple[Tensor, ...]*): Shape ``(B, 1, h, w)`` for a convolutional layer and
+              ``(B, 1, rows, columns)`` for a sequence of patch tokens, in the dtype of the activations. If
+              ``attr_dim_summation`` is False, dimension 1 has one entry for each channel. A tuple if the layer has
+              several tensors. ``captum.attr.LayerAttribution.interpolate`` upsamples a map to the size of the input.
 
         Raises:
-            ValueError: a target that does not fit, or a sequence of tokens that is not of the inputs' patches.
-            TypeError: inputs that are no tensors.
+            ValueError: If the target does not fit, or if the layer returns a sequence whose tokens are not those of the
+                        inputs' patches.
+            TypeError: If the inputs are not tensors.
         """
         tensors = check_inputs(inputs)
-        read_target(target, len(tensors[0]))
-        # a compiled module would not see what watches its layer
-        eager = torch.compiler.set_stance("force_eager")
-        with models.unchanged(self.forward_func, devices(inputs)), eager:
-            gradients, activations = compute_layer_gradients_and_eval(
-                lambda *args: models.call_model(self.forward_func, *args),
+        parse_target(target, len(tensors[0]))
+        # Compiled code would not run the hooks with which Captum reads the layer.
+        with models.preserved_state(self.forward_func, input_devices(inputs)), models.eager_mode():
+            layer_gradients, layer_activations = compute_layer_gradients_and_eval(
+                self._call_model,
                 self.layer,
                 tensors,
                 target,
@@ -108,69 +142,81 @@ class GradCam(LayerGradCam):
                 grad_kwargs=grad_kwargs,
             )
         maps = []
-        for gradient, activation in zip(gradients, activations, strict=True):
-            spatial = [self._laid_out(part.detach(), tensors) for part in (gradient, activation)]
-            values = self._weights(*spatial) * spatial[1]
-            values = values.sum(1, keepdim=True) if attr_dim_summation else values
-            maps.append(values.relu() if relu_attributions else values)
+        for layer_gradient, layer_activation in zip(layer_gradients, layer_activations, strict=True):
+            gradients = self._to_map(layer_gradient.detach(), tensors[0])
+            activations = self._to_map(layer_activation.detach(), tensors[0])
+            weighted = self._channel_weights(gradients, activations) * activations
+            summed = weighted.sum(1, keepdim=True) if attr_dim_summation else weighted
+            maps.append(summed.relu() if relu_attributions else summed)
         return tuple(maps) if len(maps) > 1 else maps[0]
 
-    def _weights(self, gradients: Tensor, activations: Tensor) -> Tensor:
-        """The weight of each channel, ``(B, C, 1, ...)``, from tensors ``(B, C, ...)``."""
-        where = tuple(range(2, gradients.dim()))
-        return gradients.mean(where, keepdim=True) if where else gradients
+    def _call_model(self, *args: ForwardArgs) -> ModelOutput:
+        return models.call_model(self.forward_func, *args)
 
-    def _laid_out(self, values: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Tokens ``(B, tokens, width)`` of image patches as ``(B, width, rows, columns)``, all else as it is."""
-        if values.dim() != 3 or inputs[0].dim() != 4:
+    def _channel_weights(self, gradients: Tensor, activations: Tensor) -> Tensor:
+        """Return the weight of each channel, ``(B, C, 1, ...)``, from tensors ``(B, C, ...)``."""
+        spatial = _spatial_dims(gradients)
+        return gradients.mean(spatial, keepdim=True) if spatial else gradients
+
+    def _to_map(self, values: Tensor, inputs: Tensor) -> Tensor:
+        """Arrange tokens ``(B, tokens, C)`` of images as ``(B, C, rows, columns)``; return other values unchanged."""
+        if values.dim() != 3 or inputs.dim() != 4:
             return values
+        layer = f"layer {type(self.layer).__name__} has shape {tuple(values.shape)}, a sequence of tokens"
         if self.patch_size is None:
             raise ValueError(
-                f"layer {type(self.layer).__name__} has {tuple(values.shape)}, a sequence, and what patches its tokens "
-                "stand for is unknown; pass patch_size, or a layer whose output is (B, C, H, W)"
+                f"{layer}, and the size of their patches is unknown; pass patch_size, or a layer whose output is "
+                "(B, C, H, W)"
             )
-        height, width = self.patch_size
-        rows, columns = inputs[0].shape[2] // height, inputs[0].shape[3] // width
-        if not models.fits_prefix(values.shape[1], rows * columns):
+        grid = models.PatchGrid.of(inputs, self.patch_size)
+        if not models.fits_prefix(values.shape[1], grid.n_patches):
             raise ValueError(
-                f"layer {type(self.layer).__name__} has {tuple(values.shape)}, which is no sequence of {rows} x "
-                f"{columns} patches and a few prefix tokens; pass a layer whose tokens are the patches'"
+                f"{layer}, which are not those of {grid.rows} x {grid.columns} patches and a few prefix tokens; pass a "
+                "layer with one token for each patch"
             )
-        return values[:, -rows * columns :].mT.unflatten(2, (rows, columns))
+        return grid.tokens_to_map(values)
 
 
 class GradCamPlusPlus(GradCam):
     r"""
-    Grad-CAM++ (Chattopadhyay et al., WACV 2018): a channel's gradients count by where they matter.
+    Grad-CAM++ for convolutional networks and vision transformers.
 
-    With :math:`g` the gradient of the target's score S in an activation A, and the derivatives taken of
-    :math:`\exp(S)` as in the paper (Eqs. 11, 13 and 19),
+    Grad-CAM++ weights the gradients of a channel by where they matter (Chattopadhay et al., 'Grad-CAM++: Generalized
+    Gradient-based Visual Explanations for Deep Convolutional Networks', WACV 2018). With :math:`g` the gradient of the
+    target's score :math:`S` with respect to an activation map :math:`A` of channel c, and the higher derivatives being
+    those of :math:`\exp(S)` as in that paper (Eqs. 11, 13 and 19):
 
     .. math::
         \alpha = \frac{g^2}{2 g^2 + g^3 \sum_{a, b} A_{ab}}, \qquad w_c = \sum_{i, j} \alpha_{ij} \, relu(g_{ij})
 
-    The factor :math:`\exp(S)` that all weights of an example have in common is left out. Several objects of one
-    class, or one in several parts, count alike, where Grad-CAM favours the largest. The method was made for activations
-    that are not negative; tokens' are of either sign, so that alpha may grow large where its denominator is near 0.
-    Arguments as in :class:`GradCam`.
+    The factor :math:`\exp(S)`, which all weights of an example share, is left out. Several objects of one class, or
+    several parts of one object, count alike, whereas Grad-CAM favors the largest one. The method was designed for
+    non-negative activations. Activations of tokens have either sign, so that :math:`\alpha` can become large where its
+    denominator is close to 0.
+
+    Arguments are those of :class:`GradCam`.
 
     Examples::
 
         >>> attr = GradCamPlusPlus(resnet).attribute(x, target=y, relu_attributions=True)  # (1, 1, 7, 7)
     """
 
-    def _weights(self, gradients: Tensor, activations: Tensor) -> Tensor:
-        where = tuple(range(2, gradients.dim()))
-        # half precision would lose the squares of small gradients, which divide out anyway
+    def _channel_weights(self, gradients: Tensor, activations: Tensor) -> Tensor:
+        spatial = _spatial_dims(gradients)
+        # Half precision would lose the squares of small gradients, although they cancel in the quotient.
         gradients, total = gradients.float(), activations.float()
-        total = total.sum(where, keepdim=True) if where else total
-        below = 2 + gradients * total
-        alpha = torch.where((gradients == 0) | (below == 0), 0, 1 / torch.where(below == 0, 1, below))
-        weighed = alpha * gradients.relu()
-        return (weighed.sum(where, keepdim=True) if where else weighed).to(activations.dtype)
+        total = total.sum(spatial, keepdim=True) if spatial else total
+        denominator = 2 + gradients * total
+        alpha = torch.where((gradients == 0) | (denominator == 0), 0, 1 / torch.where(denominator == 0, 1, denominator))
+        weights = alpha * gradients.relu()
+        return (weights.sum(spatial, keepdim=True) if spatial else weights).to(activations.dtype)
 
 
-def _default_layer(forward_func: Callable[..., Any]) -> nn.Module:
+def _spatial_dims(values: Tensor) -> tuple[int, ...]:
+    return tuple(range(2, values.dim()))
+
+
+def _default_layer(forward_func: ForwardFunc) -> nn.Module:
     model = models.transformer(forward_func)
     if model is not None and models.has_patch_tokens(model):
         layers = models.encoder_layers(model)
@@ -179,6 +225,6 @@ def _default_layer(forward_func: Callable[..., Any]) -> nn.Module:
     if isinstance(stages, nn.ModuleList):
         return stages[-1]
     raise ValueError(
-        "layer is None, and forward_func is no transformers model with patch tokens or stages; pass the module whose "
-        "activations are weighed, such as the last convolution"
+        "layer is None, and forward_func is not a transformers model with patch tokens or stages; pass the module to "
+        "use, for example the last convolution"
     )

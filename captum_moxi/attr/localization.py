@@ -1,146 +1,263 @@
-"""MoXILocalization: what a class that is not predicted rests on."""
+"""MoXILocalization: where a class is in an image, even if the model predicts another class."""
 
-import copy
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, overload
 
 import torch
 from captum.attr import PerturbationAttribution
-from captum.log import log_usage
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from captum_moxi import models
-from captum_moxi.arguments import check_positive_int, devices
-from captum_moxi.attr.moxi import TensorOrTensors, check_candidates, rank_scores
+from captum_moxi.arguments import (
+    Baselines,
+    ForwardArgs,
+    ForwardFunc,
+    Target,
+    TensorOrTuple,
+    check_positive_int,
+    input_devices,
+)
+from captum_moxi.attr.scores import score_players
+from captum_moxi.attr.usage import Inputs, log_usage, match_inputs
 from captum_moxi.game import CoalitionGame
-from captum_moxi.players import spread_scores
+from captum_moxi.models import preserved_state
+from captum_moxi.players import scores_to_inputs
 from captum_moxi.removal import Removal, check_removal
-from captum_moxi.rewards import log_odds
-from captum_moxi.screens import Screen
-from captum_moxi.search import greedy
+from captum_moxi.rewards import ExampleReward, Reward, get_reward
+from captum_moxi.search import Selection, greedy
+from captum_moxi.search.screens import Screen, check_screen
+
+# The selections of the first and of the second deletion.
+Selections: TypeAlias = tuple[Selection, Selection]
 
 
 class MoXILocalization(PerturbationAttribution):
     r"""
-    Where a class is in an image that a model takes for another class.
+    The location of a class in an image, even if the model predicts another class.
 
-    Two greedy deletions, one after the other (the MoXI paper, Appendix F and Figure 5). The first takes away, patch
-    by patch, what speaks for the predicted class p and against the target t, until the target is predicted: it lowers
+    The method consists of two greedy deletions (Sumiyasu, Kawamoto and Kera, 'Identifying Important Group of Pixels
+    using Interactions', CVPR 2024, Appendix F and Figure 5). The first deletion removes the players that support the
+    predicted class :math:`p` and oppose the target :math:`t`, until the target is predicted. It decreases
 
     .. math::
         \log \frac{P(p)}{1 - P(p)} - \log \frac{P(t)}{1 - P(t)}
 
-    From what is left, the second takes away what the target rests on, lowering its log-odds until it is lost. The map
-    shows the second. (The appendix writes the second term of the difference without its logarithm; here both are
-    log-odds.) Where the target is the predicted class, the first takes nothing away, and the rest is
-    :class:`captum_moxi.MoXIDeletion` to the flip.
+    The second deletion starts from the remaining players. It removes those that support the target, by decreasing the
+    target's log-odds until the target is no longer predicted. The attributions show the second deletion. (The appendix
+    omits the logarithm of the second term. Here, both terms are log-odds.)
+
+    If the target is the predicted class, the first deletion removes no player, and the result is that of
+    :class:`captum_moxi.MoXIDeletion` with ``stop="flip"``.
 
     Examples::
 
-        >>> localization = MoXILocalization(model, candidates=GradientScreen(8))
-        >>> attr = localization.attribute(x, target=cat)  # of an image that the model calls a dog
+        >>> localization = MoXILocalization(model, screen=GradientScreen(8))
+        >>> # where is the cat in an image that the model calls a dog?
+        >>> attr = localization.attribute(x, target=cat)
         >>> attr, (first, second) = localization.attribute(x, target=cat, return_selection=True)
+        >>> first.flipped  # whether the first deletion made the model predict a cat
     """
 
     def __init__(
         self,
-        forward_func: Callable[..., Any],
+        forward_func: ForwardFunc,
+        *,
+        reward: str | Reward = "log_odds",
         removal: Removal | None = None,
-        candidates: Screen | None = None,
+        screen: Screen | None = None,
+        beam_width: int = 1,
     ) -> None:
         r"""
         Args:
-            forward_func (Callable): As in :class:`captum_moxi.MoXIDeletion`, with two classes or more.
-            removal (Removal, optional): As there.
+            forward_func (Callable): As in :class:`captum_moxi.MoXIDeletion`. The model must have at least two classes.
+            reward (str or Callable, optional): The quantity :math:`f` in which the classes are compared. The first
+                        deletion decreases :math:`f(p) - f(t)`, the second :math:`f(t)`. It must depend on the target.
+                        The values are those of :class:`captum_moxi.MoXIDeletion`.
+                        Default: ``"log_odds"``
+            removal (Removal, optional): As in :class:`captum_moxi.MoXIDeletion`.
                         Default: None
-            candidates (Screen, optional): As there.
-                        Default: None, all of them: the exact search
+            screen (Screen, optional): As in :class:`captum_moxi.MoXIDeletion`. It is used in both deletions.
+                        Default: None
+            beam_width (int, optional): As in :class:`captum_moxi.MoXIDeletion`. It is used in both deletions.
+                        Default: 1
 
         Raises:
-            TypeError: a removal or candidates that are none.
+            ValueError: If ``reward`` is unknown or ``beam_width`` is less than 1.
+            TypeError: If ``removal``, ``screen`` or ``beam_width`` has the wrong type.
         """
         super().__init__(forward_func)
+        get_reward(reward)
         check_removal(removal)
-        check_candidates(candidates)
+        check_screen(screen)
+        check_positive_int("beam_width", beam_width)
+        self.reward = reward
         self.removal = removal
-        self.candidates = candidates
+        self.screen = screen
+        self.beam_width = beam_width
+
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        *,
+        n_steps: int | None = None,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+        return_selection: Literal[False] = False,
+    ) -> Inputs: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        *,
+        n_steps: int | None = None,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+        return_selection: Literal[True],
+    ) -> tuple[Inputs, Selections]: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        *,
+        n_steps: int | None = None,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+        return_selection: bool = False,
+    ) -> Inputs | tuple[Inputs, Selections]: ...
 
     @log_usage()
     def attribute(
         self,
-        inputs: TensorOrTensors,
-        baselines: Any = None,
-        target: Any = None,
-        additional_forward_args: Any = None,
-        feature_mask: TensorOrTensors | None = None,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        *,
         n_steps: int | None = None,
         perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
         return_selection: bool = False,
-    ) -> Any:
+    ) -> Inputs | tuple[Inputs, Selections]:
         r"""
         Args:
-            inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval: As in
-                        :meth:`captum_moxi.MoXIDeletion.attribute`. A target is needed.
-            n_steps (int, optional): The most players that each of the two deletions takes away.
-                        Default: None, all
-            return_selection (bool, optional): Return the selections of both deletions as well.
+            inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval, show_progress: As
+                        in :meth:`captum_moxi.MoXIDeletion.attribute`. The target is required.
+            n_steps (int, optional): Maximum number of players that each of the two deletions removes. None removes as
+                        many as needed.
+                        Default: None
+            return_selection (bool, optional): Whether to also return the selections of both deletions.
                         Default: False
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**, or a tuple of **attributions** and **selections**:
-            - **attributions** (*Tensor* or *tuple[Tensor, ...]*): of the inputs' shape: the player that the second
-              deletion took away at step k of K has (K - k + 1) / K, all others 0; all 0 where the first one did not
-              bring the target about.
-            - **selections** (*tuple[Selection, Selection]*): of the first, whose rewards are the difference above and
-              whose ``flipped`` says whether the target came to be predicted; and of the second, of the players left.
+            - **attributions** (*Tensor* or *tuple[Tensor, ...]*): The score of each value's player, in the shape and on
+              the device of the inputs. The player that the second deletion removed at step k of K gets (K - k + 1) / K,
+              all others 0. All scores of an example are 0 if the first deletion did not make the model predict the
+              target. float32, or float64 if the model returns float64. A tuple if ``inputs`` is a tuple.
+            - **selections** (*tuple[Selection, Selection]*): The selections of the first and of the second deletion.
+              The rewards of the first are the difference above, and its ``flipped`` tells whether the target became the
+              predicted class. Returned if ``return_selection`` is True.
 
         Raises:
-            ValueError: a missing target, a model with a single logit; and as :class:`captum_moxi.MoXIDeletion`.
-            TypeError: an argument of the wrong type.
+            ValueError: If the target is missing, if the model returns a single logit, and in the cases of
+                        :meth:`captum_moxi.MoXIDeletion.attribute`.
+            TypeError: If an argument has the wrong type.
         """
         if n_steps is not None:
             check_positive_int("n_steps", n_steps)
         if target is None:
-            raise ValueError("target is None; pass the class to look for")
-        call = (inputs, target, baselines, additional_forward_args, feature_mask, self.removal, "log_odds")
-        with models.unchanged(self.forward_func, devices(inputs)), torch.inference_mode(False), torch.no_grad():
-            game = CoalitionGame(self.forward_func, *call, perturbations_per_eval)
-            if bool((game.full.predictions < 0).any()) or game.targets is None or bool((game.targets < 0).any()):
-                raise ValueError("forward_func returns a single logit; pass a model with one logit a class")
-            against = _AgainstPredicted(
-                game.full.predictions, self.forward_func, *call, perturbations_per_eval=perturbations_per_eval
+            raise ValueError("target is None; pass the class to locate")
+        # Screens may compute gradients, which tensors created in inference mode do not support.
+        with preserved_state(self.forward_func, input_devices(inputs)), torch.inference_mode(False), torch.no_grad():
+            game = CoalitionGame(
+                self.forward_func,
+                inputs,
+                baselines=baselines,
+                target=target,
+                additional_forward_args=additional_forward_args,
+                feature_mask=feature_mask,
+                removal=self.removal,
+                reward=self.reward,
+                perturbations_per_eval=perturbations_per_eval,
             )
-            options: dict[str, Any] = {"stop": "flip", "screen": self.candidates}
-            first = greedy(against, "deletion", n_steps, flip="insertion", **options)
-            second = greedy(_without(game, first.order), "deletion", n_steps, **options)
-        scores = rank_scores(second, game.ids).to(torch.promote_types(torch.float32, game.output_dtype))
-        maps = spread_scores(scores, game.call.players, game.call.inputs)
-        attributions = maps if isinstance(inputs, tuple) else maps[0]
-        return (attributions, (first, second)) if return_selection else attributions
+            _check_classes(game)
+            selections = self._search(game, n_steps=n_steps, show_progress=show_progress)
+        scores = score_players(selections[1], game, score="rank")
+        attributions = match_inputs(scores_to_inputs(scores, game.call.players, game.call.inputs), inputs)
+        return (attributions, selections) if return_selection else attributions
 
     @classmethod
     def get_name(cls) -> str:
-        """The class's name; Captum would put a space before each of its capitals."""
+        """Return the name of the class. Captum would insert a space before each capital letter."""
         return cls.__name__
 
+    def _search(self, game: CoalitionGame, *, n_steps: int | None, show_progress: bool) -> Selections:
+        """Run both deletions."""
+        reward = PredictedOverTarget(get_reward(self.reward), game.full.predictions)
+        with tqdm(desc=self.get_name(), unit=" rows", leave=None, disable=not show_progress) as bar:
+            first = greedy(
+                game.with_reward(reward),
+                "deletion",
+                n_steps=n_steps,
+                stop="flip",
+                flip="insertion",
+                screen=self.screen,
+                beam_width=self.beam_width,
+                progress=bar.update,
+            )
+            second = greedy(
+                game.restrict(_remaining_players(game, first)),
+                "deletion",
+                n_steps=n_steps,
+                stop="flip",
+                screen=self.screen,
+                beam_width=self.beam_width,
+                progress=bar.update,
+            )
+        return first, second
 
-class _AgainstPredicted(CoalitionGame):
-    """Pays the log-odds of the class that an example was predicted to be, less those of its target."""
 
-    def __init__(self, against: Tensor, *args: Any, **kwargs: Any) -> None:
-        self._against = against
-        super().__init__(*args, **kwargs)
+@dataclass(frozen=True)
+class PredictedOverTarget(ExampleReward):
+    """The reward of the class that the model predicts for the whole input, minus the reward of the target.
 
-    def _rewards(self, logits: Tensor, target: Any, examples: Tensor) -> Tensor:
-        against = self._against[examples].to(logits.device)
-        return log_odds(logits, against) - log_odds(logits, target)
+    Args:
+        reward (Callable): Reward of one class.
+        predictions (Tensor): Predicted class of each example. Shape ``(B,)``, int64, on the CPU.
+    """
+
+    reward: Reward
+    predictions: Tensor
+
+    def __call__(self, logits: Tensor, target: Tensor, examples: Tensor) -> Tensor:
+        """Return the difference for each row. See :class:`captum_moxi.rewards.ExampleReward`."""
+        return self.reward(logits, self.predictions[examples].to(logits.device)) - self.reward(logits, target)
 
 
-def _without(game: CoalitionGame, gone: Tensor) -> CoalitionGame:
-    """The game of each example's other players, those that are gone ``(B, K)``, -1 for none, being out for good."""
-    rest = copy.copy(game)
-    rest.exists = game.exists.clone()
-    examples, steps = (gone >= 0).nonzero(as_tuple=True)
-    rest.exists[examples, torch.searchsorted(game.ids, gone[examples, steps])] = False
-    rest.full = rest.outcome(rest.exists, torch.arange(game.n_games))
-    return rest
+def _check_classes(game: CoalitionGame) -> None:
+    if game.targets is None or bool((game.targets < 0).any()) or bool((game.full.predictions < 0).any()):
+        raise ValueError("forward_func returns a single logit; pass a model with one logit for each class")
+
+
+def _remaining_players(game: CoalitionGame, selection: Selection) -> Tensor:
+    """Return which players of each example were not chosen, ``(B, n)`` bool."""
+    examples, steps = (selection.order >= 0).nonzero(as_tuple=True)
+    remaining = game.exists.clone()
+    remaining[examples, torch.searchsorted(game.ids, selection.order[examples, steps])] = False
+    return remaining

@@ -1,401 +1,630 @@
-"""MoXIInsertion and MoXIDeletion: the search as Captum attributions."""
+"""MoXIInsertion and MoXIDeletion: MoXI's greedy search as attribution methods."""
 
-import functools
 import warnings
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import ClassVar, Literal, NoReturn, TypeAlias, overload
 
 import torch
 from captum.attr import PerturbationAttribution
-from captum.log import log_usage
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_moxi import models
-from captum_moxi.arguments import check_positive_int, devices
+from captum_moxi.arguments import (
+    Baselines,
+    ForwardArgs,
+    ForwardFunc,
+    Mode,
+    Stop,
+    Target,
+    TensorOrTuple,
+    check_positive_int,
+    input_devices,
+)
+from captum_moxi.attr.scores import SCORES, Score, score_players
+from captum_moxi.attr.usage import Inputs, log_usage, match_inputs
 from captum_moxi.game import CoalitionGame
-from captum_moxi.players import collect_scores, spread_scores
+from captum_moxi.models import find_random_layer, preserved_state
+from captum_moxi.players import scores_to_inputs, scores_to_players
 from captum_moxi.removal import Removal, check_removal
 from captum_moxi.rewards import Reward, get_reward
-from captum_moxi.screens import Screen
-from captum_moxi.search import Mode, Selection, greedy, rank
+from captum_moxi.search import Selection, greedy, rank_independently
+from captum_moxi.search.screens import Screen, check_screen
 
-TensorOrTensors = Tensor | tuple[Tensor, ...]
-
-SCORES = ("rank", "gain")
-STOPS = (None, "flip")
+# What `attribute` returns: attributions, followed by what the caller asked for in addition.
+Results: TypeAlias = Inputs | tuple[Inputs | Selection | Tensor, ...]
 
 
-class _MoXI(PerturbationAttribution):
-    """What insertion and deletion share: everything but the direction of the search."""
+class MoXIAttribution(PerturbationAttribution):
+    """
+    Base class of :class:`MoXIInsertion` and :class:`MoXIDeletion`, which differ only in the direction of the search.
 
-    mode: Mode
+    A subclass sets ``mode``.
+    """
+
+    mode: ClassVar[Mode]
 
     def __init__(
         self,
-        forward_func: Callable[..., Any],
+        forward_func: ForwardFunc,
+        *,
         reward: str | Reward = "log_odds",
         removal: Removal | None = None,
         interactions: bool = True,
-        candidates: Screen | None = None,
+        screen: Screen | None = None,
         beam_width: int = 1,
     ) -> None:
         r"""
         Args:
-            forward_func (Callable): The model: a transformers image classifier as it is (also in DataParallel or
-                        compiled), or any function or module that returns logits ``(B, classes)``, one logit
-                        ``(B,)`` or ``(B, 1)``, or one value for the whole batch, as a tensor or a number.
-            reward (str or Callable, optional): What the search raises or lowers: ``"log_odds"`` (the paper, Eq. 3),
-                        ``"log_probability"``, ``"probability"``, ``"logit"``, ``"output"`` (what Captum's own classes
-                        attribute), ``captum_moxi.rewards.contrast(a, b)``, or a function
-                        ``(logits, target) -> rewards`` of shapes ``(rows, classes)``, ``(rows,)`` and ``(rows,)``.
+            forward_func (Callable): The model or any function of it. It returns logits, not probabilities, in one of
+                        these forms:
+
+                        - a tensor of shape ``(B, classes)``, or with more dimensions after the classes
+
+                        - a single logit for each example, of shape ``(B,)`` or ``(B, 1)``, as sigmoid classifiers do
+
+                        - one value for the whole batch, as a tensor with one element, an int or a float
+
+                        - a transformers output object with ``logits``
+
+                        A transformers image classifier can be passed unchanged, also if it is compiled or wrapped in
+                        DataParallel.
+            reward (str or Callable, optional): The quantity :math:`f` that insertion increases and deletion decreases.
+                        Either a callable ``(logits, target) -> rewards`` with shapes ``(rows, classes)``, ``(rows,)``
+                        and ``(rows,)``, for example :func:`captum_moxi.rewards.contrast`, or one of these names, where
+                        P is the confidence of the target:
+
+                        - ``"log_odds"``: log P / (1 - P), as in the paper (Section 3)
+
+                        - ``"log_probability"``: log P
+
+                        - ``"probability"``: P
+
+                        - ``"logit"`` or ``"output"``: the model's output at the target, which Captum's own perturbation
+                          methods attribute
+
+                        - ``"contrast:CLASS"``: the target's logit minus the logit of another class, given by index
+
+                        The registry ``captum_moxi.rewards.REWARDS`` lists all names.
                         Default: ``"log_odds"``
-            removal (Removal, optional): How absent players are taken away: ``TokenRemoval()``,
-                        ``AttentionRemoval(from_layer)`` or ``BaselineRemoval()``.
-                        By default token removal where the model has patch tokens and no baselines are given, else
-                        baseline fill.
+            removal (Removal, optional): How absent players are removed from the input:
+                        :class:`captum_moxi.TokenRemoval`, :class:`captum_moxi.AttentionRemoval` or
+                        :class:`captum_moxi.BaselineRemoval`. If None, token removal is used for models with patch
+                        tokens if no baselines are passed, and baseline fill in all other cases.
                         Default: None
-            interactions (bool, optional): False ranks the players by their Shapley value alone: MoXI(-).
+            interactions (bool, optional): Whether each step takes the interaction with the players chosen before into
+                        account. False ranks players by their Shapley value alone; the paper calls this variant MoXI(-).
                         Default: True
-            candidates (Screen, optional): Which candidates a step evaluates: :class:`captum_moxi.GradientScreen`
-                        (best for deletion), :class:`captum_moxi.LastGainsScreen` or :class:`captum_moxi.RandomScreen`
-                        (any forward function), each the m most promising; :class:`captum_moxi.HalfPrecisionScreen`, on
-                        a GPU. What each step evaluated and skipped is in the selection's ``n_evaluated`` and
-                        ``skipped``.
-                        Default: None, all of them: the exact search
-            beam_width (int, optional): How many groups of players the search keeps at every step: greedy search's own
-                        and the best beside it, at that many times the forward rows. The selection is the best group's
-                        of the last step, whose reward is never worse than that of ``beam_width=1`` after as many steps;
-                        with ``stop="flip"`` it never takes more steps. Earlier steps of it may be worse than greedy's.
+            screen (Screen, optional): Decides which candidates each step evaluates, and so reduces the cost:
+
+                        - :class:`captum_moxi.GradientScreen` selects candidates from one backward pass. It is best for
+                          deletion.
+
+                        - :class:`captum_moxi.LastGainsScreen` selects candidates by their last known gain. It is best
+                          for insertion and works with any forward function.
+
+                        - :class:`captum_moxi.RandomScreen` draws candidates at random.
+
+                        - :class:`captum_moxi.HalfPrecisionScreen` evaluates all candidates in half precision first, for
+                          GPUs.
+
+                        The fields ``n_evaluated`` and ``skipped`` of the selection report what each step evaluated and
+                        skipped. None evaluates all candidates, which is the exact greedy search of the paper.
+                        Default: None
+            beam_width (int, optional): Number of groups of players that the search keeps after each step: the group of
+                        greedy search and the best groups beside it. The cost grows in proportion. The result is the
+                        group with the best reward after the last step. Its reward is never worse than that of
+                        ``beam_width=1`` after the same number of steps, and with ``stop="flip"`` the search never needs
+                        more steps; at earlier steps, its reward can be worse.
                         Default: 1
 
         Raises:
-            ValueError: an unknown reward; a beam_width below 1; candidates or a beam with ``interactions=False``.
-            TypeError: a removal or candidates that are none; a beam_width that is no int.
+            ValueError: If ``reward`` is unknown, if ``beam_width`` is less than 1, or if a screen or a beam is combined
+                        with ``interactions=False``.
+            TypeError: If ``removal``, ``screen`` or ``beam_width`` has the wrong type.
         """
         super().__init__(forward_func)
-        # what is unknown is told here, not at the first use
         get_reward(reward)
         check_removal(removal)
-        _check_search(interactions, candidates, beam_width)
+        _check_search(interactions, screen, beam_width)
         self.reward = reward
         self.removal = removal
         self.interactions = interactions
-        self.candidates = candidates
+        self.screen = screen
         self.beam_width = beam_width
+
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        *,
+        n_steps: int | None = None,
+        stop: Stop = None,
+        min_confidence: float = 0.0,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+        score: Score = "rank",
+        return_selection: Literal[False] = False,
+        return_convergence_delta: Literal[False] = False,
+    ) -> Inputs: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        *,
+        n_steps: int | None = None,
+        stop: Stop = None,
+        min_confidence: float = 0.0,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+        score: Score = "rank",
+        return_selection: Literal[True],
+        return_convergence_delta: Literal[False] = False,
+    ) -> tuple[Inputs, Selection]: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        *,
+        n_steps: int | None = None,
+        stop: Stop = None,
+        min_confidence: float = 0.0,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+        score: Score = "rank",
+        return_selection: Literal[False] = False,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[Inputs, Tensor]: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        *,
+        n_steps: int | None = None,
+        stop: Stop = None,
+        min_confidence: float = 0.0,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+        score: Score = "rank",
+        return_selection: Literal[True],
+        return_convergence_delta: Literal[True],
+    ) -> tuple[Inputs, Selection, Tensor]: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        *,
+        n_steps: int | None = None,
+        stop: Stop = None,
+        min_confidence: float = 0.0,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+        score: Score = "rank",
+        return_selection: bool = False,
+        return_convergence_delta: bool = False,
+    ) -> Results[Inputs]: ...
 
     @log_usage()
     def attribute(
         self,
-        inputs: TensorOrTensors,
-        baselines: Any = None,
-        target: Any = None,
-        additional_forward_args: Any = None,
-        feature_mask: TensorOrTensors | None = None,
+        inputs: Inputs,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        *,
         n_steps: int | None = None,
-        stop: Literal["flip"] | None = None,
+        stop: Stop = None,
         min_confidence: float = 0.0,
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
-        score: Literal["rank", "gain"] = "rank",
+        score: Score = "rank",
         return_selection: bool = False,
         return_convergence_delta: bool = False,
-    ) -> Any:
+    ) -> Results[Inputs]:
         r"""
-        Choose players one after another and score each by when, or by how much, it was chosen.
+        Choose players one after another, and score each by when it was chosen or by how much it changed the reward.
 
-        A search through all n players takes n (n + 1) / 2 forward rows an example; ``stop`` and ``n_steps`` bound it.
-        forward_func must return logits: probabilities would be taken for logits.
+        A search through all n players evaluates n (n + 1) / 2 coalitions for each example. ``stop`` and ``n_steps``
+        limit the search.
 
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): The examples to explain, dimension 0 being the batch ``(B, ...)``;
-                        a tuple if forward_func takes several tensors. Any dtype that the model takes.
-            baselines (scalar, Tensor, tuple of scalar or Tensor, optional): What an absent player's values are
-                        replaced by, under baseline fill: a number or tensor for every input tensor, of its shape or
-                        broadcastable to it. Passing any chooses baseline fill where ``removal`` is None; token
-                        removal and attention masking use none and refuse them.
-                        Default: None, which fills with 0 where a fill is needed
-            target (int, tuple, Tensor or list, optional): The class to explain: an int or a tensor with one entry for
-                        all examples; a list of ints or a tensor ``(B,)`` for each; a tuple, or a list of tuples, for
-                        outputs of more than two dimensions, the class first. None where the model returns one value
-                        an example, a sigmoid classifier's logit for the positive class, or where the reward needs none.
+            inputs (Tensor or tuple[Tensor, ...]): Examples to explain, with shape ``(B, ...)``: dimension 0 is the
+                        number of examples B. If ``forward_func`` takes a single tensor, pass a tensor. If it takes
+                        several tensors, pass a tuple of tensors with the examples aligned. Any dtype that the model
+                        accepts.
+            baselines (scalar, Tensor, tuple of scalar or Tensor, optional): Values that replace those of absent players
+                        under baseline fill. They can be provided as:
+
+                        - a single scalar, if ``inputs`` is a single tensor; it replaces every value of the input
+
+                        - a single tensor, if ``inputs`` is a single tensor, with the shape of the input or
+                          broadcastable to it
+
+                        - a tuple of scalars and such tensors, one for each tensor of the ``inputs`` tuple
+
+                        If ``removal`` is None, passing baselines selects baseline fill. Token removal and attention
+                        masking need no baselines and reject them. If None, baseline fill uses 0.
                         Default: None
-            additional_forward_args (Any, optional): What follows the inputs in the call of forward_func, an argument
-                        or a tuple of them. A tensor whose first dimension is B follows its example; anything else is
-                        passed as it is.
+            target (int, tuple, Tensor or list, optional): Class to explain. For outputs of shape ``(B, classes)``, it
+                        can be provided as:
+
+                        - a single int or a tensor with one element, which applies to all examples
+
+                        - a list of B ints or a tensor of shape ``(B,)``, with the class of each example
+
+                        For outputs with more than two dimensions, the classes being dimension 1, it can be provided as:
+
+                        - a single tuple with one index for each dimension after the batch, the class first, which
+                          applies to all examples
+
+                        - a list of B such tuples
+
+                        No target is needed if the model returns a single value for each example or for the batch, or
+                        if a callable ``reward`` does not need one. A single logit belongs to the positive class, whose
+                        index is 0.
                         Default: None
-            feature_mask (Tensor or tuple[Tensor, ...], optional): The players: whole numbers from 0 of the shape
-                        of each input tensor or broadcastable to it; values with the same number, also across tensors,
-                        are one player. Ids may have gaps. A first dimension of B gives each example players of its
-                        own. See :func:`captum_moxi.patch_mask`.
-                        By default the patches of a transformers image model (ViT, DeiT, DINOv2: its own; others:
-                        16 x 16 pixels), else every value is a player, up to 600 of them.
+            additional_forward_args (Any, optional): Additional arguments of ``forward_func`` that are not explained:
+                        one argument that is not a tuple, or a tuple of arguments. They follow the inputs in the call.
+                        A tensor whose dimension 0 has size B is indexed by example. All other arguments are passed
+                        unchanged in every forward pass.
                         Default: None
-            n_steps (int, optional): The most players to choose.
-                        Default: None, all of them
-            stop (str, optional): ``"flip"`` stops each example at the first step, or before it, at which the
-                        prediction flips: insertion where the target becomes the predicted class with a confidence
-                        above ``min_confidence``, deletion where the target is no longer predicted.
+            feature_mask (Tensor or tuple[Tensor, ...], optional): Assigns each input value to a player. One tensor for
+                        each input tensor, with the shape of the input or broadcastable to it. It contains integers from
+                        0, the ids of the players. Values with the same id, also in different tensors, belong to the
+                        same player. Ids may have gaps. If dimension 0 has size B, every example has its own players.
+                        :func:`captum_moxi.patch_mask` creates masks of rectangular patches.
+                        If None, the players of a transformers image model are patches: those of the model itself if it
+                        has patch tokens (ViT, DeiT, ViT-MSN, DINOv2), and 16 x 16 pixels otherwise. In all other cases,
+                        each scalar of an example is a player, up to 600 players.
                         Default: None
-            min_confidence (float, optional): The confidence, from 0 to 1, that the target must exceed for insertion
-                        to flip: the paper's tau. Deletion does not look at it.
+            n_steps (int, optional): Maximum number of players to choose for each example. None chooses all players.
+                        Default: None
+            stop (str, optional): ``"flip"`` stops each example as soon as the prediction flips, which can be before the
+                        first step. In insertion, the prediction flips when the target becomes the predicted class with
+                        a confidence above ``min_confidence``. In deletion, it flips when the target is no longer the
+                        predicted class.
+                        Default: None
+            min_confidence (float, optional): Confidence that the target must exceed for a flip in insertion, at least 0
+                        and less than 1. This is the threshold :math:`\tau` of the paper (Appendix E). Deletion ignores
+                        it.
                         Default: 0.0
-            perturbations_per_eval (int, optional): One forward pass has at most perturbations_per_eval * B rows; under
-                        baseline fill, whole copies of the batch, as in Captum. The result does not depend on it, if
-                        a row's does not on the rows beside it. It must be 1 where forward_func returns one value
-                        for the whole batch.
-                        Default: None, what the memory there is allows
-            show_progress (bool, optional): Show a progress bar over forward rows, with the time left.
+            perturbations_per_eval (int, optional): Maximum number of coalitions of each example in one forward pass. A
+                        pass has at most perturbations_per_eval * B rows. Under baseline fill, each pass contains whole
+                        copies of the batch, as in Captum. The result does not depend on this argument, unless rows of a
+                        batch influence each other in the model. It must be 1 if ``forward_func`` returns one value for
+                        the whole batch. If None, the available memory determines the size of a pass.
+                        Default: None
+            show_progress (bool, optional): Whether to show a progress bar that counts the evaluated rows, with an
+                        estimate of the remaining time if the number of rows is known in advance.
                         Default: False
-            score (str, optional): ``"rank"``: the player chosen at step k of an example's K gets (K - k + 1) / K,
-                        players never chosen 0. ``"gain"``: the rise (insertion) or fall (deletion) of the reward at its
-                        step, in the model's output dtype where that is floating; over a run through all players
-                        the scores, each player's counted once, sum to :math:`f(N) - f(\emptyset)`.
+            score (str, optional): How players are scored:
+
+                        - ``"rank"``: the player chosen at step k of the K steps of its example gets (K - k + 1) / K, so
+                          that the first player gets 1. Players that were never chosen get 0.
+
+                        - ``"gain"``: each player gets the rise (insertion) or fall (deletion) of the reward at the step
+                          that chose it. Players that were never chosen get 0. After a search through all players, the
+                          scores of the players sum to :math:`f(N) - f(\emptyset)`.
+
                         Default: ``"rank"``
-            return_selection (bool, optional): Return the :class:`Selection` as well: the order, and reward,
-                        confidence, prediction, Shapley value and interaction at every step.
+            return_selection (bool, optional): Whether to also return the :class:`captum_moxi.Selection`, with the order
+                        of the players and the reward, confidence, prediction, Shapley value and interaction at each
+                        step.
                         Default: False
-            return_convergence_delta (bool, optional): Return last what :meth:`compute_convergence_delta` says of
-                        these attributions, which must then be of ``score="gain"``.
+            return_convergence_delta (bool, optional): Whether to also return the convergence delta, see
+                        :meth:`compute_convergence_delta`. It requires ``score="gain"``.
                         Default: False
 
         Returns:
-            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or a tuple of **attributions** and what was asked
-            for of **selection** and **delta**:
-            - **attributions** (*Tensor* or *tuple[Tensor, ...]*): The score of every value's player, in the shape
-              and on the device of the inputs; first dimension 1 where forward_func returns one value for the whole
-              batch. Floating; ``"gain"`` has the dtype of the model's output.
-            - **selection** (*Selection*): On the CPU, if ``return_selection`` is True.
-            - **delta** (*Tensor*): ``(B,)``, if ``return_convergence_delta`` is True.
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or a tuple of **attributions** and the requested
+            **selection** and **delta**, in this order:
+            - **attributions** (*Tensor* or *tuple[Tensor, ...]*): The score of each value's player, in the shape and on
+              the device of the inputs. If ``forward_func`` returns one value for the whole batch, dimension 0 has size
+              1. A tuple if ``inputs`` is a tuple. Ranks are float32, or float64 if the model returns float64. Gains
+              have the dtype of the model's output if it is floating point, and otherwise that of the reward.
+            - **selection** (*Selection*): The selection, on the CPU. Returned if ``return_selection`` is True.
+            - **delta** (*Tensor*): Shape ``(B,)``. Returned if ``return_convergence_delta`` is True.
 
         Raises:
-            ValueError: Before any forward pass: an unknown stop or score, n_steps or perturbations_per_eval below 1,
-                        an empty batch, inputs that are not finite, a target out of range or of the wrong length, a
-                        mask or baseline that does not fit, a mask that cuts a patch under token removal, too many
-                        players. After the first, where only it tells: a missing target, or one beyond the model's
-                        classes (of a transformers model its config tells before). During the search: logits that are
-                        not finite, with the coalition named.
-            TypeError: An argument of the wrong type.
+            ValueError: If an argument does not fit. Most checks run before the first forward pass: ``stop``, ``score``
+                        and ``min_confidence``; ``n_steps`` and ``perturbations_per_eval`` less than 1; an empty batch
+                        or non-finite inputs; a target, mask or baseline of the wrong shape or out of range; a mask that
+                        cuts through a patch under token removal; too many players by default. If only the model's
+                        output shows the number of classes, a missing or too large target is reported after the first
+                        pass. During the search, an error is raised if logits or rewards are non-finite; it names the
+                        coalition.
+            TypeError: If an argument has the wrong type.
         """
         _check_options(n_steps, stop, min_confidence, score, return_convergence_delta)
-        layer = models.random_layer(self.forward_func)
-        if layer is not None:
-            warnings.warn(
-                f"the model is in training mode and its {layer} makes one forward pass differ from the next; "
-                "call model.eval() for a selection that can be repeated",
-                stacklevel=3,  # past Captum's log_usage, to the line that called attribute
+        _warn_if_random(self.forward_func)
+        # Screens may compute gradients, which tensors created in inference mode do not support.
+        with preserved_state(self.forward_func, input_devices(inputs)), torch.inference_mode(False), torch.no_grad():
+            game = self._game(
+                inputs,
+                baselines=baselines,
+                target=target,
+                additional_forward_args=additional_forward_args,
+                feature_mask=feature_mask,
+                perturbations_per_eval=perturbations_per_eval,
             )
-        # tensors made in inference mode could not be differentiated with, which some screens do
-        with models.unchanged(self.forward_func, devices(inputs)), torch.inference_mode(False), torch.no_grad():
-            game = self._game(inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
             if stop == "flip" and game.targets is None:
                 raise ValueError("stop is 'flip' and target is None; pass the target whose prediction flips")
-            search: Callable[..., Selection] = rank
-            if self.interactions:
-                search = functools.partial(greedy, screen=self.candidates, beam_width=self.beam_width)
-            # where it may stop early or skip some, nobody knows the time left
-            knows = stop is None and self.candidates is None and self.beam_width == 1
-            most = _most_rows(game, n_steps, self.interactions) if knows else None
-            with tqdm(total=most, desc=self.get_name(), unit=" forwards", leave=None, disable=not show_progress) as bar:
-                selection = search(game, self.mode, n_steps, stop, min_confidence, bar.update)
-        lost = (selection.n_steps == 0).nonzero().flatten().tolist()
-        if self.mode == "deletion" and stop == "flip" and lost:
-            warnings.warn(
-                f"the target is not the predicted class of example {', '.join(map(str, lost))}: there is nothing to "
-                "delete to the flip; pass the predicted class (of a single logit below 0, negate it), or see where the "
-                "target is by MoXILocalization",
-                stacklevel=3,
+            selection = self._search(
+                game, n_steps=n_steps, stop=stop, min_confidence=min_confidence, show_progress=show_progress
             )
-        if score == "gain":
-            kept = game.output_dtype.is_floating_point
-            dtype = game.output_dtype if kept else game.full.rewards.dtype
-            scores = _by_player(selection.gains, selection, game.ids).to(dtype)
-        else:
-            # half precision does not hold some hundred ranks apart
-            dtype = torch.promote_types(torch.float32, game.output_dtype)
-            scores = rank_scores(selection, game.ids).to(dtype)
-        attributions = spread_scores(scores, game.call.players, game.call.inputs)
-        results: list[Any] = [attributions if isinstance(inputs, tuple) else attributions[0]]
-        if return_selection:
-            results.append(selection)
+        if self.mode == "deletion" and stop == "flip":
+            _warn_if_nothing_to_delete(selection)
+        attributions = scores_to_inputs(
+            score_players(selection, game, score=score), game.call.players, game.call.inputs
+        )
+        extras: tuple[Selection | Tensor, ...] = (selection,) if return_selection else ()
         if return_convergence_delta:
-            with models.unchanged(self.forward_func, devices(inputs)):
-                results.append(_convergence_delta(attributions, game))
-        return results[0] if len(results) == 1 else tuple(results)
+            with preserved_state(self.forward_func, input_devices(inputs)):
+                extras += (_convergence_delta(attributions, game),)
+        results = match_inputs(attributions, inputs)
+        return (results, *extras) if extras else results
 
-    def attribute_future(self, *args: Any, **kwargs: Any) -> Any:
-        """Not there: each step of the search needs the values of the one before."""
+    def attribute_future(self, *args: object, **kwargs: object) -> NoReturn:
+        """Not supported: each step of the search depends on the previous one. Use :meth:`attribute`."""
         raise NotImplementedError(
-            f"{self.get_name()} has no attribute_future, since each step of its search waits for the one before; "
-            "call attribute"
+            f"{self.get_name()} does not support attribute_future, because each step of the search depends on the "
+            "previous one; call attribute"
         )
 
     def has_convergence_delta(self) -> bool:
-        """True: see :meth:`compute_convergence_delta`."""
+        """Return True: see :meth:`compute_convergence_delta`."""
         return True
 
     def compute_convergence_delta(
         self,
-        attributions: TensorOrTensors,
-        inputs: TensorOrTensors,
-        baselines: Any = None,
-        target: Any = None,
-        additional_forward_args: Any = None,
-        feature_mask: TensorOrTensors | None = None,
+        attributions: TensorOrTuple,
+        inputs: TensorOrTuple,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        *,
         perturbations_per_eval: int | None = None,
     ) -> Tensor:
         r"""
-        By how much attributions of ``score="gain"`` miss :math:`f(N) - f(\emptyset)`, summed over players.
+        Compute the difference between the sum of the players' gains and :math:`f(N) - f(\emptyset)`.
 
-        Zero, but for rounding, for a search that went through all players; otherwise what its steps left over.
+        For a search through all players, it is zero up to rounding. Otherwise, it is minus the rise (insertion) or
+        fall (deletion) of the reward that the remaining players would cause.
 
         Args:
-            attributions (Tensor or tuple[Tensor, ...]): What ``attribute(..., score="gain")`` returned.
-            inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval: What it was
-                        called with.
+            attributions (Tensor or tuple[Tensor, ...]): The result of ``attribute(..., score="gain")``.
+            inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval: The arguments of
+                        that call, see :meth:`attribute`.
 
         Returns:
-            Tensor: ``(B,)`` of deltas, the sum of the players' scores less f(N) - f(empty).
+            Tensor: The sum of the scores, each player counted once, minus f(N) - f(empty set). Shape ``(B,)``, floating
+            point, on the device of the attributions.
 
         Raises:
-            ValueError: attributions that do not have the inputs' shape.
+            ValueError: If the attributions do not have the shape of the inputs.
         """
-        with models.unchanged(self.forward_func, devices(inputs)):
-            game = self._game(inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval)
+        with preserved_state(self.forward_func, input_devices(inputs)):
+            game = self._game(
+                inputs,
+                baselines=baselines,
+                target=target,
+                additional_forward_args=additional_forward_args,
+                feature_mask=feature_mask,
+                perturbations_per_eval=perturbations_per_eval,
+            )
             return _convergence_delta(attributions if isinstance(attributions, tuple) else (attributions,), game)
 
     @classmethod
     def get_name(cls) -> str:
-        """The class's name; Captum would put a space before each of its capitals."""
+        """Return the name of the class. Captum would insert a space before each capital letter."""
         return cls.__name__
 
     def _game(
-        self, inputs: Any, baselines: Any, target: Any, args: Any, mask: Any, per_eval: int | None
+        self,
+        inputs: TensorOrTuple,
+        *,
+        baselines: Baselines,
+        target: Target,
+        additional_forward_args: ForwardArgs,
+        feature_mask: TensorOrTuple | None,
+        perturbations_per_eval: int | None,
     ) -> CoalitionGame:
         return CoalitionGame(
-            self.forward_func, inputs, target, baselines, args, mask, self.removal, self.reward, per_eval
+            self.forward_func,
+            inputs,
+            baselines=baselines,
+            target=target,
+            additional_forward_args=additional_forward_args,
+            feature_mask=feature_mask,
+            removal=self.removal,
+            reward=self.reward,
+            perturbations_per_eval=perturbations_per_eval,
         )
 
+    def _search(
+        self, game: CoalitionGame, *, n_steps: int | None, stop: Stop, min_confidence: float, show_progress: bool
+    ) -> Selection:
+        # The number of rows is unknown in advance if examples may stop early or candidates may be skipped.
+        is_exhaustive = stop is None and self.screen is None and self.beam_width == 1
+        total = _count_rows(game, n_steps, self.interactions) if is_exhaustive else None
+        with tqdm(total=total, desc=self.get_name(), unit=" rows", leave=None, disable=not show_progress) as bar:
+            if not self.interactions:
+                return rank_independently(
+                    game, self.mode, n_steps=n_steps, stop=stop, min_confidence=min_confidence, progress=bar.update
+                )
+            return greedy(
+                game,
+                self.mode,
+                n_steps=n_steps,
+                stop=stop,
+                min_confidence=min_confidence,
+                screen=self.screen,
+                beam_width=self.beam_width,
+                progress=bar.update,
+            )
 
-class MoXIInsertion(_MoXI):
+
+class MoXIInsertion(MoXIAttribution):
     r"""
-    The group of players that makes a model sure of the target, found by greedy insertion.
+    The group of players that makes a model confident in the target, found by greedy insertion.
 
-    From nothing, every step adds the player with the largest self-context Shapley value plus interaction with the
-    players chosen before, which is the player b that raises the reward of the chosen A most
-    (Sumiyasu, Kawamoto and Kera, 'Identifying Important Group of Pixels using Interactions', CVPR 2024, Eqs. 4-7 and
+    MoXI was introduced by Sumiyasu, Kawamoto and Kera, 'Identifying Important Group of Pixels using Interactions', CVPR
+    2024, https://arxiv.org/abs/2401.03785. Insertion starts from the empty set. Each step adds the player :math:`b`
+    whose addition to the players :math:`A` chosen so far increases the reward :math:`f` the most. That is the player
+    with the largest sum of its Shapley value and its interaction with :math:`A`, both in self-context (Eqs. 4 to 7 and
     Algorithm 1):
 
     .. math::
         \phi_{self}(b) + I_{self}(A, b) = f(A \cup b) - f(A)
 
-    Methods that score players one by one rank players that say the same thing all high; here the second of them comes
-    when it adds something to the first. A full ranking of n players takes n (n + 1) / 2 forward rows; to the flip
-    (``stop="flip"``), a handful of steps on most photographs.
+    Methods that score players one by one give a high rank to all players that carry the same information. Here, a
+    player that repeats what the chosen players already tell has a negative interaction with them and is chosen later.
+
+    A full ranking of n players evaluates n (n + 1) / 2 coalitions. The search to the flip (``stop="flip"``) takes only
+    a few steps on most photographs.
 
     Examples::
 
+        >>> # a classifier with patch tokens: the 196 patches of a 224 x 224 image are the players
         >>> model = AutoModelForImageClassification.from_pretrained("google/vit-base-patch16-224")
-        >>> moxi = MoXIInsertion(model)
-        >>> # heat map of the patches that suffice, (1, 3, 224, 224); the first chosen is 1, the others less
-        >>> attr = moxi.attribute(x, target=y, stop="flip")
-        >>> # the patches themselves, in order, and how sure the model was after each
-        >>> attr, selection = moxi.attribute(x, target=y, n_steps=10, return_selection=True)
+        >>> insertion = MoXIInsertion(model)
+        >>> # heat map of the patches that suffice for the prediction, of shape (1, 3, 224, 224); the first patch
+        >>> # chosen has score 1, later ones have lower scores, and patches that were never chosen have 0
+        >>> attr = insertion.attribute(x, target=y, stop="flip")
+        >>> # the first ten patches in order, and the model's confidence after each of them
+        >>> attr, selection = insertion.attribute(x, target=y, n_steps=10, return_selection=True)
         >>> selection.order, selection.confidences
+        >>> # any function that returns logits: here every scalar is a player, as in FeatureAblation
+        >>> attr = MoXIInsertion(net, reward="output").attribute(features, target=1, score="gain")
     """
 
-    mode: Mode = "insertion"
+    mode = "insertion"
 
 
-class MoXIDeletion(_MoXI):
+class MoXIDeletion(MoXIAttribution):
     r"""
-    The group of players without which a model loses the target, found by greedy deletion.
+    The group of players without which a model no longer predicts the target, found by greedy deletion.
 
-    From the whole input, every step takes away the player with the largest full-context Shapley value plus
-    interaction with the players taken before, which is the player b whose absence lowers the reward most
-    (Sumiyasu, Kawamoto and Kera, 'Identifying Important Group of Pixels using Interactions', CVPR 2024, Eqs. 8-13 and
-    Algorithm 2):
+    MoXI was introduced by Sumiyasu, Kawamoto and Kera, 'Identifying Important Group of Pixels using Interactions', CVPR
+    2024, https://arxiv.org/abs/2401.03785. Deletion starts from the whole input. Each step removes the player :math:`b`
+    whose absence, in addition to that of the players :math:`A` removed so far, decreases the reward :math:`f` the most.
+    That is the player with the largest sum of its Shapley value and its interaction with :math:`A`, both in
+    full-context (Eqs. 8 to 13 and Algorithm 2):
 
     .. math::
         \phi_{full}(b) + I_{full}(A, b) = f(N \setminus A) - f(N \setminus (A \cup b))
 
-    A full ranking of n players takes n (n + 1) / 2 forward rows, and those of the first steps hold almost the whole
-    input: expect it to take several times what insertion does.
+    The paper writes the same choice as a sum of three terms (Eq. 13), because its interaction has the opposite sign
+    (Eq. 11).
+
+    A full ranking of n players evaluates n (n + 1) / 2 coalitions. The coalitions of the first steps contain almost the
+    whole input, so that a few steps of deletion take several times as long as the same steps of insertion under token
+    removal. :class:`captum_moxi.GradientScreen` reduces this cost.
 
     Examples::
 
-        >>> moxi = MoXIDeletion(model, removal=BaselineRemoval("blur"))
-        >>> attr = moxi.attribute(x, target=y, stop="flip", feature_mask=patch_mask(224, grid=7))
+        >>> # heat map of the players without which the prediction changes: 7 x 7 patches, removed by blurring
+        >>> deletion = MoXIDeletion(model, removal=BaselineRemoval("blur"))
+        >>> attr = deletion.attribute(x, target=y, stop="flip", feature_mask=patch_mask(224, grid=7))
+        >>> # evaluate only the 8 most promising candidates at each step
+        >>> attr = MoXIDeletion(model, screen=GradientScreen(8)).attribute(x, target=y, stop="flip")
     """
 
-    mode: Mode = "deletion"
+    mode = "deletion"
 
 
-def _check_options(n_steps: int | None, stop: str | None, min_confidence: float, score: str, delta: bool) -> None:
+def _check_search(interactions: bool, screen: Screen | None, beam_width: int) -> None:
+    check_positive_int("beam_width", beam_width)
+    check_screen(screen)
+    if not interactions and (screen is not None or beam_width > 1):
+        raise ValueError(
+            "interactions is False, which ranks all players at once without candidates or a beam; pass screen=None and "
+            "beam_width=1 with it"
+        )
+
+
+def _check_options(
+    n_steps: int | None, stop: Stop, min_confidence: float, score: Score, return_convergence_delta: bool
+) -> None:
     if n_steps is not None:
         check_positive_int("n_steps", n_steps)
-    if stop not in STOPS:
+    if stop not in (None, "flip"):
         raise ValueError(f"stop is {stop!r}; pass 'flip' or None")
     if score not in SCORES:
         raise ValueError(f"score is {score!r}; pass 'rank' or 'gain'")
-    if delta and score != "gain":
-        raise ValueError("return_convergence_delta is True, and ranks have none; pass score='gain' with it")
+    if return_convergence_delta and score != "gain":
+        raise ValueError("return_convergence_delta is True, but ranks have no convergence delta; pass score='gain'")
     if not isinstance(min_confidence, int | float):
-        raise TypeError(f"min_confidence is {min_confidence!r}; pass a number from 0 to 1")
+        raise TypeError(f"min_confidence is {min_confidence!r}; pass a number of at least 0 and less than 1")
     if not 0 <= min_confidence < 1:
-        raise ValueError(f"min_confidence is {min_confidence}; pass a confidence of at least 0 and less than 1")
+        raise ValueError(f"min_confidence is {min_confidence}; pass a number of at least 0 and less than 1")
 
 
-def check_candidates(candidates: Any) -> None:
-    if candidates is not None and not isinstance(candidates, Screen):
-        raise TypeError(
-            f"candidates is {candidates!r}; pass GradientScreen(m), LastGainsScreen(m), RandomScreen(m), "
-            "HalfPrecisionScreen() or None for all"
+def _warn_if_random(forward_func: ForwardFunc) -> None:
+    layer = find_random_layer(forward_func)
+    if layer is not None:
+        _warn(
+            f"the model is in training mode, and its {layer} makes forward passes differ; call model.eval() for a "
+            "reproducible selection"
         )
 
 
-def _check_search(interactions: bool, candidates: Any, beam_width: int) -> None:
-    check_positive_int("beam_width", beam_width)
-    check_candidates(candidates)
-    if not interactions and (candidates is not None or beam_width > 1):
-        raise ValueError(
-            "interactions is False, which ranks all players at once: there are no candidates to screen and no beam; "
-            "pass candidates=None and beam_width=1 with it"
+def _warn_if_nothing_to_delete(selection: Selection) -> None:
+    examples = (selection.n_steps == 0).nonzero().flatten().tolist()
+    if examples:
+        _warn(
+            f"the target is not the predicted class of example {', '.join(map(str, examples))}, so deletion to the "
+            "flip has nothing to delete; pass the predicted class (negate a single logit that is negative), or locate "
+            "the target with MoXILocalization"
         )
 
 
-def _most_rows(game: CoalitionGame, n_steps: int | None, interactions: bool) -> int:
-    """Forward rows of a search that does not stop early."""
+def _warn(message: str) -> None:
+    # Points to the line that called `attribute`, past this function, its caller, `attribute` and Captum's decorator.
+    warnings.warn(message, stacklevel=5)
+
+
+def _count_rows(game: CoalitionGame, n_steps: int | None, interactions: bool) -> int:
+    """Return the number of rows that a search evaluates if it neither stops early nor skips candidates."""
     total = 0
-    for players in game.exists.sum(1).tolist():
-        steps = players if n_steps is None else min(n_steps, players)
-        total += steps * players - steps * (steps - 1) // 2 if interactions else players + steps
+    for n_players in game.exists.sum(1).tolist():
+        steps = n_players if n_steps is None else min(n_steps, n_players)
+        total += steps * n_players - steps * (steps - 1) // 2 if interactions else n_players + steps
     return total
 
 
-def rank_scores(selection: Selection, ids: Tensor) -> Tensor:
-    """``(B, n)`` float64: (K - k + 1) / K for the player of step k of an example's K steps, 0 where never chosen."""
-    steps = selection.n_steps[:, None].double()
-    return _by_player((steps - torch.arange(selection.order.shape[1])) / steps, selection, ids)
-
-
-def _by_player(values: Tensor, selection: Selection, ids: Tensor) -> Tensor:
-    """Values of steps ``(B, K)`` as scores of players ``(B, n)``, 0 where never chosen."""
-    chosen = selection.order >= 0
-    scores = torch.zeros(len(values), len(ids), dtype=torch.float64)
-    examples, steps = chosen.nonzero(as_tuple=True)
-    scores[examples, torch.searchsorted(ids, selection.order[examples, steps])] = values[examples, steps].double()
-    return scores
-
-
 def _convergence_delta(attributions: tuple[Tensor, ...], game: CoalitionGame) -> Tensor:
-    """``(B,)``: the sum of the players' scores less f(N) - f(empty)."""
+    """Return the sum of the players' scores minus f(N) - f(empty set), ``(B,)``."""
     shapes = [tuple(values.shape) for values in attributions]
-    wanted = [(game.n_games, *x.shape[1:]) for x in game.call.inputs]
-    if shapes != wanted:
-        raise ValueError(f"attributions have shapes {shapes}; pass what attribute returned, {wanted}")
-    nobody = torch.zeros(game.n_games, game.n_players, dtype=torch.bool)
-    empty = game.outcome(nobody, torch.arange(game.n_games))
-    total = collect_scores(attributions, game.call.players, game.call.inputs).sum(1)
+    expected = [(game.n_examples, *x.shape[1:]) for x in game.call.inputs]
+    if shapes != expected:
+        raise ValueError(f"attributions have shapes {shapes}; pass the result of attribute, of shapes {expected}")
+    empty_coalitions = torch.zeros(game.n_examples, game.n_players, dtype=torch.bool)
+    empty = game.outcome(empty_coalitions, torch.arange(game.n_examples))
+    total = scores_to_players(attributions, game.call.players, game.call.inputs).sum(1)
     delta = total - (game.full.rewards.double() - empty.rewards.double())
     return delta.to(attributions[0].device, torch.promote_types(game.output_dtype, torch.float32))

@@ -1,30 +1,30 @@
-"""AttentionRollout: how much of every patch reaches the class token, by the attention of all layers."""
+"""AttentionRollout: the attention that reaches the class token from each patch, through all layers."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from captum.attr import Attribution
-from captum.log import log_usage
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from captum_moxi import models
-from captum_moxi.arguments import check_inputs
+from captum_moxi.arguments import ForwardArgs, ForwardFunc, Target, check_inputs, forward_arguments
+from captum_moxi.attr.usage import Inputs, log_usage, match_inputs
 
 
 class AttentionRollout(Attribution):
     r"""
-    Attention followed from the class token back to the patches, through all layers.
+    Attention from the class token back to the patches, through all layers of a vision transformer.
 
-    The attention of a layer is averaged over its heads, half of it is made the residual connection's identity, and
-    the layers are multiplied (Abnar and Zuidema, 'Quantifying Attention Flow in Transformers', ACL 2020):
+    The attention of each layer, averaged over its heads, is mixed in equal parts with the identity, which stands for
+    the residual connection. The matrices of all layers are then multiplied (Abnar and Zuidema, 'Quantifying Attention
+    Flow in Transformers', ACL 2020):
 
     .. math::
         \tilde A_l = \tfrac{1}{2} (\bar A_l + I), \qquad R = \tilde A_L \cdots \tilde A_1
 
-    A patch's score is what the class token's row of R holds of it. It is the same whatever class is asked for.
+    The score of a patch is its entry in the class token's row of :math:`R`. The scores are the same for all classes.
 
     Examples::
 
@@ -32,82 +32,102 @@ class AttentionRollout(Attribution):
         >>> attr = rollout.attribute(x)  # (1, 3, 224, 224)
     """
 
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
+    def __init__(self, forward_func: ForwardFunc) -> None:
         r"""
         Args:
-            forward_func (Callable): A transformers ViT, DeiT, ViT-MSN or DINOv2 classifier, or any module whose
-                        attention is torch's ``scaled_dot_product_attention`` over a class token, other prefix tokens
-                        and one token a patch. A transformers model runs with that attention here, whichever it was
-                        loaded with, and is left as it was.
+            forward_func (Callable): The model: a transformers image classifier with patch tokens (ViT, DeiT, ViT-MSN,
+                        DINOv2), or another model that calls ``torch.nn.functional.scaled_dot_product_attention`` on a
+                        sequence of prefix tokens and one token for each patch.
 
         Raises:
-            ValueError: a model without patch tokens.
+            ValueError: If the model has no patch tokens.
         """
         super().__init__(forward_func)
         self.patch_size = _patch_size(forward_func)
 
     @log_usage()
-    def attribute(self, inputs: Any, target: Any = None, additional_forward_args: Any = None) -> Any:
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+    ) -> Inputs:
         r"""
         Args:
-            inputs (Tensor or tuple[Tensor]): Images ``(B, C, H, W)``.
-            target (Any, optional): Not looked at, since rollout is of no class; there for calls in common.
+            inputs (Tensor or tuple[Tensor]): Images of shape ``(B, C, H, W)``.
+            target (optional): Ignored, because rollout does not depend on the class. It is accepted so that all
+                        attribution methods can be called in the same way.
                         Default: None
-            additional_forward_args (Any, optional): What follows the inputs in the call of forward_func, an argument
-                        or a tuple of them.
+            additional_forward_args (Any, optional): Arguments that follow the inputs in the call of ``forward_func``:
+                        one argument that is not a tuple, or a tuple of arguments.
                         Default: None
 
         Returns:
-            *Tensor* or *tuple[Tensor]* of **attributions**: in the form, shape and floating dtype of the inputs, every
-            value having its patch's score, from 0 to 1; 0 where the image reaches beyond the last whole patch.
+            *Tensor* or *tuple[Tensor]* of **attributions**:
+            - **attributions** (*Tensor* or *tuple[Tensor]*): The score of each value's patch, from 0 to 1, in the shape
+              of the inputs and in their dtype if it is floating point. Pixels beyond the last whole patch get 0. A
+              tuple if ``inputs`` is a tuple.
 
         Raises:
-            ValueError: inputs that are not images, or a model whose attention cannot be read or is not over one
-                        sequence of patches.
-            TypeError: inputs that are no tensor.
+            ValueError: If the inputs are not one tensor of images, or if the model runs no
+                        ``scaled_dot_product_attention`` over a class token and one token for each patch.
+            TypeError: If the inputs are not tensors.
         """
-        (images,) = _one(check_inputs(inputs))
-        height, width = self.patch_size
-        rows, columns = images.shape[2] // height, images.shape[3] // width
-        args = () if additional_forward_args is None else additional_forward_args
-        args = args if isinstance(args, tuple) else (args,)
-        follow = _FollowAttention(rows * columns)
+        images = _check_images(check_inputs(inputs))
+        grid = models.PatchGrid.of(images, self.patch_size)
+        rollout = self._roll_out(images, forward_arguments(additional_forward_args), grid)
+        scores = grid.tokens_to_map(rollout[:, 0, :, None])
+        pixels = grid.map_to_pixels(scores, (images.shape[2], images.shape[3]))
+        attributions = pixels.expand(-1, images.shape[1], -1, -1).clone()
+        if images.is_floating_point():
+            attributions = attributions.to(images.dtype)
+        return match_inputs((attributions,), inputs)
+
+    def _roll_out(self, images: Tensor, arguments: tuple[ForwardArgs, ...], grid: models.PatchGrid) -> Tensor:
+        """Run the model once and return the product of all attention matrices, ``(B, tokens, tokens)``."""
+        attention = _AttentionProduct(grid.n_patches)
         with (
-            models.unchanged(self.forward_func, {images.device}),
+            models.preserved_state(self.forward_func, {images.device}),
             torch.no_grad(),
             models.sdpa_attention(self.forward_func),
-            torch.compiler.set_stance("force_eager"),
-            follow,
+            models.eager_mode(),
+            attention,
         ):
-            models.call_model(models.on_one_device(self.forward_func), images, *args)
-        if follow.joint is None:
+            models.call_model(models.on_one_device(self.forward_func), images, *arguments)
+        if attention.product is None:
             raise ValueError(
-                f"forward_func ran no scaled_dot_product_attention over a class token and {rows} x {columns} patches; "
-                "pass a model that does, such as a transformers ViT"
+                f"forward_func ran no scaled_dot_product_attention over a class token and {grid.rows} x {grid.columns} "
+                "patches; pass a model that does, for example a transformers ViT"
             )
-        scores = follow.joint[:, 0, -rows * columns :].reshape(-1, 1, rows, columns)
-        whole = scores.repeat_interleave(height, 2).repeat_interleave(width, 3)
-        rest = (0, images.shape[3] - columns * width, 0, images.shape[2] - rows * height)
-        attributions = torch.nn.functional.pad(whole, rest).expand(-1, images.shape[1], -1, -1).clone()
-        attributions = attributions.to(images.dtype) if images.is_floating_point() else attributions
-        return (attributions,) if isinstance(inputs, tuple) else attributions
+        return attention.product
 
 
-class _FollowAttention(TorchFunctionMode):
-    """Multiplies the attention of every layer that goes by, over a sequence of so many patches."""
+class _AttentionProduct(TorchFunctionMode):
+    """Multiplies the attention of all layers that run while the mode is active.
 
-    def __init__(self, patches: int) -> None:
+    Args:
+        n_patches (int): Number of patches. Attention over other sequences is ignored.
+    """
+
+    def __init__(self, n_patches: int) -> None:
         super().__init__()
-        self.patches = patches
-        self.joint: Tensor | None = None
+        self.n_patches = n_patches
+        self.product: Tensor | None = None
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         if func is scaled_dot_product_attention:
-            self._see(*args, **kwargs)
+            multiply: Callable[..., None] = self._multiply
+            multiply(*args, **kwargs)
         return func(*args, **kwargs)
 
-    def _see(
+    def _multiply(
         self,
         query: Tensor,
         key: Tensor,
@@ -116,38 +136,40 @@ class _FollowAttention(TorchFunctionMode):
         dropout_p: float = 0.0,
         is_causal: bool = False,
         scale: float | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
-        tokens = key.shape[-2]
-        # without a token before the patches' there is none whose row could be read
-        if query.shape[-2] != tokens or tokens == self.patches or not models.fits_prefix(tokens, self.patches):
+        """Multiply by the attention of one layer, given the arguments of ``scaled_dot_product_attention``."""
+        n_tokens = key.shape[-2]
+        # Without a token before those of the patches, no row gives the attention of a class token.
+        has_prefix = n_tokens > self.n_patches and models.fits_prefix(n_tokens, self.n_patches)
+        if query.shape[-2] != n_tokens or not has_prefix:
             return
         with torch.autocast(query.device.type, enabled=False):
-            # heads may share keys
+            # Several heads of queries may share one head of keys.
             keys = key.float().repeat_interleave(query.shape[1] // key.shape[1], 1)
-            scores = query.float() @ keys.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+            logits = query.float() @ keys.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
             if attn_mask is not None:
-                hidden = attn_mask.dtype is torch.bool
-                scores = scores.masked_fill(~attn_mask, -torch.inf) if hidden else scores + attn_mask
+                is_bool = attn_mask.dtype is torch.bool
+                logits = logits.masked_fill(~attn_mask, -torch.inf) if is_bool else logits + attn_mask
             if is_causal:
-                scores = scores.masked_fill(scores.new_ones(tokens, tokens).triu(1).bool(), -torch.inf)
-            layer = (scores.softmax(-1).mean(1) + torch.eye(tokens, device=scores.device)) / 2
-            self.joint = layer if self.joint is None else layer @ self.joint
+                logits = logits.masked_fill(logits.new_ones(n_tokens, n_tokens).triu(1).bool(), -torch.inf)
+            mixed = (logits.softmax(-1).mean(1) + torch.eye(n_tokens, device=logits.device)) / 2
+            self.product = mixed if self.product is None else mixed @ self.product
 
 
-def _one(tensors: tuple[Tensor, ...]) -> tuple[Tensor]:
+def _check_images(tensors: tuple[Tensor, ...]) -> Tensor:
     if len(tensors) != 1 or tensors[0].dim() != 4:
-        raise ValueError(
-            f"inputs have shapes {[tuple(x.shape) for x in tensors]}; pass one tensor of images (B, C, H, W)"
-        )
-    return (tensors[0],)
+        shapes = [tuple(x.shape) for x in tensors]
+        raise ValueError(f"inputs have shapes {shapes}; pass one tensor of images (B, C, H, W)")
+    return tensors[0]
 
 
-def _patch_size(forward_func: Callable[..., Any]) -> tuple[int, int]:
+def _patch_size(forward_func: ForwardFunc) -> tuple[int, int]:
     size = models.find_patch_size(forward_func)
     if models.needs_grid(forward_func) or size is None:
+        name = type(models.module_of(forward_func) or forward_func).__name__
         raise ValueError(
-            f"AttentionRollout needs one token a patch, and {type(models.module_of(forward_func)).__name__} has none; "
-            "pass a ViT, DeiT, ViT-MSN or DINOv2 classifier"
+            f"AttentionRollout needs one token for each patch, and {name} has none; pass a ViT, DeiT, ViT-MSN or "
+            "DINOv2 classifier"
         )
     return size

@@ -1,98 +1,198 @@
-"""Engines: who does the batches of a run. Each writes every batch's rows as it is done, and yields their number."""
+"""Engines process the batches of a run and write the rows of each batch as it finishes.
+
+``ENGINES`` lists the engines by name. To add one, derive a class from :class:`Engine` and register it below.
+"""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from captum_moxi.evaluation.runs import Evaluator
+from captum_moxi.evaluation.evaluator import Evaluator
+from captum_moxi.evaluation.settings import Settings
 from captum_moxi.evaluation.store import write_part
+from captum_moxi.registry import Registry
+
+if TYPE_CHECKING:
+    import pandas
 
 
-def run_local(evaluator: Evaluator, folder: Path, batches: Sequence[Sequence[int]]) -> Iterator[int]:
-    """One batch after another, in this process."""
-    for batch in batches:
-        write_part(folder, evaluator.rows(batch))
-        yield len(batch)
-
-
-def run_ray(
-    evaluator: Evaluator,
-    folder: Path,
-    batches: Sequence[Sequence[int]],
-    workers: int,
-    cpus: float = 1,
-    gpus: float = 0,
-    device: str | None = None,
-) -> Iterator[int]:
-    """Batches over the workers of a Ray cluster, through Ray Data: the one that is running, or one made here.
-
-    Ray does the batches of a worker that dies again on another. A batch is of a fixed set of images and is written
-    whole under a name of theirs, so that none is lost and none is there twice. All machines see the model, the data and
-    the folder by the same names.
+@dataclass(frozen=True)
+class Resources:
+    """What an engine may use.
 
     Args:
-        evaluator (Evaluator): Whose settings each worker takes.
-        folder (Path): The run's.
-        batches (Sequence[Sequence[int]]): The images, by their places.
-        workers (int): How many.
-        cpus, gpus (float): What each of them takes for itself.
-        device (str, optional): Where workers put the model. Default: CUDA if they have it, else the CPU
+        device (str, optional): Device of the model.
+            Default: None, CUDA if available, otherwise the CPU
+        workers (int, optional): Number of workers of a distributed engine.
+            Default: 1
+        cpus (float, optional): Number of CPUs for each worker.
+            Default: 1
+        gpus (float, optional): Number of GPUs for each worker.
+            Default: 0
+    """
+
+    device: str | None = None
+    workers: int = 1
+    cpus: float = 1
+    gpus: float = 0
+
+
+class Engine(ABC):
+    """Processes the batches of a run."""
+
+    def check(self) -> None:  # noqa: B027 (most engines need nothing)
+        """Check that the packages of the engine are installed, before a run starts.
+
+        Raises:
+            ValueError: If a package is missing.
+        """
+
+    def model_device(self, resources: Resources) -> str | None:
+        """Return the device on which the process that starts the run loads the model."""
+        return resources.device
+
+    @abstractmethod
+    def run(
+        self, evaluator: Evaluator, folder: Path, batches: Sequence[Sequence[int]], *, resources: Resources
+    ) -> Iterator[int]:
+        """Write the rows of all batches.
+
+        Args:
+            evaluator (Evaluator): Model, images and methods.
+            folder (Path): Folder of the run.
+            batches (Sequence[Sequence[int]]): Indices of the images in each batch.
+            resources (Resources): What the engine may use.
+
+        Yields:
+            int: Number of images in each finished batch.
+
+        Raises:
+            ValueError: If the resources do not exist.
+            RuntimeError: If every image of a batch fails.
+        """
+
+
+class LocalEngine(Engine):
+    """Processes one batch after the other in this process."""
+
+    def run(
+        self, evaluator: Evaluator, folder: Path, batches: Sequence[Sequence[int]], *, resources: Resources
+    ) -> Iterator[int]:
+        for batch in batches:
+            write_part(folder, evaluator.rows(batch))
+            yield len(batch)
+
+
+class RayEngine(Engine):
+    """Distributes batches over the workers of a Ray cluster with Ray Data.
+
+    Uses the cluster that is running, or starts Ray on this machine. All machines need the model, the data and the
+    folder of the run under the same names. If a worker dies, Ray repeats its batches on another worker. The part of a
+    batch has a fixed name and is written atomically, so no rows are lost or duplicated.
+    """
+
+    def check(self) -> None:
+        if find_spec("ray") is None:
+            raise ValueError("engine 'ray' needs Ray; pip install 'captum-moxi[ray]'")
+
+    def model_device(self, resources: Resources) -> str:
+        # The machine that starts the run may lack the devices of the workers.
+        return "cpu"
+
+    def run(
+        self, evaluator: Evaluator, folder: Path, batches: Sequence[Sequence[int]], *, resources: Resources
+    ) -> Iterator[int]:
+        self.check()
+        import ray
+
+        with _ray_session():
+            _check_cluster(ray.cluster_resources(), resources)
+            items = [{"batch": list(batch)} for batch in batches]
+            finished = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+                RayWorker,
+                batch_size=1,
+                batch_format="pandas",
+                compute=ray.data.ActorPoolStrategy(size=resources.workers),
+                num_cpus=resources.cpus,
+                num_gpus=resources.gpus,
+                fn_constructor_kwargs={
+                    "settings": evaluator.settings,
+                    "device": resources.device,
+                    "limit": evaluator.limit,
+                    "names": list(evaluator.images.names),
+                    "folder": str(folder.resolve()),
+                },
+            )
+            try:
+                for row in finished.iter_rows():
+                    yield row["images"]
+            except ray.exceptions.RayError as error:
+                reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+                raise RuntimeError(f"a Ray worker failed: {reason}") from error
+
+
+class RayWorker:
+    """A worker of :class:`RayEngine`. It loads the model once and processes the batches that it receives.
+
+    Args:
+        settings (Settings): Settings of the run.
+        device (str or None): Device of the model.
+        limit (int or None): Largest number of images.
+        names (Sequence[str]): Names of the images on the machine that started the run.
+        folder (str): Folder of the run.
 
     Raises:
-        ValueError: Ray is not installed.
+        ValueError: If the images on this machine have other names.
     """
-    if find_spec("ray") is None:
-        raise ValueError("the engine ray needs Ray; pip install 'captum-moxi[ray]'")
+
+    def __init__(
+        self, *, settings: Settings, device: str | None, limit: int | None, names: Sequence[str], folder: str
+    ) -> None:
+        self.evaluator = Evaluator.load(settings, device=device, limit=limit)
+        self.folder = Path(folder)
+        if list(self.evaluator.images.names) != list(names):
+            raise ValueError(
+                f"data {settings.data!r} has other images on this machine; pass data that all machines share"
+            )
+
+    def __call__(self, batch: "pandas.DataFrame") -> "pandas.DataFrame":
+        """Write the rows of a batch of images, and return their number."""
+        indices = [int(index) for index in batch["batch"].iloc[0]]
+        write_part(self.folder, self.evaluator.rows(indices))
+        return batch.drop(columns="batch").assign(images=[len(indices)])
+
+
+@contextmanager
+def _ray_session() -> Iterator[None]:
+    """Start Ray if it is not running, and stop it afterwards if it was started here."""
     import ray
 
-    begun = not ray.is_initialized()
-    if begun:
+    start = not ray.is_initialized()
+    if start:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    of = evaluator.settings, device, evaluator.limit, list(evaluator.images.names), str(folder.resolve())
-    there = ray.cluster_resources()
-    for name, each in (("CPU", cpus), ("GPU", gpus)):
-        if workers * each > there.get(name, 0):
-            raise ValueError(
-                f"{workers} workers of {each:g} {name} each are more than the {there.get(name, 0):g} that Ray has; "
-                "pass fewer"
-            )
-    batched = ray.data.from_items([{"batch": list(batch)} for batch in batches], override_num_blocks=len(batches))
-    done = batched.map_batches(
-        _RayWorker,
-        batch_size=1,
-        batch_format="pandas",
-        compute=ray.data.ActorPoolStrategy(size=workers),
-        num_cpus=cpus,
-        num_gpus=gpus,
-        fn_constructor_args=of,
-    )
     try:
-        for row in done.iter_rows():
-            yield row["images"]
-    except ray.exceptions.RayError as error:
-        reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-        raise RuntimeError(f"a worker of Ray failed: {reason}") from error
+        yield
     finally:
-        if begun:
+        if start:
             ray.shutdown()
 
 
-class _RayWorker:
-    """A worker of :func:`run_ray`: it loads the model once and does the batches that it is given."""
+def _check_cluster(available: dict[str, float], resources: Resources) -> None:
+    for name, amount in (("CPU", resources.cpus), ("GPU", resources.gpus)):
+        if resources.workers * amount > available.get(name, 0):
+            raise ValueError(
+                f"{resources.workers} workers with {amount:g} {name} each need more than the "
+                f"{available.get(name, 0):g} {name} of the Ray cluster; pass fewer workers or less for each"
+            )
 
-    def __init__(self, settings: Any, device: str | None, limit: int | None, names: list[str], folder: str) -> None:
-        self.evaluator = Evaluator(settings, device, limit)
-        self.folder = Path(folder)
-        if list(self.evaluator.images.names) != names:
-            raise ValueError(f"data {settings.data!r} holds other images on this machine; pass what all of them share")
 
-    def __call__(self, batch: Any) -> Any:
-        indices = [int(index) for index in batch["batch"].iloc[0]]
-        write_part(self.folder, self.evaluator.rows(indices))
-        batch = batch.drop(columns="batch")
-        batch["images"] = [len(indices)]
-        return batch
+ENGINES: Registry[Engine] = Registry("engine")
+ENGINES.register("local", LocalEngine, help="one batch after the other in this process")
+ENGINES.register("ray", RayEngine, help="batches on the workers of a Ray cluster")

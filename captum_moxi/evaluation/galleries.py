@@ -1,104 +1,76 @@
-"""Galleries of a run: its first images, and the patches that flip the prediction by every method."""
+"""Galleries of a run: the players that flip the predictions of its first images, by method."""
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from captum_moxi.comparison import Comparison, Result
+from captum_moxi.arguments import Mode
+from captum_moxi.comparison import Comparison
 from captum_moxi.evaluation import store
-from captum_moxi.evaluation.runs import game_of, open_evaluator, place_of
-from captum_moxi.metrics import Curve
-from captum_moxi.search import Mode, flips
-from captum_moxi.visualization import show_comparison
+from captum_moxi.evaluation.curves import read_run_curves
+from captum_moxi.evaluation.evaluator import Evaluator
+from captum_moxi.plot import show_comparison
 
 
-def read_comparison(folder: Path, limit: int | None = None) -> tuple[list[str], Comparison]:
-    """A run's rows as what :func:`captum_moxi.compare` returns, of its first images, and their names.
-
-    Args:
-        folder (Path): The run's.
-        limit (int, optional): At most so many images. Default: all
-
-    Raises:
-        ValueError: no run, none of its images explained, or images of different numbers of players.
-    """
-    rows = [row for row in store.read_rows(folder).to_pylist() if row["status"] == store.EXPLAINED]
-    names = list(dict.fromkeys(row["image"] for row in rows))[:limit]
-    if not names:
-        raise ValueError(f"{folder} holds no image that was explained; run captum-moxi evaluate on it first")
-    found: dict[tuple[str, Mode], dict[str, dict[str, Any]]] = {}
-    for row in rows:
-        found.setdefault((row["method"], row["mode"]), {})[row["image"]] = row
-    first = [next(iter(found.values()))[name] for name in names]
-    players = {row["players"] for row in first}
-    if len(players) > 1:
-        raise ValueError(f"{folder} holds images of {min(players)} to {max(players)} players; pass a run of one number")
-    targets = torch.tensor([row["target"] for row in first])
-    results = [
-        _result(method, mode, [of[name] for name in names], targets, first[0]["players"])
-        for (method, mode), of in found.items()
-    ]
-    return names, Comparison(tuple(results), targets, torch.tensor([row["players"] for row in first]))
-
-
-def galleries(folder: Path, count: int, device: str | None = None) -> dict[str, Figure]:
-    """A figure for each mode: a row an image, a column a method, as in the MoXI paper's Figures 4, 11 and 12.
+def read_comparison(folder: Path, *, limit: int | None = None) -> tuple[list[str], Comparison]:
+    """Read a run as the result of :func:`captum_moxi.compare` on its first images.
 
     Args:
-        folder (Path): The run's.
-        count (int): At most so many images, the first that were explained.
-        device (str, optional): Where the model is loaded. Default: CUDA if there, else the CPU
+        folder (Path): Folder of the run.
+        limit (int, optional): Largest number of images.
+            Default: None, all explained images
+
+    Returns:
+        tuple[list[str], Comparison]: Names of the images, and the comparison.
 
     Raises:
-        ValueError: as :func:`read_comparison`.
+        ValueError: If the folder holds no run, none of its images was explained, or the images have different numbers
+            of players.
     """
-    names, comparison = read_comparison(folder, count)
-    evaluator = open_evaluator(folder, device)
-    x = evaluator.classifier.preprocess([evaluator.images.open(place_of(evaluator, name)) for name in names])
-    game = game_of(evaluator, x[:1], torch.zeros(1, dtype=torch.long))
-    mask = game.ids[game.call.players.columns[0].cpu()][:, 0]
+    images = _explained_images(folder)[:limit]
+    curves = read_run_curves(folder, images=images)
+    n_players = curves[0].n_players
+    fewest, most = int(n_players.min()), int(n_players.max())
+    if fewest < most:
+        raise ValueError(f"{folder} has images of {fewest} to {most} players; pass a run with one number of players")
+    return images, Comparison(tuple(curve.result for curve in curves), curves[0].targets, n_players)
+
+
+def draw_galleries(folder: Path, *, count: int, device: str | None = None) -> dict[Mode, Figure]:
+    """Draw the players that flip the predictions, as in the MoXI paper's Figures 4, 11 and 12.
+
+    Args:
+        folder (Path): Folder of the run.
+        count (int): Largest number of images; the first explained ones are drawn.
+        device (str, optional): Device of the model.
+            Default: None, CUDA if available, otherwise the CPU
+
+    Returns:
+        dict[str, Figure]: One figure for each mode, with a row for each image and a column for each method.
+
+    Raises:
+        ValueError: For the reasons listed in :func:`read_comparison`, or if the model or the data no longer exist.
+    """
+    names, comparison = read_comparison(folder, limit=count)
+    evaluator = Evaluator.of_run(folder, device=device)
+    x = evaluator.classifier.preprocess([evaluator.images.open(evaluator.images.index_of(name)) for name in names])
+    game = evaluator.game(x[:1], target=torch.zeros(1, dtype=torch.long))
+    mask = game.ids[game.call.players.positions[0].cpu()][:, 0]
     images = evaluator.classifier.to_images(x)
-    drawn = {}
+    columns = 1 + len(comparison.methods)
+    figures: dict[Mode, Figure] = {}
     for mode in dict.fromkeys(result.mode for result in comparison.results):
-        columns = 1 + len(comparison.methods)
         figure = Figure(figsize=(1.45 * columns, 1.75 * len(images) + 0.3), layout="constrained")
-        show_comparison(images, mask, comparison, mode, figure.subplots(len(images), columns, squeeze=False))
-        drawn[str(mode)] = figure
-    return drawn
+        axes = figure.subplots(len(images), columns, squeeze=False)
+        show_comparison(images, mask, comparison, mode=mode, axes=axes)
+        figures[mode] = figure
+    return figures
 
 
-def _result(method: str, mode: Mode, rows: Sequence[dict[str, Any]], targets: Tensor, players: int) -> Result:
-    """The rows of some images as one result; after where an example stopped, -1 and NaN."""
-    order = _padded([row["order"] for row in rows], -1).long()
-    rewards, confidences = (_padded([row[name] for row in rows], torch.nan) for name in ("rewards", "confidences"))
-    predictions = _padded([row["predictions"] for row in rows], -1).long()
-    there = ~rewards.isnan()
-    hit = flips(mode, predictions, confidences, targets[:, None], 0.0) & there
-    steps = torch.arange(rewards.shape[1])
-    fractions = steps.double() / players
-    curve = Curve(
-        mode=mode,
-        fractions=fractions,
-        players=steps.expand_as(predictions),
-        rewards=rewards,
-        confidences=confidences,
-        predictions=predictions,
-        correct=predictions == targets[:, None],
-        flipped=fractions[hit.long().argmax(1)].masked_fill(~hit.any(1), torch.nan),
-    )
-    # of an order that was taken from another run neither is known
-    cost = [[row[name] for row in rows if row[name] is not None] for name in ("seconds", "forwards")]
-    seconds, forwards = (sum(known) / len(known) if known else math.nan for known in cost)
-    return Result(method, mode, order, curve, seconds, forwards)
-
-
-def _padded(rows: Sequence[Sequence[float]], end: float) -> Tensor:
-    values = torch.full((len(rows), max(map(len, rows))), end, dtype=torch.float64)
-    for place, row in enumerate(rows):
-        values[place, : len(row)] = torch.tensor(row, dtype=torch.float64)
-    return values
+def _explained_images(folder: Path) -> list[str]:
+    rows = store.read_rows(folder, ["image", "status"]).to_pylist()
+    images = list(dict.fromkeys(row["image"] for row in rows if row["status"] == "explained"))
+    if not images:
+        raise ValueError(f"{folder} has no explained images; run captum-moxi evaluate on it first")
+    return images

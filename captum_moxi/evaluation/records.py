@@ -1,95 +1,84 @@
-"""What a long run measured, kept line by line, so that an interrupted one goes on where it stopped."""
+"""Measurements in a file of JSON lines, so that an interrupted series of measurements can continue."""
 
 import json
-import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import torch
-
-Record = dict[str, Any]
-# how every line begins
-BEGIN = '{"settings": {'
+# A JSON object. Each series of measurements has its own keys.
+Record: TypeAlias = dict[str, Any]
+# Every line starts with this text, and so does a line that was cut off by a kill.
+LINE_START = '{"settings": {'
 
 
 class Records:
-    """Measurements in a file of JSON lines, each under the settings that it was made with.
+    """Measurements in a file of JSON lines, each stored with its settings.
 
     Args:
-        path (Path, optional): The file; what it holds already is not measured again. Default: None, nothing is kept
+        path (Path, optional): The file. Measurements that it already holds are not repeated.
+            Default: None, nothing is stored
 
     Attributes:
-        made (int): How many measurements were made.
-        reused (int): How many were there already.
+        measured (int): Number of new measurements.
+        reused (int): Number of measurements that were found in the file.
 
     Raises:
-        ValueError: a file that holds anything else.
+        ValueError: If the file holds anything other than measurements.
+
+    Examples::
+
+        >>> records = Records(Path("benchmark.jsonl"))
+        >>> records.get({"players": 196}, lambda: {"seconds": time_search(players=196)})
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self.reused = self.made = 0
-        self._found: dict[str, Record] = {}
-        if path is None or not path.exists():
-            return
-        whole, newline, cut = path.read_text().rpartition("\n")
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                entry = json.loads(line)
-                self._found[_key(entry["settings"])] = entry["measured"]
-            except (ValueError, KeyError, TypeError):
-                raise self._foreign(number) from None
-        if cut:
-            if not cut.startswith(BEGIN[: len(cut)]):
-                raise self._foreign(whole.count("\n") + 1 + bool(newline))
-            # a run that was killed while it wrote
-            path.write_text(whole + newline)
-
-    def _foreign(self, line: int) -> ValueError:
-        return ValueError(
-            f"{self.path}, line {line}, is no measurement of a benchmark; pass another file, or one it wrote"
-        )
+        self.measured = 0
+        self.reused = 0
+        self._records: dict[str, Record] = {}
+        if path is not None and path.exists():
+            self._read(path)
 
     def get(self, settings: Record, measure: Callable[[], Record]) -> Record:
-        """The measurement made with these settings, from the file or made now."""
+        """Return the measurement with these settings. Measure and store it if the file does not hold it.
+
+        Args:
+            settings (dict): Settings of the measurement, in JSON types.
+            measure (Callable): Makes the measurement and returns it in JSON types.
+
+        Returns:
+            dict: The measurement.
+        """
         key = _key(settings)
-        if key in self._found:
+        if key in self._records:
             self.reused += 1
-        else:
-            measured = measure()
-            self.made += 1
-            if self.path is not None:
-                with self.path.open("a") as file:
-                    file.write(json.dumps({"settings": settings, "measured": measured}) + "\n")
-            self._found[key] = measured
-        return self._found[key]
+            return self._records[key]
+        record = measure()
+        self.measured += 1
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"settings": settings, "measured": record}) + "\n")
+        self._records[key] = record
+        return record
+
+    def _read(self, path: Path) -> None:
+        complete, newline, partial = path.read_text().rpartition("\n")
+        for number, line in enumerate(complete.splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                self._records[_key(entry["settings"])] = entry["measured"]
+            except (ValueError, KeyError, TypeError):
+                raise _foreign_file(path, number) from None
+        if partial:
+            if not partial.startswith(LINE_START[: len(partial)]):
+                raise _foreign_file(path, complete.count("\n") + 1 + bool(newline))
+            # The process was killed while it wrote the last line.
+            path.write_text(complete + newline)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; floating-point numbers with three digits that count."""
-    lines = [header, ["---"] * len(header), *([_text(value) for value in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def machine(device: torch.device) -> str:
-    """The machine, in words, with what computes on it."""
-    name = platform.processor() or platform.machine()
-    try:
-        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        name = models[0].partition(":")[2].strip()
-    except (OSError, IndexError):
-        pass
-    if device.type == "cuda":
-        name = f"{torch.cuda.get_device_name(device)}, {name}"
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+def _foreign_file(path: Path, line: int) -> ValueError:
+    return ValueError(f"line {line} of {path} is not a measurement; pass a new file or one with measurements only")
 
 
 def _key(settings: Record) -> str:
     return json.dumps(settings, sort_keys=True)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,13 +1,13 @@
-"""The folder of a run: rows in Parquet, as each batch of images is done, and the settings that they were made with.
+"""The folder of a run: ``manifest.json`` holds its settings, ``rows/*.parquet`` the rows of each batch of images.
 
-A part is written aside and then named, so that one which is there is whole: whatever stops a run, what it finished can
-be read, and the next goes on from it. A part is named after its images, so that one done twice is there once.
+A part is written under a temporary name and renamed once it is complete. After any interruption, all finished parts can
+be read and the run continues. A part is named after its images, so repeating a batch replaces its part.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -17,147 +17,154 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from captum_moxi.evaluation.rows import SCHEMA, Row
+
 ROWS = "rows"
 MANIFEST = "manifest.json"
-# what an image's rows say of it
-EXPLAINED, WRONG, UNREADABLE, FAILED = "explained", "wrong", "unreadable", "failed"
-
-SCHEMA = pa.schema(
-    [
-        ("image", pa.string()),
-        ("label", pa.int32()),
-        ("target", pa.int32()),
-        ("status", pa.string()),
-        ("error", pa.string()),
-        ("method", pa.string()),
-        ("mode", pa.string()),
-        ("players", pa.int32()),
-        ("order", pa.list_(pa.int32())),
-        ("rewards", pa.list_(pa.float64())),
-        ("confidences", pa.list_(pa.float64())),
-        ("predictions", pa.list_(pa.int32())),
-        ("shapley", pa.list_(pa.float64())),
-        ("interactions", pa.list_(pa.float64())),
-        ("n_steps", pa.int32()),
-        ("flipped", pa.bool_()),
-        ("seconds", pa.float64()),
-        ("forwards", pa.float64()),
-        ("versions", pa.string()),
-    ]
-)
+# Packages whose versions can change the rows of a run.
+PACKAGES = ("captum-moxi", "torch", "captum", "transformers")
 
 
-def open_run(folder: Path, settings: dict[str, Any]) -> None:
-    """Begin a run in a folder, or go on with the one that is there.
+def open_run(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Start a run in a folder, or check that the run in the folder has the same settings.
+
+    Args:
+        folder (Path): Folder of the run. It is created if it does not exist.
+        settings (Mapping[str, Any]): Settings of the run, in JSON types.
 
     Raises:
-        ValueError: the folder holds a run with other settings; the message says which.
+        ValueError: If the folder holds a run with other settings, or other files. The message lists the differences.
     """
-    path = folder / MANIFEST
-    # as they come back: tuples are lists
-    settings = json.loads(json.dumps(settings))
-    if path.exists():
-        before = read_settings(folder)
-        other = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
-        if other:
-            told = "; ".join(f"{name} was {before.get(name)!r} and is {settings.get(name)!r}" for name in other)
-            raise ValueError(f"{folder} holds a run with other settings ({told}); pass these, or another folder")
-        (folder / ROWS).mkdir(exist_ok=True)
-        return
-    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and holds no {MANIFEST}; pass another folder, or one of a run")
-    folder.mkdir(parents=True, exist_ok=True)
-    with _whole(path) as aside:
-        aside.write_text(json.dumps({"settings": settings, "versions": versions()}, indent=1) + "\n")
+    if (folder / MANIFEST).exists():
+        _check_settings(folder, settings)
+    else:
+        if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise ValueError(f"{folder} is not empty and has no {MANIFEST}; pass a new folder or the folder of a run")
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest = {"settings": dict(settings), "versions": package_versions()}
+        with _atomic_write(folder / MANIFEST) as path:
+            path.write_text(json.dumps(manifest, indent=1) + "\n")
     (folder / ROWS).mkdir(exist_ok=True)
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a run's folder, so that no other process works on it; let go of when the process ends, however it does.
+def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    previous = read_settings(folder)
+    changes = "; ".join(
+        f"{name} was {previous.get(name)!r} and is {settings.get(name)!r}"
+        for name in {**previous, **settings}
+        if previous.get(name) != settings.get(name)
+    )
+    if changes:
+        raise ValueError(
+            f"{folder} holds a run with other settings ({changes}); pass the same settings or another folder"
+        )
 
-    What an earlier one left half written, or could not do, is cleared away, to be done again.
+
+@contextmanager
+def locked_run(folder: Path) -> Iterator[None]:
+    """Lock the folder of a run against other processes, and delete incomplete and failed parts.
+
+    The lock is released when the process ends for any reason.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: If another process holds the lock.
     """
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ValueError(f"another process works on {folder}; wait for it, or pass another folder") from None
+        raise ValueError(
+            f"another process is writing to {folder}; wait until it finishes or pass another folder"
+        ) from None
     try:
-        for left in [*(folder / ROWS).glob(".*"), *(folder / ROWS).glob("part-failed-*")]:
-            left.unlink()
+        for part in [*(folder / ROWS).glob(".*"), *(folder / ROWS).glob("part-failed-*")]:
+            part.unlink()
         yield
     finally:
         lock.release()
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What a run was made with.
+    """Read the settings of a run.
 
     Raises:
-        ValueError: the folder holds no run.
+        ValueError: If the folder holds no run.
     """
     try:
         settings: dict[str, Any] = json.loads((folder / MANIFEST).read_text())["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder} holds no run ({error}); pass a folder that captum-moxi evaluate wrote") from None
+        raise ValueError(
+            f"{folder} holds no run ({error}); pass a folder that was written by captum-moxi evaluate"
+        ) from None
     return settings
 
 
-def write_part(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Keep the rows of some images, all that there are of them; images that failed apart from the others."""
-    for failed in (False, True):
-        part = [row for row in rows if (row["status"] == FAILED) is failed]
+def write_part(folder: Path, rows: Sequence[Row]) -> None:
+    """Write all rows of some images.
+
+    Failed images go into a part of their own, because they are repeated when the run continues.
+
+    Args:
+        folder (Path): Folder of the run.
+        rows (Sequence[Row]): All rows of these images.
+    """
+    for prefix, failed in (("part", False), ("part-failed", True)):
+        part = [row for row in rows if (row["status"] == "failed") is failed]
         if part:
             images = dict.fromkeys(row["image"] for row in part)
-            name = hashlib.sha256("\n".join(images).encode()).hexdigest()[:24]
-            name = f"part-failed-{name}" if failed else f"part-{name}"
-            with _whole(folder / ROWS / f"{name}.parquet") as aside:
-                pq.write_table(pa.Table.from_pylist(part, schema=SCHEMA), aside)
+            digest = hashlib.sha256("\n".join(images).encode()).hexdigest()[:24]
+            with _atomic_write(folder / ROWS / f"{prefix}-{digest}.parquet") as path:
+                pq.write_table(pa.Table.from_pylist(part, schema=SCHEMA), path)
 
 
 def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a run, in the order of their images' names.
+    """Read the rows of a run, sorted by image.
 
     Args:
-        folder (Path): The run's.
-        columns (Sequence[str], optional): Which columns. Default: all
+        folder (Path): Folder of the run.
+        columns (Sequence[str], optional): Names of the columns to read.
+            Default: None, all columns
+
+    Returns:
+        pyarrow.Table: The rows. Without the column ``image``, they are not sorted.
 
     Raises:
-        ValueError: the folder holds no run, or a part that cannot be read.
+        ValueError: If the folder holds no run, or a part that cannot be read.
     """
     read_settings(folder)
-    tables = [SCHEMA.empty_table().select(columns or SCHEMA.names)]
+    names = list(columns or SCHEMA.names)
+    tables = [SCHEMA.empty_table().select(names)]
     for part in sorted((folder / ROWS).glob("part-*.parquet")):
         try:
-            tables.append(pq.ParquetFile(part).read(list(columns or SCHEMA.names)))
+            tables.append(pq.ParquetFile(part).read(names))
         except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"{part} cannot be read ({error}); delete it to have its images done again") from None
+            raise ValueError(f"{part} cannot be read ({error}); delete it to process its images again") from None
     table = pa.concat_tables(tables)
-    return table.sort_by("image") if "image" in table.column_names else table
+    return table.sort_by("image") if "image" in names else table
 
 
-def finished(folder: Path) -> set[str]:
-    """The names of the images that a run is done with."""
+def finished_images(folder: Path) -> set[str]:
+    """Return the names of the images that have rows.
+
+    Raises:
+        ValueError: If the folder holds no run, or a part that cannot be read.
+    """
     return set(read_rows(folder, ["image"])["image"].to_pylist())
 
 
-def versions() -> dict[str, str]:
-    """The versions that decide what a run finds."""
-    return {name: version(name) for name in ("captum-moxi", "torch", "captum", "transformers")}
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that can change the rows of a run."""
+    return {package: version(package) for package in PACKAGES}
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A file to write, which takes its name when it is whole."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+def _atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, and rename it to ``path`` once the file is complete and on disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield aside
-        with aside.open("rb+") as file:
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

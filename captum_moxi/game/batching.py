@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -22,7 +22,7 @@ ReadOutput: TypeAlias = Callable[[Tensor, Tensor], Columns]
 RunPass: TypeAlias = Callable[[Tensor, Tensor], Columns | None]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cost:
     """What a game has cost so far.
 
@@ -41,9 +41,8 @@ class Cost:
         """Rows, where a row that also goes backward counts as three."""
         return self.rows + 2 * self.backward_rows
 
-    def copy(self) -> "Cost":
-        """Return a snapshot."""
-        return replace(self)
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.rows + other.rows, self.passes + other.passes, self.backward_rows + other.backward_rows)
 
     def __sub__(self, earlier: "Cost") -> "Cost":
         return Cost(self.rows - earlier.rows, self.passes - earlier.passes, self.backward_rows - earlier.backward_rows)
@@ -92,8 +91,7 @@ class BatchedModel:
         """
         call = self.call
         output = as_tensor(models.call_model(call.forward_func, *call.inputs, *call.additional_forward_args))
-        self.cost.rows += call.batch
-        self.cost.passes += 1
+        self.cost += Cost(rows=call.batch, passes=1)
         if output.dim() == 0 or (call.batch > 1 and output.numel() == 1):
             self._set_aggregates(output)
         elif len(output) != call.batch:
@@ -165,8 +163,7 @@ class BatchedModel:
                 self._set_aggregates(output)
                 return None
             check_row_count(output, len(coalitions))
-        self.cost.rows += len(coalitions)
-        self.cost.passes += 1
+        self.cost += Cost(rows=len(coalitions), passes=1)
         return output
 
     def _backward(
@@ -186,9 +183,7 @@ class BatchedModel:
         if not rewards.requires_grad:
             raise ValueError(f"forward_func and reward have no gradient with respect to the inputs; {NO_GRADIENT}")
         derivatives = torch.autograd.grad(rewards.sum(), gates, allow_unused=True)
-        self.cost.rows += len(coalitions)
-        self.cost.backward_rows += len(coalitions)
-        self.cost.passes += 1
+        self.cost += Cost(rows=len(coalitions), passes=1, backward_rows=len(coalitions))
         if all(derivative is None for derivative in derivatives):
             raise ValueError(f"forward_func and reward have no gradient with respect to the inputs; {NO_GRADIENT}")
         zeros = torch.zeros_like(gates[0])

@@ -31,7 +31,7 @@ from captum_moxi.game.outputs import (
 from captum_moxi.game.targets import Targets
 from captum_moxi.players import Players, players_from_mask, scalar_mask
 from captum_moxi.removal import ForwardCall, Removal, ToImages, check_removal, default_removal
-from captum_moxi.rewards import REWARDS, ExampleReward, Reward, get_reward, rounds_relatively
+from captum_moxi.rewards import ExampleReward, Reward, get_reward, traits_of
 
 MAX_PLAYERS = 600
 
@@ -83,7 +83,7 @@ class CoalitionGame:
         removal (Removal): How absent players are removed.
         output_dtype (torch.dtype): Dtype of the model's output.
         rounds_relatively (bool): Whether the rounding error of the reward is proportional to the reward.
-        cost (Cost): Rows and passes so far.
+        cost (Cost): Rows and passes so far, a snapshot.
 
     Raises:
         ValueError: If an argument has the wrong shape or value. When the game is played: if the model returns
@@ -113,7 +113,7 @@ class CoalitionGame:
             check_positive_int("perturbations_per_eval", perturbations_per_eval)
         tensors = check_inputs(inputs)
         reward_function = get_reward(reward)
-        needs_target = isinstance(reward, str)
+        needs_target = traits_of(reward_function).needs_target
         targets = Targets(parse_target(target, len(tensors[0])))
         n_classes = models.num_classes(forward_func)
         if n_classes is not None:
@@ -136,7 +136,7 @@ class CoalitionGame:
             output = model.run_inputs()
         if not model.aggregates:
             targets.check_output(output, required=needs_target)
-        if needs_target and reward_function is not REWARDS.create("output"):
+        if not traits_of(reward_function).accepts_probabilities:
             warn_if_probabilities(output)
         exists = call.players.exists.expand(model.n_examples, -1)
         self._assign(model, targets, removal, reward_function, exists, output)
@@ -158,12 +158,11 @@ class CoalitionGame:
         self.removal = removal
         self.exists = exists
         self.call: ForwardCall = model.call
-        self.cost: Cost = model.cost
         self.ids: Tensor = model.call.players.ids
         self.n_players = len(self.ids)
         self.n_examples = model.n_examples
         self.output_dtype = full_output.dtype
-        self.rounds_relatively = rounds_relatively(reward)
+        self.rounds_relatively = traits_of(reward).rounds_relatively
         examples = torch.arange(self.n_examples)
         target = self._select(full_output, examples)[1]
         self.targets = None if target is None else target.cpu()
@@ -199,6 +198,12 @@ class CoalitionGame:
             raise ValueError("exists has no rows; pass one for each example")
         return self._derived(self._reward, exists, columns[0])
 
+    def __repr__(self) -> str:
+        return (
+            f"CoalitionGame({self.n_players} players, {self.n_examples} examples, removal={self.removal!r}, "
+            f"reward={getattr(self._reward, '__name__', self._reward)})"
+        )
+
     def with_reward(self, reward: str | Reward | ExampleReward) -> "CoalitionGame":
         """Return the game with another reward.
 
@@ -212,14 +217,13 @@ class CoalitionGame:
         Raises:
             ValueError: If the reward is unknown or needs a target that the game does not have.
         """
-        if isinstance(reward, str) and not self._model.aggregates:
-            self._targets.check_output(self._full_output, required=True)
-        return self._derived(
-            reward if isinstance(reward, ExampleReward) else get_reward(reward), self.exists, self._full_output
-        )
+        function = reward if isinstance(reward, ExampleReward) else get_reward(reward)
+        if not self._model.aggregates:
+            self._targets.check_output(self._full_output, required=traits_of(function).needs_target)
+        return self._derived(function, self.exists, self._full_output)
 
     def _derived(self, reward: Reward | ExampleReward, exists: Tensor, full_output: Tensor) -> "CoalitionGame":
-        game = object.__new__(CoalitionGame)
+        game = object.__new__(type(self))
         game._assign(self._model, self._targets, self.removal, reward, exists, full_output)
         return game
 
@@ -248,7 +252,7 @@ class CoalitionGame:
         Args:
             coalitions (Tensor): Shape ``(M, n)``. bool, or numbers that are 0 or 1.
             examples (Tensor, optional): Example of the batch that each row belongs to. Shape ``(M,)``, int64.
-                Default: None, the first example
+                Default: None, the only example
 
         Returns:
             Outcome: On the CPU.
@@ -266,7 +270,7 @@ class CoalitionGame:
         Args:
             coalitions (Tensor): Shape ``(M, n)``. bool, or numbers that are 0 or 1.
             examples (Tensor, optional): Example of the batch that each row belongs to. Shape ``(M,)``, int64.
-                Default: None, the first example
+                Default: None, the only example
 
         Returns:
             Tensor: Shape ``(M, classes)``, floating, on the CPU. ``(M, 1)`` for a single logit.
@@ -306,7 +310,7 @@ class CoalitionGame:
         Args:
             coalitions (Tensor): Shape ``(M, n)``. bool, or numbers that are 0 or 1.
             examples (Tensor, optional): Example of the batch that each row belongs to. Shape ``(M,)``, int64.
-                Default: None, the first example
+                Default: None, the only example
 
         Returns:
             Tensor: Derivative at each stage. Shape ``(M, stages, n)``, floating, on the CPU.
@@ -322,13 +326,27 @@ class CoalitionGame:
             )
         return torch.empty(0, 1, self.n_players) if derivatives is None else derivatives
 
+    def positions_of(self, ids: Tensor) -> Tensor:
+        """Return the positions of players, given by their ids: the columns of a coalition.
+
+        Args:
+            ids (Tensor): Ids of players, of any shape, int64. -1 stays -1.
+
+        Returns:
+            Tensor: The shape of ``ids``, int64, on the CPU.
+
+        Raises:
+            ValueError: If a player does not exist.
+        """
+        return self.call.players.positions_of(ids)
+
     def pictures(self, coalitions: Tensor, examples: Tensor | None, to_images: ToImages) -> Tensor:
         """Draw the input that the model receives for each coalition.
 
         Args:
             coalitions (Tensor): Shape ``(M, n)``. bool, or numbers that are 0 or 1.
             examples (Tensor or None): Example of the batch that each row belongs to. Shape ``(M,)``, int64. None means
-                the first example.
+                the only example.
             to_images (Callable): Converts pixel values ``(M, C, H, W)`` to images ``(M, H, W, 3)`` in [0, 1].
 
         Returns:
@@ -343,6 +361,11 @@ class CoalitionGame:
                 f"pictures need one input of images (B, C, H, W), but the game's inputs have shapes {shapes}"
             )
         return self._model.masked.pictures(*self._check_rows(coalitions, examples), to_images)
+
+    @property
+    def cost(self) -> Cost:
+        """Rows and passes so far, a snapshot."""
+        return self._model.cost
 
     @functools.cached_property
     def captum_target(self) -> list[int | tuple[int, ...]] | None:
@@ -368,16 +391,32 @@ class CoalitionGame:
         return (output.reshape(1, 1) if self._model.aggregates else output,)
 
     def _check_rows(self, coalitions: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return coalitions as bool and the example of each row, on the CPU."""
+        """Return coalitions as bool, without players that do not exist, and the example of each row, on the CPU."""
         if coalitions.dim() != 2 or coalitions.shape[1] != self.n_players:
             raise ValueError(
                 f"coalitions has shape {tuple(coalitions.shape)}; pass (M, {self.n_players}), one column per player"
             )
         if coalitions.dtype is not torch.bool and not bool(((coalitions == 0) | (coalitions == 1)).all()):
             raise ValueError("coalitions contains values other than 0 and 1; pass 1 for present players")
+        examples = self._check_examples(examples, len(coalitions))
+        return coalitions.bool().cpu() & self.exists[examples], examples
+
+    def _check_examples(self, examples: Tensor | None, rows: int) -> Tensor:
         if examples is None:
-            examples = torch.zeros(len(coalitions), dtype=torch.long)
-        return coalitions.bool().cpu(), examples.cpu()
+            if self.n_examples > 1:
+                raise ValueError(
+                    f"examples is None, but the game has {self.n_examples} examples; pass one index per row"
+                )
+            return torch.zeros(rows, dtype=torch.long)
+        examples = examples.cpu()
+        if examples.shape != (rows,) or examples.is_floating_point() or examples.dtype is torch.bool:
+            raise ValueError(
+                f"examples has shape {tuple(examples.shape)} and dtype {examples.dtype}; pass one integer index "
+                f"per row, shape ({rows},)"
+            )
+        if rows and not 0 <= int(examples.min()) <= int(examples.max()) < self.n_examples:
+            raise ValueError(f"examples has indices outside 0 to {self.n_examples - 1}; pass indices of examples")
+        return examples.long()
 
     def _checked_outcome(self, columns: Columns, coalitions: Tensor, examples: Tensor) -> Outcome:
         """Return the outcome, or raise a ValueError that names the first coalition that is not finite."""

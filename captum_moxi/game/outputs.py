@@ -1,19 +1,18 @@
 """Reads model output: converts it to tensors, checks its shape, and computes rewards, confidences and predictions."""
 
-import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from captum_moxi.arguments import ModelOutput
+from captum_moxi.arguments import ModelOutput, warn_user
 from captum_moxi.rewards import ExampleReward, Reward, predicted_class, probability
 
 # what is not finite in a row
 FINITE, LOGITS_NOT_FINITE, REWARD_NOT_FINITE = 0, 1, 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
     """What the model returns for M coalitions.
 
@@ -58,11 +57,10 @@ def warn_if_probabilities(output: Tensor) -> None:
         return
     sums = output.float().sum(1)
     if bool((output >= 0).all()) and bool((sums - 1).abs().max() < 1e-3):
-        warnings.warn(
+        warn_user(
             "forward_func seems to return probabilities, because its outputs are non-negative and sum to 1. Rewards, "
             "confidences and predictions are computed from logits; pass the model without its softmax, or a function "
-            "that returns the logarithm of the probabilities",
-            stacklevel=2,
+            "that returns the logarithm of the probabilities"
         )
 
 

@@ -54,7 +54,8 @@ def check_removal(removal: object) -> None:
 def default_removal(forward_func: ForwardFunc, inputs: tuple[Tensor, ...], *, has_baselines: bool) -> Removal:
     """Return the removal that fits the model.
 
-    It is token removal for images of a classifier with patch tokens if no baselines were passed, otherwise baseline fill.
+    It is token removal for images of a classifier with patch tokens if no baselines were passed. Otherwise it is
+    baseline fill.
     """
     model = models.transformer(forward_func)
     is_classifier = model is not None and "ForImageClassification" in type(model).__name__

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from captum_moxi import models
-from captum_moxi.arguments import ForwardFunc
+from captum_moxi.arguments import ForwardFunc, check_natural
 from captum_moxi.removal.sequence import SequenceRemoval, Site, find_module, known_model
 
 
@@ -34,6 +34,7 @@ class AttentionRemoval(SequenceRemoval):
             Default: None
 
     Raises:
+        TypeError: If ``from_layer`` is not an int.
         ValueError: If ``from_layer`` is negative. When the removal is used: if the model does not have the layer, and
             as in :class:`captum_moxi.TokenRemoval`.
     """
@@ -46,8 +47,7 @@ class AttentionRemoval(SequenceRemoval):
         n_prefix: int | None = None,
     ) -> None:
         super().__init__(patch_size, n_prefix)
-        if not isinstance(from_layer, int) or from_layer < 0:
-            raise ValueError(f"from_layer is {from_layer!r}; pass the index of a layer, an int of at least 0")
+        check_natural("from_layer", from_layer)
         self.from_layer = from_layer
         self.layers = layers
 

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from captum_moxi import models
-from captum_moxi.arguments import ForwardFunc, ModelOutput
+from captum_moxi.arguments import ForwardFunc, ModelOutput, check_natural, check_positive_int
 from captum_moxi.players import Players
 from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, memory_per_pass, new_gates
 from captum_moxi.removal.gates import EmptyMeanIsZero, GatedAttention
@@ -52,6 +52,8 @@ class SequenceRemoval(Removal):
     """Remove the tokens of absent patches at one module. A subclass implements :meth:`site`."""
 
     def __init__(self, patch_size: int | tuple[int, int] | None, n_prefix: int | None) -> None:
+        for name, value in (("patch_size", patch_size), ("n_prefix", n_prefix)):
+            _check_sizes(name, value)
         self._patch_size = patch_size
         self._n_prefix = n_prefix
 
@@ -152,6 +154,20 @@ def find_module(forward_func: ForwardFunc, module: nn.Module | str, argument: st
         raise ValueError(
             f"{argument} is {module!r}, but the model has no such module ({error}); pass the name of a module"
         ) from error
+
+
+def _check_sizes(name: str, value: object) -> None:
+    """Check a patch size or a number of prefix tokens."""
+    if value is None:
+        return
+    if name == "n_prefix":
+        check_natural(name, value)
+        return
+    sizes = value if isinstance(value, tuple) else (value, value)
+    if len(sizes) != 2:
+        raise ValueError(f"{name} is {value!r}; pass an int, or a tuple of height and width")
+    for size in sizes:
+        check_positive_int(name, size)
 
 
 class _SequenceModel(MaskedModel):
@@ -278,9 +294,9 @@ class _SequenceModel(MaskedModel):
         shape = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
         raise ValueError(
             f"the sequence at {type(self.site.module).__name__} is {shape}, but {n_images} images of {n_patches} "
-            f"patches and {'a few' if self.n_prefix is None else self.n_prefix} prefix tokens were expected. Name the module "
-            "whose output is (B, tokens, width). If the model resizes its inputs, pass inputs of that size. Otherwise "
-            "pass removal=BaselineRemoval()"
+            f"patches and {'a few' if self.n_prefix is None else self.n_prefix} prefix tokens were expected. "
+            "Name the module whose output is (B, tokens, width). If the model resizes its inputs, pass inputs of that "
+            "size. Otherwise pass removal=BaselineRemoval()"
         )
 
 
@@ -304,8 +320,8 @@ def _patch_owners(players: Players, images: Tensor, patch_size: tuple[int, int],
         ids = players.ids[patches[tuple(cut[0])].unique()].tolist()
         raise ValueError(
             f"feature_mask cuts {len(cut)} patches: the {grid.height} x {grid.width} patch at row {row}, column "
-            f"{column} contains the players {', '.join(map(str, ids[:4]))}, but {removal} removes whole patches; pass a mask "
-            f"whose borders are borders of patches, such as patch_mask({tuple(images.shape[2:])}, {patch_size}), or "
-            "removal=BaselineRemoval()"
+            f"{column} contains the players {', '.join(map(str, ids[:4]))}, but {removal} removes whole patches; "
+            f"pass a mask whose borders are those of patches, such as patch_mask({tuple(images.shape[2:])}, {patch_size}), "
+            "or removal=BaselineRemoval()"
         )
     return patches[..., 0].flatten(1)

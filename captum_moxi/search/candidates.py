@@ -10,7 +10,7 @@ from captum_moxi.search.screens.base import Screen, SearchStep
 from captum_moxi.search.state import Groups, Progress, Rules
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluations:
     """What a step learned about its candidates: S groups, n players, M evaluated rows.
 
@@ -23,7 +23,7 @@ class Evaluations:
         gains (Tensor): Gain of each candidate. Shape ``(S, n)``, float64. NaN if not evaluated.
         estimates (Tensor): What the screen estimated. Shape ``(S, n)``, float64. NaN without a screen.
         n_evaluated (Tensor): Number of evaluated candidates. Shape ``(S,)``, int64.
-        skipped (Tensor): Highest estimate among the candidates that were not evaluated. Shape ``(S,)``, float64. NaN if
+        skipped (Tensor): Highest priority among the candidates that were not evaluated. Shape ``(S,)``, float64. NaN if
             there is none.
     """
 

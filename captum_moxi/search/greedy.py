@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from captum_moxi.arguments import Mode, Stop
+from captum_moxi.arguments import Mode, Stop, check_positive_int
 from captum_moxi.search.beam import best_groups, remaining_groups
 from captum_moxi.search.candidates import Evaluations, evaluate_candidates
 from captum_moxi.search.game import BatchGame
@@ -57,6 +57,7 @@ def greedy(
     Returns:
         Selection: On the CPU.
     """
+    check_positive_int("beam_width", beam_width)
     rules = Rules(game, mode, n_steps, stop, min_confidence, flip)
     groups = rules.start()
     own_gains = groups.gains

@@ -44,13 +44,13 @@ class Selection:
             positive and -1 otherwise.
         shapley (Tensor): Shapley value of the chosen player. In insertion the self-context value
             :math:`f(b) - f(\emptyset)` (the paper, Eq. 5). In deletion the full-context value
-            :math:`f(N) - f(N \setminus b)` (Eq. 11). Shape ``(B, K)``, floating.
-        interactions (Tensor): Interaction of the chosen player with the players chosen before it (Eqs. 6 and 12). Shape
-            ``(B, K)``, floating. The Shapley value and the interaction sum to the step's change in reward (Eqs. 7 and
-            13): its rise in insertion and its fall in deletion.
+            :math:`f(N) - f(N \setminus b)` (Eq. 10, without the factor 1/n). Shape ``(B, K)``, floating.
+        interactions (Tensor): Interaction of the chosen player with the players chosen before it (Eq. 6; Eq. 11 with
+            the opposite sign and without its factor). Shape ``(B, K)``, floating. The Shapley value and the interaction
+            sum to the step's change in reward (Eqs. 7 and 13): its rise in insertion and its fall in deletion.
         n_evaluated (Tensor): Number of candidates that the step evaluated in full precision, in all groups of a beam.
             Shape ``(B, K)``, int64. 0 after an example stopped.
-        skipped (Tensor): Highest gain that the screen estimated for a candidate that the step did not evaluate. Shape
+        skipped (Tensor): Highest gain that the screen expected of a candidate that the step did not evaluate. Shape
             ``(B, K)``, floating. NaN if no candidate was skipped, or if the screen does not estimate gains. It is not a
             bound. Compared with ``gains``, it shows where a step may have missed a better player.
         n_steps (Tensor): Number of steps of each example. Shape ``(B,)``, int64.

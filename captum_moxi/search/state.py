@@ -7,7 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from captum_moxi.arguments import Mode, Stop
+from captum_moxi.arguments import MODES, Mode, Stop, check_positive_int
 from captum_moxi.search.game import BatchGame
 from captum_moxi.search.screens.base import SearchStep
 from captum_moxi.search.selection import Selection, has_flipped
@@ -20,7 +20,7 @@ def no_progress(rows: int) -> None:
     """Ignore the progress of a search."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Groups:
     """The groups of players that a search keeps: S groups, each of one example.
 
@@ -40,7 +40,7 @@ class Groups:
         rewards, confidences, predictions (Tensor): What the model returned before the first step and after each step.
             Shape ``(S, K + 1)``.
         n_evaluated (Tensor): Candidates that each step evaluated. Shape ``(S, K)``, int64.
-        skipped (Tensor): Highest estimate among the candidates that each step skipped. Shape ``(S, K)``, float64.
+        skipped (Tensor): Highest priority among the candidates that each step skipped. Shape ``(S, K)``, float64.
     """
 
     examples: Tensor
@@ -82,6 +82,15 @@ class Rules:
     stop: Stop
     min_confidence: float
     flip: Mode | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("mode", self.mode), ("flip", self.flip or self.mode)):
+            if value not in MODES:
+                raise ValueError(f"{name} is {value!r}; pass {' or '.join(map(repr, MODES))}")
+        if self.stop not in (None, "flip"):
+            raise ValueError(f"stop is {self.stop!r}; pass 'flip' or None")
+        if self.n_steps is not None:
+            check_positive_int("n_steps", self.n_steps)
 
     @property
     def sign(self) -> int:

@@ -1,4 +1,4 @@
-"""MoXI beside captum.attr.FeatureAblation, in the forms of Captum's own tests of it and of Shapley sampling."""
+"""MoXI compared with captum.attr.FeatureAblation, in the argument forms of Captum's own tests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,16 +25,20 @@ T = torch.tensor
 
 @dataclass
 class Case:
+    """A call of ``attribute``: the model, the inputs, the other arguments, and the pass sizes to try."""
+
     model: Callable[[], Callable[..., Any]]
     inputs: Any
     options: dict[str, Any] = field(default_factory=dict)
     per_eval: tuple[int | None, ...] = (1, 2, 3, None)
 
 
-def of(model: Callable[[], Any], then: Callable[[Any], Any]) -> Callable[[], Callable[..., Any]]:
+def with_output(model: Callable[[], Any], convert: Callable[[Any], Any]) -> Callable[[], Callable[..., Any]]:
+    """A factory of the model with its output converted."""
+
     def build() -> Callable[..., Any]:
         net = model()
-        return lambda *args: then(net(*args))
+        return lambda *args: convert(net(*args))
 
     return build
 
@@ -49,6 +53,7 @@ THREE = (
 THREE_MASKS = (T([[1, 1, 1], [0, 1, 0]]), T([[0, 1, 2]]), T([[0, 1, 2], [0, 0, 0]]))
 SHARED_MASKS = (T([[1, 1, 1]]), T([[0, 1, 2]]), T([[0, 1, 2]]))
 CONV = (torch.arange(16.0).reshape(1, 1, 4, 4), torch.ones(1, 1, 4, 4))
+# conversions to one value for the whole batch
 SCALARS = {
     "float": lambda y: y.sum().item(),
     "0d": lambda y: y.sum(),
@@ -61,34 +66,36 @@ MULTI_INPUT = BasicModel_MultiLayer_MultiInput
 CASES = {
     "one example": Case(MULTI, ONE, {"target": 0}),
     "integers": Case(BasicModel, T([[-3, 1, 2]]), {"target": 0}),
-    "integers to floats": Case(of(BasicModel, lambda y: y.float()), T([[-3, 1, 2]]), {"target": 0}),
+    "integers to floats": Case(with_output(BasicModel, lambda y: y.float()), T([[-3, 1, 2]]), {"target": 0}),
     "integers, floating baseline": Case(
-        of(BasicModel, lambda y: y.float()), T([[-3, 1, 2]]), {"target": 0, "baselines": 0.5}
+        with_output(BasicModel, lambda y: y.float()), T([[-3, 1, 2]]), {"target": 0, "baselines": 0.5}
     ),
     "mask": Case(MULTI, ONE, {"target": 0, "feature_mask": T([[0, 0, 1]])}),
     "mask with gaps": Case(MULTI, ONE, {"target": 0, "feature_mask": T([[7, 2, 7]])}),
-    "mask of one dimension": Case(MULTI, TWO, {"target": 0, "feature_mask": T([0, 0, 1])}),
+    "mask with one dimension": Case(MULTI, TWO, {"target": 0, "feature_mask": T([0, 0, 1])}),
     "mask and baseline": Case(MULTI, ONE, {"target": 0, "feature_mask": T([[0, 0, 1]]), "baselines": 4}),
     "booleans": Case(BasicModelBoolInput, T([[True, False, True]]), {"target": 0, "feature_mask": T([[0, 0, 1]])}),
     "booleans, baseline": Case(
         BasicModelBoolInput, T([[True, False, True]]), {"target": 0, "feature_mask": T([[0, 0, 1]]), "baselines": True}
     ),
     "two examples": Case(MULTI, TWO, {"target": 0}),
-    "target tensor of one": Case(MULTI, TWO, {"target": T(1)}),
+    "target tensor with one element": Case(MULTI, TWO, {"target": T(1)}),
     "target tensor": Case(MULTI, TWO, {"target": T([0, 1])}),
     "target list": Case(MULTI, TWO, {"target": [1, 0]}),
     "target tuple": Case(MULTI, TWO, {"target": (0, 1, 1), "additional_forward_args": (None, True)}),
     "target list of tuples": Case(
         MULTI, TWO, {"target": [(1, 0, 0), (0, 1, 1)], "additional_forward_args": (None, True)}
     ),
-    "mask an example": Case(MULTI, TWO, {"target": 0, "feature_mask": T([[0, 0, 1], [1, 1, 0]])}),
+    "mask for each example": Case(MULTI, TWO, {"target": 0, "feature_mask": T([[0, 0, 1], [1, 1, 0]])}),
     "different numbers of players": Case(MULTI, TWO, {"target": 0, "feature_mask": T([[0, 0, 0], [1, 2, 0]])}),
-    "extra tensor": Case(MULTI, TWO, {"target": 0, "additional_forward_args": T([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])}),
+    "additional tensor": Case(
+        MULTI, TWO, {"target": 0, "additional_forward_args": T([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])}
+    ),
     "baseline tensor": Case(MULTI, TWO, {"target": 0, "baselines": T([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])}),
     "three inputs, masks": Case(
         MULTI_INPUT, THREE, {"target": 0, "additional_forward_args": (1,), "feature_mask": THREE_MASKS}
     ),
-    "two inputs, the third extra": Case(
+    "two inputs, the third an additional argument": Case(
         MULTI_INPUT,
         THREE[:2],
         {"target": 0, "additional_forward_args": (THREE[2], 1), "feature_mask": THREE_MASKS[:2]},
@@ -108,7 +115,7 @@ CASES = {
             "baselines": (T([[3.0, 0.0, 0.0]]), T([[0.0, 1.0, 0.0]]), T([[1.0, 2.0, 3.0]])),
         },
     ),
-    "three inputs, baselines an example": Case(
+    "three inputs, baselines for each example": Case(
         MULTI_INPUT,
         THREE,
         {
@@ -121,11 +128,11 @@ CASES = {
             ),
         },
     ),
-    "images, masks of no dimension": Case(
+    "images, masks without dimensions": Case(
         BasicModel_ConvNet_One_Conv, CONV, {"target": 0, "feature_mask": (T(0), T(1))}, (1, 2, 4, None)
     ),
     "images": Case(BasicModel_ConvNet_One_Conv, CONV, {"target": 0}, (1, 3, 14, None)),
-    "double precision": Case(of(BasicModel, lambda y: y.double()), T([[-3.0, 1.0, 2.0]]), {"target": 0}),
+    "double precision": Case(with_output(BasicModel, lambda y: y.double()), T([[-3.0, 1.0, 2.0]]), {"target": 0}),
     "sparse inputs": Case(
         BasicModelWithSparseInputs, (T([[1.0, -2.0, 3.0], [2.0, -1.0, 3.0]]), T([1, 7, 2, 4, 5, 3, 6])), {}, (1, None)
     ),
@@ -133,15 +140,18 @@ CASES = {
         BasicModelWithSparseInputs, (T([[1.0, -2.0, 3.0], [2.0, -1.0, 3.0]]), T([])), {}, (1, None)
     ),
     **{
-        f"one value a batch of {len(x)}, {name}": Case(
-            of(MULTI, scalar), x, {"feature_mask": T([[0, 0, 1]])}, (1, None)
+        f"one value for a batch of {len(x)}, {name}": Case(
+            with_output(MULTI, scalar), x, {"feature_mask": T([[0, 0, 1]])}, (1, None)
         )
         for name, scalar in SCALARS.items()
         for x in (ONE, TWO)
     },
     **{
-        f"one value a batch, three inputs, {name}": Case(
-            of(MULTI_INPUT, scalar), THREE, {"feature_mask": SHARED_MASKS, "additional_forward_args": (1,)}, (1, None)
+        f"one value for a batch, three inputs, {name}": Case(
+            with_output(MULTI_INPUT, scalar),
+            THREE,
+            {"feature_mask": SHARED_MASKS, "additional_forward_args": (1,)},
+            (1, None),
         )
         for name, scalar in SCALARS.items()
     },
@@ -153,13 +163,13 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
 
 
 def change(case: Case) -> Tensor:
-    """f(x) - f(baseline), by calling the model on either."""
+    """f(x) - f(baseline), from two calls of the model."""
     options = case.options
     inputs = as_tuple(case.inputs)
-    given = as_tuple(options.get("baselines", tuple(False if x.dtype is torch.bool else 0 for x in inputs)))
+    fills = as_tuple(options.get("baselines", tuple(False if x.dtype is torch.bool else 0 for x in inputs)))
     baselines = []
-    for x, baseline in zip(inputs, given, strict=True):
-        fill = torch.as_tensor(baseline)
+    for x, value in zip(inputs, fills, strict=True):
+        fill = torch.as_tensor(value)
         baselines.append(fill.expand(x.shape) if fill.is_floating_point() else fill.expand(x.shape).to(x.dtype))
     args = options.get("additional_forward_args")
     model, args = case.model(), () if args is None else as_tuple(args)
@@ -177,8 +187,8 @@ def change(case: Case) -> Tensor:
     return values[0] - values[1]
 
 
-def by_player(case: Case, attributions: tuple[Tensor, ...]) -> Tensor:
-    """Each example's scores, every player counted once."""
+def sum_over_players(case: Case, attributions: tuple[Tensor, ...]) -> Tensor:
+    """The sum of each example's scores, with each player counted once."""
     inputs = as_tuple(case.inputs)
     masks = case.options.get("feature_mask")
     if masks is None:
@@ -195,9 +205,9 @@ def by_player(case: Case, attributions: tuple[Tensor, ...]) -> Tensor:
 
 @pytest.mark.parametrize("method", [MoXIInsertion, MoXIDeletion])
 @pytest.mark.parametrize("name", CASES)
-def test_as_feature_ablation_in_every_form(name: str, method: type) -> None:
+def test_attributions_have_the_form_of_feature_ablation_and_sum_to_the_change(name: str, method: type) -> None:
     case = CASES[name]
-    captums = FeatureAblation(case.model()).attribute(case.inputs, **case.options)
+    ablation = FeatureAblation(case.model()).attribute(case.inputs, **case.options)
     results = [
         method(case.model(), reward="output").attribute(
             case.inputs, **case.options, score="gain", perturbations_per_eval=per_eval
@@ -205,23 +215,23 @@ def test_as_feature_ablation_in_every_form(name: str, method: type) -> None:
         for per_eval in case.per_eval
     ]
     for result in results:
-        assert type(result) is type(captums)
-        for ours, theirs in zip(as_tuple(result), as_tuple(captums), strict=True):
-            assert ours.shape == theirs.shape
-            assert ours.dtype == theirs.dtype
-            assert ours.device == theirs.device
-            assert not ours.requires_grad
+        assert type(result) is type(ablation)
+        for actual, expected in zip(as_tuple(result), as_tuple(ablation), strict=True):
+            assert actual.shape == expected.shape
+            assert actual.dtype == expected.dtype
+            assert actual.device == expected.device
+            assert not actual.requires_grad
     for other in results[1:]:
-        for ours, theirs in zip(as_tuple(other), as_tuple(results[0]), strict=True):
-            torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(by_player(case, as_tuple(results[0])), change(case), rtol=1e-5, atol=1e-4)
+        for actual, expected in zip(as_tuple(other), as_tuple(results[0]), strict=True):
+            torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(sum_over_players(case, as_tuple(results[0])), change(case), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", [MoXIInsertion, MoXIDeletion])
 @pytest.mark.parametrize("interactions", [True, False])
 @pytest.mark.parametrize("baselines", [None, 2.0, T([[1.0, -1.0, 0.0, 3.0]])])
 @pytest.mark.parametrize("mask", [None, T([[0, 1, 1, 5]]), T([[0, 1, 1, 2], [3, 3, 0, 0]])])
-def test_equal_to_feature_ablation_on_additive_models(
+def test_gains_equal_feature_ablation_on_additive_models(
     method: type, interactions: bool, baselines: object, mask: Tensor | None
 ) -> None:
     weights = torch.randn(4, 3)
@@ -231,23 +241,23 @@ def test_equal_to_feature_ablation_on_additive_models(
 
     x = torch.randn(2, 4)
     options = {"target": [2, 0], "baselines": baselines, "feature_mask": mask}
-    ours = method(additive, reward="output", interactions=interactions).attribute(x, **options, score="gain")
-    torch.testing.assert_close(ours, FeatureAblation(additive).attribute(x, **options), rtol=1e-4, atol=1e-5)
+    gains = method(additive, reward="output", interactions=interactions).attribute(x, **options, score="gain")
+    torch.testing.assert_close(gains, FeatureAblation(additive).attribute(x, **options), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", [MoXIInsertion, MoXIDeletion])
-def test_equal_to_feature_ablation_on_captums_linear_model(method: type) -> None:
+def test_gains_equal_feature_ablation_on_captums_linear_model(method: type) -> None:
     inputs, model = (torch.randn(2, 3), torch.randn(2, 4)), BasicLinearModel()
-    ours = method(model, reward="output").attribute(inputs, target=0, score="gain")
-    for mine, theirs in zip(ours, FeatureAblation(model).attribute(inputs, target=0), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    gains = method(model, reward="output").attribute(inputs, target=0, score="gain")
+    for actual, expected in zip(gains, FeatureAblation(model).attribute(inputs, target=0), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_several_values_a_batch_at_once_are_refused_as_by_captum() -> None:
+def test_a_function_that_aggregates_the_batch_rejects_larger_passes_as_in_captum() -> None:
     def total(x: Tensor) -> Tensor:
         return x.sum()
 
     with pytest.raises(AssertionError):
         FeatureAblation(total).attribute(torch.ones(2, 3), perturbations_per_eval=2)
-    with pytest.raises(ValueError, match="perturbations_per_eval must then be 1"):
+    with pytest.raises(ValueError, match=r"one value for the whole batch, .*; pass 1"):
         MoXIInsertion(total).attribute(torch.ones(2, 3), perturbations_per_eval=2)

@@ -1,4 +1,4 @@
-"""GradCam and GradCamPlusPlus against Captum's LayerGradCam and derivatives taken by hand."""
+"""GradCam and GradCamPlusPlus compared with Captum's LayerGradCam and with derivatives taken by hand."""
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from captum_moxi import GradCam, GradCamPlusPlus
 from captum_moxi.models import LogitsModel
 
-METHODS = [GradCam, GradCamPlusPlus]
+METHODS = pytest.mark.parametrize("method", [GradCam, GradCamPlusPlus])
 
 
-class Pooled(nn.Module):
-    """A layer, and a score that is linear in what it returns: a mean and classes."""
+class LinearHead(nn.Module):
+    """A convolution and a score that is linear in its output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,39 +24,56 @@ class Pooled(nn.Module):
         return torch.einsum("bchw,chwk->bk", self.layer(x), self.weights)
 
 
+def blocks(model: nn.Module) -> nn.ModuleList:
+    """The transformer blocks of a model of the zoo."""
+    return model.base_model.layers if hasattr(model.base_model, "layers") else model.base_model.encoder.layer
+
+
 @pytest.mark.parametrize("options", [{}, {"relu_attributions": True}, {"attr_dim_summation": False}])
-def test_convolutional_layers_as_captum(options: dict[str, bool]) -> None:
+def test_convolutional_layers_match_captum(options: dict[str, bool]) -> None:
     model = zoo.randomised(zoo.resnet())
     net, layer = LogitsModel(model), model.base_model.encoder.stages[-1]
     x = torch.randn(3, 3, 32, 32)
-    ours = GradCam(model).attribute(x, target=[0, 1, 2], **options)
-    torch.testing.assert_close(ours, LayerGradCam(net, layer).attribute(x, target=[0, 1, 2], **options))
-    ours = GradCam(model, layer).attribute(x, target=1, attribute_to_layer_input=True)
-    torch.testing.assert_close(ours, LayerGradCam(net, layer).attribute(x, target=1, attribute_to_layer_input=True))
+    actual = GradCam(model).attribute(x, target=[0, 1, 2], **options)
+    torch.testing.assert_close(actual, LayerGradCam(net, layer).attribute(x, target=[0, 1, 2], **options))
+
+
+def test_the_input_of_a_convolutional_layer_matches_captum() -> None:
+    model = zoo.randomised(zoo.resnet())
+    net, layer = LogitsModel(model), model.base_model.encoder.stages[-1]
+    x = torch.randn(3, 3, 32, 32)
+    actual = GradCam(model, layer).attribute(x, target=1, attribute_to_layer_input=True)
+    expected = LayerGradCam(net, layer).attribute(x, target=1, attribute_to_layer_input=True)
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("name", zoo.TOKEN_MODELS)
-def test_tokens_by_hand(name: str) -> None:
-    """The last block and the head run by hand on the tokens that come before them, patch by patch."""
+def test_tokens_match_the_definition(name: str) -> None:
+    """The mean gradient over the patches weights the features of each patch before the last block."""
     model = zoo.token_model(name)
     x = torch.randn(2, 3, 32, 32)
-    seen: list[Tensor] = []
-    layers = model.base_model.layers if hasattr(model.base_model, "layers") else model.base_model.encoder.layer
-    handle = layers[-1].register_forward_pre_hook(lambda _, args: seen.append(args[0]) or args[0].retain_grad())
+    layer_inputs: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        args[0].retain_grad()
+        layer_inputs.append(args[0])
+
+    handle = blocks(model)[-1].register_forward_pre_hook(keep)
     score = model(x).logits[:, 2].sum()
     handle.remove()
     score.backward()
-    prefix = seen[0].shape[1] - 16
+    (tokens,) = layer_inputs
+    prefix = tokens.shape[1] - 16
     for image in range(2):
-        patches, gradients = seen[0][image, prefix:].detach(), seen[0].grad[image, prefix:]
+        patches, gradients = tokens[image, prefix:].detach(), tokens.grad[image, prefix:]
         weights = sum(gradients) / 16
-        wanted = torch.stack([patch @ weights for patch in patches]).reshape(1, 4, 4)
-        torch.testing.assert_close(GradCam(model).attribute(x, target=2)[image], wanted)
+        expected = torch.stack([patch @ weights for patch in patches]).reshape(1, 4, 4)
+        torch.testing.assert_close(GradCam(model).attribute(x, target=2)[image], expected)
 
 
-def test_plus_plus_is_the_paper_with_its_derivatives() -> None:
-    """Alpha of Eq. 19 from autograd's second and third derivatives of exp(S), one activation at a time."""
-    model = Pooled()
+def test_plus_plus_matches_the_paper_with_derivatives_by_autograd() -> None:
+    """Alpha of Eq. 19 from the second and third derivatives of exp(S), one activation at a time."""
+    model = LinearHead()
     x = torch.randn(1, 3, 8, 8)
     with torch.no_grad():
         activations = model.layer(x)
@@ -64,26 +81,26 @@ def test_plus_plus_is_the_paper_with_its_derivatives() -> None:
     def y(flat: Tensor) -> Tensor:
         return torch.einsum("bchw,chwk->bk", flat.reshape(activations.shape), model.weights)[0, 1].exp()
 
-    wanted = torch.zeros(1, 1, 6, 6)
+    expected = torch.zeros(1, 1, 6, 6)
     flat = activations.flatten().clone().requires_grad_()
     first = torch.autograd.grad(y(flat), flat, create_graph=True)[0]
     for channel in range(4):
         weight = 0.0
-        for place in range(36):
-            i = channel * 36 + place
+        for pixel in range(36):
+            i = channel * 36 + pixel
             second = torch.autograd.grad(first[i], flat, create_graph=True)[0]
             third = torch.autograd.grad(second[i], flat, retain_graph=True)[0]
-            below = 2 * second[i] + activations[0, channel].sum() * third[i]
-            weight += (second[i] / below * first[i].relu()).item()
-        wanted[0, 0] += weight * activations[0, channel]
+            denominator = 2 * second[i] + activations[0, channel].sum() * third[i]
+            weight += (second[i] / denominator * first[i].relu()).item()
+        expected[0, 0] += weight * activations[0, channel]
     scale = y(flat).item()
-    ours = GradCamPlusPlus(model, model.layer).attribute(x, target=1)
-    torch.testing.assert_close(ours * scale, wanted, rtol=1e-4, atol=1e-4)
+    actual = GradCamPlusPlus(model, model.layer).attribute(x, target=1)
+    torch.testing.assert_close(actual * scale, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@METHODS
 @pytest.mark.parametrize("name", zoo.TOKEN_MODELS)
-def test_options_on_tokens(method: type, name: str) -> None:
+def test_options_work_for_tokens(method: type, name: str) -> None:
     model = zoo.token_model(name)
     x = torch.randn(2, 3, 32, 32)
     attr = method(model).attribute(x, target=[1, 3])
@@ -96,28 +113,47 @@ def test_options_on_tokens(method: type, name: str) -> None:
     assert not any(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_other_layouts_and_sizes() -> None:
+def test_the_patch_size_of_a_timm_model_is_found() -> None:
     timm = zoo.TimmLayout()
-    blocks = next(module for module in timm.modules() if isinstance(module, nn.Sequential | nn.ModuleList))
-    assert GradCam(timm, blocks[0]).attribute(torch.randn(1, 3, 32, 32), target=1).shape == (1, 1, 4, 4)
+    assert GradCam(timm, timm.blocks[0]).attribute(torch.randn(1, 3, 32, 32), target=1).shape == (1, 1, 4, 4)
+
+
+def test_the_map_of_an_image_of_another_size_has_its_patches() -> None:
     assert GradCam(zoo.token_model("vit")).attribute(torch.randn(1, 3, 48, 32), target=1).shape == (1, 1, 6, 4)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_what_cannot_be(method: type) -> None:
-    with pytest.raises(ValueError, match="layer is None"):
-        method(Pooled())
-    with pytest.raises(ValueError, match="layer is None"):
-        method(zoo.swin())
+@METHODS
+@pytest.mark.parametrize("model", [LinearHead(), zoo.swin()], ids=["network", "swin"])
+def test_models_without_default_layer_need_one(method: type, model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"layer is None, .*; pass the module to use"):
+        method(model)
+
+
+@METHODS
+def test_a_function_of_a_model_needs_the_patch_size(method: type) -> None:
+    model, x = zoo.token_model("vit"), torch.randn(1, 3, 32, 32)
+
+    def forward_func(images: Tensor) -> Tensor:
+        return model(images).logits
+
+    layer = blocks(model)[1]
+    with pytest.raises(ValueError, match="size of their patches is unknown; pass patch_size"):
+        method(forward_func, layer).attribute(x, target=1)
+    for patch_size in (8, (8, 8)):
+        attr = method(forward_func, layer, patch_size=patch_size).attribute(x, target=1)
+        assert torch.equal(attr, method(model).attribute(x, target=1))
+
+
+@METHODS
+def test_a_patch_size_that_does_not_fit_the_tokens_is_reported(method: type) -> None:
+    model = zoo.token_model("vit")
+    with pytest.raises(ValueError, match=r"not those of 2 x 2 patches .*; pass a layer with one token for each patch"):
+        method(model, blocks(model)[1], patch_size=16).attribute(torch.randn(1, 3, 32, 32), target=1)
+
+
+@METHODS
+def test_unsuitable_arguments_are_reported(method: type) -> None:
     with pytest.raises(ValueError, match="target has 3 entries for a batch of 2"):
         method(zoo.resnet()).attribute(torch.randn(2, 3, 32, 32), target=[0, 1, 2])
-    model = zoo.token_model("vit")
-    layers = model.base_model.layers if hasattr(model.base_model, "layers") else model.base_model.encoder.layer
-    hidden = method(lambda x: model(x).logits, layers[1])
-    with pytest.raises(ValueError, match="what patches its tokens stand for is unknown; pass patch_size"):
-        hidden.attribute(torch.randn(1, 3, 32, 32), target=1)
-    told = method(lambda x: model(x).logits, layers[1], patch_size=8)
-    x = torch.randn(1, 3, 32, 32)
-    assert torch.equal(told.attribute(x, target=1), method(model).attribute(x, target=1))
     with pytest.raises(TypeError, match="inputs is str"):
-        method(model).attribute("image", target=1)
+        method(zoo.token_model("vit")).attribute("image", target=1)

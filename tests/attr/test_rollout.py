@@ -1,4 +1,4 @@
-"""AttentionRollout against transformers' own attention weights, multiplied by hand."""
+"""AttentionRollout compared with a product of the attention weights that transformers returns."""
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ from captum_moxi import AttentionRollout
 from captum_moxi.models import LogitsModel
 
 
-def by_hand(model: torch.nn.Module, x: Tensor) -> Tensor:
-    """Rows of the rollout (B, 4, 4), one image and layer after another, from the weights that transformers returns."""
+def rollout_by_hand(model: torch.nn.Module, x: Tensor) -> Tensor:
+    """The scores of the patches, ``(B, 4, 4)``, computed image by image and layer by layer."""
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     with torch.no_grad():
@@ -30,42 +30,41 @@ def by_hand(model: torch.nn.Module, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", zoo.TOKEN_MODELS)
-def test_by_hand(name: str, attention: str) -> None:
+def test_scores_match_the_attention_weights_of_transformers(name: str, attention: str) -> None:
     model = zoo.token_model(name)
     model.set_attn_implementation(attention)
     x = torch.randn(2, 3, 32, 32)
     attr = AttentionRollout(model).attribute(x, target=3)
     assert attr.shape == x.shape
-    torch.testing.assert_close(attr[:, 0, ::8, ::8], by_hand(model, x))
+    torch.testing.assert_close(attr[:, 0, ::8, ::8], rollout_by_hand(model, x))
     assert torch.equal(attr, attr[:, :1, ::8, ::8].repeat_interleave(8, 2).repeat_interleave(8, 3).expand_as(x))
     assert model.config._attn_implementation == attention
     assert torch.equal(AttentionRollout(LogitsModel(model)).attribute(x), attr)
 
 
-def test_even_attention() -> None:
-    """Queries and keys of zero look at all tokens alike: every layer keeps (1 + 1/17) / 2 of the class token."""
+def test_uniform_attention_gives_all_patches_the_same_score() -> None:
+    """If queries and keys are zero, the class token keeps (1 + 1/17) / 2 of its attention in each layer."""
     model = zoo.token_model("vit")
     for layer in model.base_model.modules():
         if isinstance(layer, torch.nn.Linear) and layer.out_features == layer.in_features:
             layer.weight.data.zero_()
             layer.bias.data.zero_()
     attr = AttentionRollout(model).attribute(torch.randn(1, 3, 32, 32))
-    stays = 1.0
+    kept = 1.0
     for _ in range(model.config.num_hidden_layers):
-        stays = stays / 2 + 1 / 34
-    # rows sum to 1
-    torch.testing.assert_close(attr[0, 0, ::8, ::8], torch.full((4, 4), (1 - stays) / 16))
+        kept = kept / 2 + 1 / 34
+    # The rows of the rollout sum to 1.
+    torch.testing.assert_close(attr[0, 0, ::8, ::8], torch.full((4, 4), (1 - kept) / 16))
 
 
-def test_another_size_and_what_is_beyond_the_last_patch() -> None:
-    model = zoo.token_model("vit")
-    attr = AttentionRollout(model).attribute(torch.randn(1, 3, 40, 34))
+def test_pixels_beyond_the_last_whole_patch_get_zero() -> None:
+    attr = AttentionRollout(zoo.token_model("vit")).attribute(torch.randn(1, 3, 40, 34))
     assert attr.shape == (1, 3, 40, 34)
     assert attr[..., :32].gt(0).all()
     assert attr[..., 32:].eq(0).all()
 
 
-def test_forms_and_dtypes() -> None:
+def test_attributions_have_the_form_and_dtype_of_the_inputs() -> None:
     model = zoo.token_model("vit").double()
     x = torch.randn(1, 3, 32, 32, dtype=torch.float64)
     (attr,) = AttentionRollout(model).attribute((x,))
@@ -73,36 +72,48 @@ def test_forms_and_dtypes() -> None:
     torch.testing.assert_close(attr, AttentionRollout(model).attribute(x))
 
 
-def test_inside_noise_tunnel() -> None:
+def test_it_works_inside_noise_tunnel() -> None:
     model = zoo.token_model("vit")
     x = torch.randn(1, 3, 32, 32)
     smooth = NoiseTunnel(AttentionRollout(model)).attribute(x, nt_samples=2, stdevs=0.0)
     torch.testing.assert_close(smooth, AttentionRollout(model).attribute(x))
 
 
-@pytest.mark.parametrize("model", [zoo.swin(), zoo.resnet(), lambda x: x.flatten(1)])
-def test_models_without_patch_tokens(model: object) -> None:
-    with pytest.raises(ValueError, match="needs one token a patch"):
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (zoo.swin(), "SwinForImageClassification"),
+        (zoo.resnet(), "ResNetForImageClassification"),
+        (lambda x: x.flatten(1), "function"),
+    ],
+    ids=["swin", "resnet", "function"],
+)
+def test_models_without_patch_tokens_are_rejected(model: object, name: str) -> None:
+    with pytest.raises(ValueError, match=f"needs one token for each patch, and {name} has none; pass a ViT"):
+        AttentionRollout(model)
+
+
+class WithoutClassToken(torch.nn.Module):
+    """Attention over a sequence that consists of patch tokens only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, 8, 8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).mT[:, None]
+        return torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens).mean((1, 2))
+
+
+# nn.MultiheadAttention runs a fused kernel in evaluation mode
+@pytest.mark.parametrize("model", [WithoutClassToken(), zoo.TorchvisionLayout()], ids=["no class token", "torchvision"])
+def test_models_whose_attention_cannot_be_read_are_rejected(model: torch.nn.Module) -> None:
+    message = "ran no scaled_dot_product_attention over a class token and 4 x 4 patches; pass a model that does"
+    with pytest.raises(ValueError, match=message):
         AttentionRollout(model).attribute(torch.randn(1, 3, 32, 32))
 
 
-def test_attention_that_cannot_be_read() -> None:
-    class WithoutClassToken(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.patches = torch.nn.Conv2d(3, 8, 8, 8)
-
-        def forward(self, x: Tensor) -> Tensor:
-            tokens = self.patches(x).flatten(2).mT[:, None]
-            return torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens).mean((1, 2))
-
-    with pytest.raises(ValueError, match="over a class token and 4 x 4 patches"):
-        AttentionRollout(WithoutClassToken()).attribute(torch.randn(1, 3, 32, 32))
-    with pytest.raises(ValueError, match="ran no scaled_dot_product_attention"):
-        AttentionRollout(zoo.TorchvisionLayout()).attribute(torch.randn(1, 3, 32, 32))
-
-
-@pytest.mark.parametrize("x", [torch.randn(3, 32, 32), (torch.randn(1, 3, 32, 32), torch.randn(1))])
-def test_inputs_that_are_no_images(x: object) -> None:
-    with pytest.raises(ValueError, match="one tensor of images"):
+@pytest.mark.parametrize("x", [torch.zeros(3, 32, 32), (torch.zeros(1, 3, 32, 32), torch.zeros(1))])
+def test_inputs_that_are_not_one_tensor_of_images_are_rejected(x: object) -> None:
+    with pytest.raises(ValueError, match=r"inputs have shapes .*; pass one tensor of images"):
         AttentionRollout(zoo.token_model("vit")).attribute(x)

@@ -2,95 +2,152 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from pictures import TOTAL
 
-from captum_moxi.evaluation import store
-from captum_moxi.evaluation.engines import run_local, run_ray
-from captum_moxi.evaluation.runs import Evaluator, Settings, to_do
+from captum_moxi.demo import FOLDER
+from captum_moxi.evaluation import engines, store
+from captum_moxi.evaluation.engines import ENGINES, LocalEngine, RayEngine, RayWorker, Resources
+from captum_moxi.evaluation.evaluator import Evaluator, remaining_batches
+from captum_moxi.evaluation.runs import run_evaluation
+from captum_moxi.evaluation.settings import Settings
 
-# what one run and another of the same settings may differ in
-OF_THE_RUN = ("seconds",)
+if TYPE_CHECKING:
+    import pandas
+
+CPU = Resources(device="cpu")
+# Engines that take several seconds to start.
+SLOW = {"ray": pytest.mark.slow}
+
+# Kills the process while it writes its third part.
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+import pyarrow.parquet as pq
+from captum_moxi.evaluation.runs import run_evaluation
+from captum_moxi.evaluation.settings import Settings
+
+write_table = pq.write_table
+paths = []
+
+def write_table_or_die(table, path):
+    paths.append(path)
+    if len(paths) == 3:
+        path.write_bytes(b"PAR1")
+        os.kill(os.getpid(), signal.SIGKILL)
+    write_table(table, path)
+
+pq.write_table = write_table_or_die
+model, data, folder = sys.argv[1:]
+settings = Settings(model, data, grid=2, methods=["moxi", "random"], stop=None)
+run_evaluation(settings, Path(folder), batch_size=2, device="cpu")
+"""
 
 
-def rows_of(folder: Path) -> list[dict[str, object]]:
-    table = store.read_rows(folder).drop_columns(list(OF_THE_RUN))
-    return sorted(table.to_pylist(), key=lambda row: tuple(str(row[name]) for name in ("image", "method", "mode")))
+def comparable_rows(folder: Path) -> list[dict[str, Any]]:
+    """Rows without the columns that differ between two runs with the same settings."""
+    rows: list[dict[str, Any]] = store.read_rows(folder).drop_columns(["seconds"]).to_pylist()
+    return sorted(rows, key=lambda row: (row["image"], str(row["method"]), str(row["mode"])))
 
 
 @pytest.fixture(scope="module")
 def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Path]:
-    """A run that nothing stopped, with its settings."""
-    from captum_moxi.demo import FOLDER
-
+    """Settings, and the folder of an uninterrupted run with them."""
     settings = Settings(model=str(FOLDER / "model"), data=str(pictures), grid=2, methods=["moxi", "random"], stop=None)
     folder = tmp_path_factory.mktemp("whole") / "run"
-    evaluator = Evaluator(settings, "cpu")
-    store.open_run(folder, asdict(settings))
-    assert sum(run_local(evaluator, folder, to_do(evaluator, folder, 2))) == 14
+    evaluator = Evaluator.load(settings, device="cpu")
+    store.open_run(folder, settings.to_dict())
+    batches = remaining_batches(evaluator, folder, batch_size=2)
+    assert sum(LocalEngine().run(evaluator, folder, batches, resources=CPU)) == TOTAL
     return settings, folder
 
 
-@pytest.mark.skipif(os.name != "posix", reason="kills a process as on Unix")
-def test_killed_and_started_again_every_row_is_there_once(whole: tuple[Settings, Path], tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name != "posix", reason="uses SIGKILL")
+def test_a_run_that_was_killed_continues_and_has_every_row_once(whole: tuple[Settings, Path], tmp_path: Path) -> None:
     settings, folder = whole
-    command = [sys.executable, "-m", "captum_moxi.cli", "evaluate", "--model", settings.model, "--data", settings.data]
-    command += ["--methods", "moxi,random", "--grid", "2", "--stop", "never", "--batch-size", "2", "--device", "cpu"]
-    command += ["--out", str(tmp_path / "run")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    rows = tmp_path / "run" / "rows"
-    # watched without a pause, so as not to miss the middle
-    while first.poll() is None:
-        if rows.is_dir() and any(rows.glob("part-*")):
-            first.send_signal(signal.SIGKILL)
-            first.wait()
-    assert first.returncode == -signal.SIGKILL
-    assert 0 < len(store.finished(tmp_path / "run")) < 14
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "14 images in" in again.stdout and "12 explained, 1 wrong, 1 unreadable" in again.stdout
-    assert rows_of(tmp_path / "run") == rows_of(folder)
+    command = [sys.executable, "-c", KILLED_RUN, settings.model, settings.data, str(tmp_path / "run")]
+    killed = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(store.finished_images(tmp_path / "run")) == 2 * 2
+    summary = run_evaluation(settings, tmp_path / "run", batch_size=2, device="cpu")
+    assert f"{TOTAL} images in" in summary and "12 explained, 1 wrong, 1 unreadable" in summary
+    assert comparable_rows(tmp_path / "run") == comparable_rows(folder)
 
 
-def _command(process: Any) -> list[str]:
-    import psutil
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="uses SIGKILL")
+def test_ray_repeats_the_batch_of_a_worker_that_was_killed(
+    whole: tuple[Settings, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
 
-    try:
-        command: list[str] = process.cmdline()
-    except psutil.Error:
-        # it ended between the list and the question
-        command = []
-    return command
+    # Ray pickles a local class by value, so its workers need not import this module.
+    class MortalWorker(RayWorker):
+        def __call__(self, batch: "pandas.DataFrame") -> "pandas.DataFrame":
+            try:
+                (self.folder / ".killed").touch(exist_ok=False)
+            except FileExistsError:
+                return super().__call__(batch)
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError("the process is dead")
 
-
-def test_ray_does_the_images_of_a_killed_worker_again(whole: tuple[Settings, Path], tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    psutil = pytest.importorskip("psutil")
+    monkeypatch.setattr(engines, "RayWorker", MortalWorker)
     settings, folder = whole
-    evaluator = Evaluator(settings, "cpu")
-    store.open_run(tmp_path, asdict(settings))
-    killed = done = 0
-    for count in run_ray(evaluator, tmp_path, to_do(evaluator, tmp_path, 2), workers=2, device="cpu"):
-        done += count
-        children = psutil.Process().children(recursive=True)
-        workers = [process for process in children if "_RayWorker" in " ".join(_command(process))]
-        if workers and not killed:
-            workers[0].kill()
-            killed += 1
-    assert killed == 1 and done == 14
-    # processes round otherwise than threads that share one
-    for row, other in zip(rows_of(tmp_path), rows_of(folder), strict=True):
+    evaluator = Evaluator.load(settings, device="cpu")
+    store.open_run(tmp_path, settings.to_dict())
+    batches = remaining_batches(evaluator, tmp_path, batch_size=2)
+    resources = Resources(device="cpu", workers=2)
+    assert sum(RayEngine().run(evaluator, tmp_path, batches, resources=resources)) == TOTAL
+    assert (tmp_path / ".killed").exists()
+    assert not ray.is_initialized()
+    # Processes with several threads round differently from this one.
+    for row, other in zip(comparable_rows(tmp_path), comparable_rows(folder), strict=True):
         for name in ("rewards", "confidences", "shapley", "interactions"):
             assert row.pop(name) == pytest.approx(other.pop(name), abs=1e-4)
         assert row == other
 
 
-def test_ray_workers_see_the_same_images(whole: tuple[Settings, Path], tmp_path: Path) -> None:
-    from captum_moxi.evaluation.engines import _RayWorker
-
+def test_a_ray_worker_with_other_images_is_rejected(whole: tuple[Settings, Path], tmp_path: Path) -> None:
     settings, _ = whole
-    with pytest.raises(ValueError, match="holds other images on this machine"):
-        _RayWorker(replace(settings), "cpu", None, ["another.png"], str(tmp_path))
+    with pytest.raises(ValueError, match="has other images on this machine"):
+        RayWorker(settings=settings, device="cpu", limit=None, names=["another.png"], folder=str(tmp_path))
+
+
+def test_ray_needs_a_cluster_that_is_large_enough(
+    whole: tuple[Settings, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
+    evaluator = Evaluator.load(whole[0], device="cpu", limit=1)
+    for resources, message in (
+        (Resources(workers=5), "5 workers with 1 CPU each need more than the 4 CPU"),
+        (Resources(workers=2, gpus=0.5), r"2 workers with 0\.5 GPU each need more than the 0 GPU"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            next(RayEngine().run(evaluator, tmp_path, [[0]], resources=resources))
+
+
+def test_an_engine_whose_package_is_missing_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs Ray; pip install 'captum-moxi\[ray\]'"):
+        RayEngine().check()
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in ENGINES])
+def test_every_registered_engine_writes_the_rows_of_a_batch(
+    name: str, whole: tuple[Settings, Path], tmp_path: Path
+) -> None:
+    engine = ENGINES.create(name)
+    if name == "ray":
+        pytest.importorskip("ray")
+    engine.check()
+    settings = replace(whole[0], methods=["random"])
+    evaluator = Evaluator.load(settings, device=engine.model_device(CPU))
+    store.open_run(tmp_path, settings.to_dict())
+    assert list(engine.run(evaluator, tmp_path, [[0, 1]], resources=CPU)) == [2]
+    assert store.finished_images(tmp_path) == set(evaluator.images.names[:2])

@@ -2,56 +2,49 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from captum_moxi.evaluation.records import Records, machine, table
+from captum_moxi.evaluation.records import Record, Records
 
 
-def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
-    path, calls = tmp_path / "kept.jsonl", []
+def fail_to_measure() -> Record:
+    pytest.fail("measured again")
 
-    def measure() -> dict[str, int]:
+
+def test_a_stored_measurement_is_not_repeated(tmp_path: Path) -> None:
+    path, calls = tmp_path / "records.jsonl", []
+
+    def measure() -> Record:
         calls.append(1)
         return {"seconds": len(calls)}
 
     assert Records(path).get({"m": 4}, measure) == {"seconds": 1}
-    again = Records(path)
-    assert again.get({"m": 4}, measure) == {"seconds": 1}
-    assert again.get({"m": 8}, measure) == {"seconds": 2}
+    records = Records(path)
+    assert records.get({"m": 4}, measure) == {"seconds": 1}
+    assert records.get({"m": 8}, measure) == {"seconds": 2}
+    assert (records.reused, records.measured) == (1, 1)
     assert [json.loads(line)["settings"] for line in path.read_text().splitlines()] == [{"m": 4}, {"m": 8}]
 
 
-def test_a_line_cut_by_a_kill_is_measured_again_and_the_others_stay(tmp_path: Path) -> None:
-    path = tmp_path / "kept.jsonl"
+def test_without_a_file_measurements_are_remembered_but_not_stored() -> None:
+    records = Records()
+    assert records.get({"m": 4}, lambda: {"seconds": 1}) == {"seconds": 1}
+    assert records.get({"m": 4}, fail_to_measure) == {"seconds": 1}
+
+
+def test_a_partial_last_line_is_measured_again_and_the_others_remain(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
     Records(path).get({"m": 4}, lambda: {"seconds": 1})
     with path.open("a") as file:
         file.write('{"settings": {"m": 8}, "meas')
-    records = Records(path)
-    assert records.get({"m": 8}, lambda: {"seconds": 2}) == {"seconds": 2}
-    assert Records(path).get({"m": 4}, pytest.fail) == {"seconds": 1}
-    assert Records(path).get({"m": 8}, pytest.fail) == {"seconds": 2}
+    assert Records(path).get({"m": 8}, lambda: {"seconds": 2}) == {"seconds": 2}
+    assert Records(path).get({"m": 4}, fail_to_measure) == {"seconds": 1}
+    assert Records(path).get({"m": 8}, fail_to_measure) == {"seconds": 2}
 
 
 @pytest.mark.parametrize("text", ["hello\n", "hello", '{"a": 1}', '{"settings": 1}\n', "[1, 2]\n"])
-def test_another_file_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
+def test_a_file_of_other_content_is_rejected_and_left_unchanged(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.txt"
     path.write_text(text)
-    with pytest.raises(ValueError, match="line 1, is no measurement"):
+    with pytest.raises(ValueError, match=r"line 1 of .* is not a measurement"):
         Records(path)
     assert path.read_text() == text
-
-
-def test_a_table_is_markdown() -> None:
-    got = table(["name", "seconds", "rows"], [["a", 0.12345, 1234567], ["b", 1234.5, 3]])
-    assert got.splitlines() == [
-        "| name | seconds | rows |",
-        "| --- | --- | --- |",
-        "| a | 0.123 | 1,234,567 |",
-        "| b | 1,234 | 3 |",
-    ]
-
-
-def test_the_machine_is_named_with_its_threads_and_torch() -> None:
-    said = machine(torch.device("cpu"))
-    assert torch.__version__ in said
-    assert f"{torch.get_num_threads()} threads" in said

@@ -11,7 +11,7 @@ from captum_moxi.arguments import Mode, check_positive_int
 from captum_moxi.search.game import BatchGame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SearchStep:
     r"""
     A step of a search, before its candidates are evaluated: S coalitions, and the candidates to join or leave them.

@@ -1,6 +1,6 @@
 """GradientScreen: one backward pass per step selects the candidates."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from captum_moxi.search.screens.base import Screen, SearchStep
 
 
+@runtime_checkable
 class HasEffects(Protocol):
     """A game that estimates the effect of each player by gradients."""
 
@@ -46,7 +47,11 @@ class GradientScreen(Screen):
         super().__init__(m)
 
     def estimate(self, step: SearchStep) -> tuple[Tensor, Tensor]:
-        game: HasEffects = _game_with_effects(step.game)
+        game = step.game
+        if not isinstance(game, HasEffects):
+            raise ValueError(
+                f"GradientScreen needs a game with effects, such as CoalitionGame, not a {type(game).__name__}"
+            )
         active = step.candidates.any(1)
         effects = game.effects(step.present[active], step.examples[active]).double()
         estimates = torch.full(step.candidates.shape, torch.nan, dtype=torch.float64)
@@ -54,9 +59,3 @@ class GradientScreen(Screen):
         estimates[active] = effects.sum(1)
         optimistic[active] = effects.clamp(min=0).sum(1)
         return estimates, torch.where(step.gains.isnan(), optimistic, estimates + step.gains - step.estimates)
-
-
-def _game_with_effects(game: object) -> HasEffects:
-    if not hasattr(game, "effects"):
-        raise ValueError(f"GradientScreen needs a game with effects, such as CoalitionGame, not {type(game).__name__}")
-    return game

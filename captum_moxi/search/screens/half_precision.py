@@ -1,6 +1,6 @@
 """HalfPrecisionScreen: all candidates in half precision, and the best again in full precision."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from captum_moxi.search.screens.base import Screen, SearchStep
 FIRST_CANDIDATES = 8
 
 
+@runtime_checkable
 class HasApproximation(Protocol):
     """A game that computes rewards in a lower precision."""
 
@@ -45,7 +46,11 @@ class HalfPrecisionScreen(Screen):
         self.dtype = dtype
 
     def estimate(self, step: SearchStep) -> tuple[Tensor, Tensor]:
-        game: HasApproximation = _game_with_approximation(step.game)
+        game = step.game
+        if not isinstance(game, HasApproximation):
+            raise ValueError(
+                f"HalfPrecisionScreen needs a game with approximate, such as CoalitionGame, not a {type(game).__name__}"
+            )
         starts, positions, coalitions, examples = step.candidate_coalitions()
         rewards = game.approximate(coalitions, examples, self.dtype).double()
         change = rewards - step.rewards[starts]
@@ -68,11 +73,3 @@ class HalfPrecisionScreen(Screen):
 
     def __repr__(self) -> str:
         return f"HalfPrecisionScreen({self.dtype})"
-
-
-def _game_with_approximation(game: object) -> HasApproximation:
-    if not hasattr(game, "approximate"):
-        raise ValueError(
-            f"HalfPrecisionScreen needs a game with approximate, such as CoalitionGame, not {type(game).__name__}"
-        )
-    return game

@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor
 
+from captum_moxi.arguments import check_natural
 from captum_moxi.search.screens.base import Screen, SearchStep
+
+# larger than any number of steps, so that two seeds share no draw
+SEED_STRIDE = 1_000_003
 
 
 class RandomScreen(Screen):
@@ -23,19 +27,18 @@ class RandomScreen(Screen):
 
     Raises:
         TypeError: If ``m`` or ``seed`` is not an int.
-        ValueError: If ``m`` is less than 1.
+        ValueError: If ``m`` is less than 1, or ``seed`` is negative.
     """
 
     estimates_gains = False
 
     def __init__(self, m: int = 16, seed: int = 0) -> None:
         super().__init__(m)
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"seed is {seed!r}; pass an int")
+        check_natural("seed", seed)
         self.seed = seed
 
     def estimate(self, step: SearchStep) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step.number)
+        generator = torch.Generator().manual_seed(self.seed * SEED_STRIDE + step.number)
         draws = torch.rand(step.candidates.shape[1], generator=generator).expand(step.candidates.shape)
         return draws, draws
 

@@ -1,0 +1,115 @@
+"""Draws the data flow of the package from its imports, as the Mermaid diagram in CONTRIBUTING.md.
+
+    python .ci/dataflow.py          # rewrite the diagram
+    python .ci/dataflow.py --check  # fail if the diagram is out of date, or a module imports from below
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "captum_moxi"
+DOCUMENT = ROOT / "CONTRIBUTING.md"
+BEGIN, END = "```mermaid\n", "```\n"
+
+# From top to bottom. A module imports only from modules above it.
+LAYERS = (
+    "arguments",
+    "registry",
+    "players",
+    "rewards",
+    "models",
+    "removal",
+    "game",
+    "interactions",
+    "search",
+    "attr",
+    "metrics",
+    "methods",
+    "comparison",
+    "images",
+    "tables",
+    "plot",
+    "page",
+    "explanation",
+    "demo",
+    "experiments",
+    "evaluation",
+    "benchmarks",
+    "cli",
+)
+
+
+def files_of(layer: str) -> list[Path]:
+    """Return the files of a module or package."""
+    folder = PACKAGE / layer
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{layer}.py"]
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield the modules and packages of captum_moxi that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "captum_moxi" and len(parts) > 1 and parts[1] in LAYERS:
+                yield parts[1]
+
+
+def dependencies() -> dict[str, set[str]]:
+    """Return the layers that each layer imports."""
+    return {layer: {name for path in files_of(layer) for name in imports_of(path)} - {layer} for layer in LAYERS}
+
+
+def violations(imports: dict[str, set[str]]) -> list[str]:
+    """Return a sentence for each import from a layer below."""
+    place = {layer: index for index, layer in enumerate(LAYERS)}
+    return [
+        f"{layer} imports {name}, which is below it"
+        for layer, names in imports.items()
+        for name in sorted(names)
+        if place[name] > place[layer]
+    ]
+
+
+def reduced(imports: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Leave out each arrow that a longer path of arrows implies."""
+
+    def reachable(layer: str) -> set[str]:
+        return imports[layer].union(*(reachable(name) for name in imports[layer]))
+
+    return {
+        layer: {name for name in names if not any(name in reachable(other) for other in names - {name})}
+        for layer, names in imports.items()
+    }
+
+
+def diagram(imports: dict[str, set[str]]) -> str:
+    """Return the diagram. An arrow points from a layer to one that uses it."""
+    arrows = [f"    {name} --> {layer}" for layer, names in reduced(imports).items() for name in sorted(names)]
+    return "\n".join(["flowchart TD", *arrows]) + "\n"
+
+
+def main(arguments: list[str]) -> str | None:
+    """Rewrite or check the diagram. Return an error message, or None."""
+    imports = dependencies()
+    if problems := violations(imports):
+        return "\n".join(problems)
+    text = DOCUMENT.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    updated = before + BEGIN + diagram(imports) + END + after
+    if "--check" in arguments:
+        return None if updated == text else "the diagram in CONTRIBUTING.md is out of date; run python .ci/dataflow.py"
+    DOCUMENT.write_text(updated, encoding="utf-8")
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,33 @@
+"""Benchmarks: the cost of a search and the quality of its result, measured on the current machine.
+
+A benchmark is a function that takes a :class:`Bench` and returns a Markdown table. The target is always the predicted
+class. Rows are coalitions evaluated by the model. A row with a backward pass counts as three rows.
+
+To add a benchmark, write its function in a file of this folder and register it here. Everything slow goes through
+``Bench.measure``, so that an interrupted benchmark continues where it stopped.
+"""
+
+from captum_moxi.benchmarks.bare import compare_with_bare_model
+from captum_moxi.benchmarks.bench import Bench, Benchmark
+from captum_moxi.benchmarks.growth import measure_growth
+from captum_moxi.benchmarks.methods import compare_methods
+from captum_moxi.benchmarks.screens import compare_screens
+from captum_moxi.benchmarks.throughput import measure_throughput
+from captum_moxi.registry import Registry
+
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
+BENCHMARKS.register(
+    "bare", lambda: compare_with_bare_model, help="the exact search and the bare model on the same rows, first image"
+)
+BENCHMARKS.register(
+    "methods", lambda: compare_methods, help="MoXI and Captum's ShapleyValueSampling, KernelShap and FeatureAblation"
+)
+BENCHMARKS.register("screens", lambda: compare_screens, help="screens and beams against the exact search")
+BENCHMARKS.register(
+    "growth",
+    lambda: measure_growth,
+    help="time and memory by number of players, model size and batch size, on untrained ViTs",
+)
+BENCHMARKS.register("throughput", lambda: measure_throughput, help="images per minute")
+
+__all__ = ["BENCHMARKS", "Bench", "Benchmark"]

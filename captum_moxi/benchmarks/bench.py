@@ -1,0 +1,118 @@
+"""The models, images and settings that all benchmarks share."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TypeAlias, TypedDict
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from captum_moxi.benchmarks.machine import describe_machine
+from captum_moxi.evaluation.records import Record, Records
+from captum_moxi.game import CoalitionGame
+from captum_moxi.models import ImageClassifier, call_model
+from captum_moxi.players import patch_mask
+from captum_moxi.search import greedy
+
+
+class GameArguments(TypedDict):
+    """Arguments of :class:`captum_moxi.CoalitionGame` for images and their predicted classes."""
+
+    forward_func: PreTrainedModel
+    inputs: Tensor
+    target: Tensor
+    feature_mask: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Models, images and settings of a benchmark.
+
+    Args:
+        classifiers (Sequence[ImageClassifier]): Models, all on one device.
+        images (Sequence[tuple[str, Image]]): Names and images.
+        grid (int, optional): Number of players in each direction.
+            Default: None, the model's own patches
+        repeats (int, optional): Number of times that a duration is measured. Tables contain the median.
+            Default: 5
+        most_steps (int, optional): Maximum number of steps of a search.
+            Default: None, no limit
+        searches (Sequence[str], optional): Names of the searches to compare with the exact search.
+            Default: all
+        records (Records, optional): Measurements that are reused and extended.
+            Default: an empty record in memory
+    """
+
+    classifiers: Sequence[ImageClassifier]
+    images: Sequence[tuple[str, Image.Image]]
+    grid: int | None = None
+    repeats: int = 5
+    most_steps: int | None = None
+    searches: Sequence[str] = ()
+    records: Records = field(default_factory=Records)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the models."""
+        return self.classifiers[0].model.device
+
+    @property
+    def machine(self) -> str:
+        """Description of the machine, with the versions of torch and Python."""
+        return describe_machine(self.device)
+
+    def measure(self, settings: Record, measurement: Callable[[], Record]) -> Record:
+        """Return the recorded measurement for these settings, or measure now and record the result.
+
+        A measurement is reused on the same machine, with the same grid and the same versions of captum-moxi, torch and
+        transformers.
+
+        Args:
+            settings (dict): What the measurement depends on, in JSON types.
+            measurement (Callable): Measures and returns the results, in JSON types.
+        """
+        versions = {package: version(package) for package in ("captum-moxi", "transformers")}
+        return self.records.get({"machine": self.machine, **versions, "grid": self.grid, **settings}, measurement)
+
+    def each_image(self, title: str) -> Iterator[tuple[ImageClassifier, str, Image.Image]]:
+        """Iterate over all pairs of models and images with a progress bar, after a warm-up of each model.
+
+        Args:
+            title (str): Title of the progress bar.
+
+        Yields:
+            tuple[ImageClassifier, str, Image]: Classifier, name of the image and image.
+        """
+        for classifier in self.classifiers:
+            greedy(self.game(classifier, [image for _, image in self.images[:1]]), "insertion", n_steps=1)
+        pairs = [(classifier, *image) for classifier in self.classifiers for image in self.images]
+        yield from tqdm(pairs, desc=title, unit="image", disable=None)
+
+    def game_arguments(self, classifier: ImageClassifier, images: Sequence[Image.Image]) -> GameArguments:
+        """Preprocess images, predict their classes, and return the arguments of their game."""
+        x = classifier.preprocess(images)
+        with torch.no_grad():
+            logits: Tensor = call_model(classifier.model, x)
+        height, width = x.shape[2:]
+        return {
+            "forward_func": classifier.model,
+            "inputs": x,
+            "target": logits.argmax(1),
+            "feature_mask": None if self.grid is None else patch_mask((height, width), grid=self.grid),
+        }
+
+    def game(self, classifier: ImageClassifier, images: Sequence[Image.Image]) -> CoalitionGame:
+        """Create the game of images, for their predicted classes."""
+        return CoalitionGame(**self.game_arguments(classifier, images))
+
+
+Benchmark: TypeAlias = Callable[[Bench], str]
+
+
+def short_name(name: str) -> str:
+    """Return the last part of a model's path or hub name."""
+    return name.rstrip("/").rpartition("/")[2]

@@ -1,0 +1,159 @@
+"""Benchmark ``screens``: searches with screens and beams against the exact search, up to the flip."""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean, median
+
+from PIL import Image
+
+from captum_moxi.arguments import Mode
+from captum_moxi.benchmarks.bench import Bench, short_name
+from captum_moxi.evaluation.records import Record
+from captum_moxi.models import ImageClassifier
+from captum_moxi.search import greedy
+from captum_moxi.search.screens import SCREENS
+from captum_moxi.tables import markdown_table
+
+LEGEND = """
+
+A search without a flip counts with the steps that it took. Against exact: total number of players relative to the
+exact search; a negative value means fewer players. Mean confidence on the way: confidence in the target up to the step
+at which the exact search flipped, held at its last value if the search ended earlier; lower is better in deletion,
+higher in insertion. Times fewer and times faster: rows and seconds of the exact search divided by those of this search;
+less than 1 means a higher cost. With few players, as in the demo, a screen that evaluates at least as many candidates
+skips none and saves nothing."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One way to search.
+
+    Args:
+        screen (str): Screen in the notation of ``--screen``; ``all`` evaluates all candidates.
+        beam_width (int): Number of groups that the search keeps.
+        device (str or None): Type of device on which the search is worthwhile. None for all.
+    """
+
+    screen: str = "all"
+    beam_width: int = 1
+    device: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The name in the table and of the option ``--search``."""
+        parts = [self.screen] if self.screen != "all" else []
+        if self.beam_width > 1:
+            parts.append(f"beam of {self.beam_width}")
+        return ", ".join(parts) or "exact"
+
+
+EXACT = Search()
+# Screens of interest in each mode, in several sizes. Half precision does not save time on a CPU.
+STUDIED: dict[Mode, tuple[Search, ...]] = {
+    "deletion": (
+        *(Search(f"gradient:{m}") for m in (4, 8, 16, 32)),
+        *(Search("gradient:4", beam_width=width) for width in (2, 4)),
+        *(Search(f"gradient:{m}", beam_width=2) for m in (6, 8)),
+        Search("last-gains:16"),
+        Search("half-precision", device="cuda"),
+    ),
+    "insertion": (
+        *(Search(beam_width=width) for width in (2, 4, 8)),
+        *(Search(f"last-gains:{m}") for m in (4, 8, 16, 32)),
+        Search("gradient:16"),
+        Search("random:16"),
+        Search("half-precision", device="cuda"),
+    ),
+}
+
+
+def compare_screens(bench: Bench) -> str:
+    """Measure every search on every image, and return the table."""
+    chosen = _chosen_searches(bench)
+    records: dict[tuple[str, Mode, Search], list[Record]] = {}
+    for classifier, name, image in bench.each_image("screens"):
+        for mode, searches in chosen.items():
+            for search in searches:
+                settings = {"benchmark": "screens", "model": classifier.name, "image": name, "mode": mode}
+                record = bench.measure(
+                    settings | {"search": search.title, "most_steps": bench.most_steps},
+                    partial(_measure, bench, classifier, image, mode=mode, search=search),
+                )
+                records.setdefault((classifier.name, mode, search), []).append(record)
+    header = ["model", "mode", "search", "flipped", "players to flip, median", "mean", "against exact"]
+    header += ["mean confidence on the way", "rows per image", "times fewer", "seconds per image"]
+    rows = [
+        [short_name(model), mode, search.title, *_summary(measured, exact=records[model, mode, EXACT])]
+        for (model, mode, search), measured in records.items()
+    ]
+    return markdown_table([*header, "times faster, median"], rows) + LEGEND
+
+
+def searches(mode: Mode, device: str) -> list[Search]:
+    """Return the searches of a mode that are worthwhile on a type of device.
+
+    The searches are the exact search, the studied screens and beams, and every other registered screen with its default
+    argument.
+    """
+    known = (EXACT, *(search for studied in STUDIED.values() for search in studied))
+    names = {search.screen.partition(":")[0] for search in known}
+    others = [Search(entry.name) for entry in SCREENS.entries if entry.name not in names and not entry.required]
+    studied = [search for search in STUDIED[mode] if search.device in (None, device)]
+    return [EXACT, *studied, *others]
+
+
+def mean_confidence(confidences: list[float], points: int) -> float:
+    """Return the mean over the first points of a path. A shorter path keeps its last value."""
+    held = confidences + confidences[-1:] * points
+    return fmean(held[:points])
+
+
+def _chosen_searches(bench: Bench) -> dict[Mode, list[Search]]:
+    """Return the searches that the bench asks for, by mode, always with the exact search."""
+    available = {mode: searches(mode, bench.device.type) for mode in STUDIED}
+    titles = sorted({search.title for listed in available.values() for search in listed})
+    unknown = sorted(set(bench.searches) - set(titles))
+    if unknown:
+        raise ValueError(f"search {', '.join(unknown)} is unknown; pass one of {'; '.join(titles)}")
+    wanted = {EXACT.title, *(bench.searches or titles)}
+    return {mode: [search for search in listed if search.title in wanted] for mode, listed in available.items()}
+
+
+def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, *, mode: Mode, search: Search) -> Record:
+    start = time.perf_counter()
+    game = bench.game(classifier, [image])
+    selection = greedy(
+        game,
+        mode,
+        n_steps=bench.most_steps,
+        stop="flip",
+        screen=SCREENS.create(search.screen),
+        beam_width=search.beam_width,
+    )
+    return {
+        "seconds": time.perf_counter() - start,
+        "rows": game.cost.weighted_rows,
+        "steps": int(selection.n_steps[0]),
+        "flipped": bool(selection.flipped[0]),
+        "confidences": selection.confidences[0].tolist(),
+    }
+
+
+def _summary(records: list[Record], *, exact: list[Record]) -> list[object]:
+    """Return the cells of a search after its title. Both lists have one record per image, in the same order."""
+    count = len(records)
+    steps, exact_steps = (sum(record["steps"] for record in each) for each in (records, exact))
+    rows, exact_rows = (sum(record["rows"] for record in each) for each in (records, exact))
+    pairs = list(zip(records, exact, strict=True))
+    return [
+        f"{sum(record['flipped'] for record in records)} of {count}",
+        median(record["steps"] for record in records),
+        steps / count,
+        f"{steps / exact_steps - 1:+.1%}" if exact_steps else "-",
+        fmean(mean_confidence(record["confidences"], len(best["confidences"])) for record, best in pairs),
+        rows / count,
+        exact_rows / rows,
+        fmean(record["seconds"] for record in records),
+        median(best["seconds"] / record["seconds"] for record, best in pairs),
+    ]

@@ -1,0 +1,56 @@
+"""``captum-moxi attack``: show on which patches of a run adversarial perturbations lie."""
+
+from pathlib import Path
+
+import click
+
+from captum_moxi.arguments import Mode
+from captum_moxi.cli import options
+from captum_moxi.cli.runner import Command, require_packages
+
+
+@click.command(cls=Command)
+@options.run_folder()
+@options.run_mode()
+@options.radius()
+@options.step_size()
+@options.n_steps(default=10, show_default=True, help="Number of gradient steps.")
+@options.limit(help="Use at most this many images, the first that were explained.")
+@options.device()
+@options.out(required=True, default=None, show_default=False)
+def attack(
+    run: Path,
+    mode: Mode,
+    radius: float,
+    step_size: float,
+    n_steps: int,
+    limit: int | None,
+    device: str | None,
+    out: Path,
+) -> None:
+    """Perturb the images of a run by L2 PGD, and show on which patches of its orders the perturbation lies.
+
+    If the command is interrupted, the same command continues.
+
+    \b
+    In the folder --out:
+    attack.jsonl   norms of the perturbation, one line for each image
+    attack.md      mean norms on the first patches of each order
+    attack.png     mean norms by the number of patches
+    """
+    require_packages("attack", "datasets", "pyarrow")
+    from captum_moxi.evaluation.replays import run_attack
+
+    click.echo(
+        run_attack(
+            run,
+            out,
+            mode=mode,
+            radius=radius,
+            step_size=step_size,
+            n_steps=n_steps,
+            limit=limit,
+            device=device,
+            show_progress=True,
+        )
+    )

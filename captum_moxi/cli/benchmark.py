@@ -1,0 +1,72 @@
+"""``captum-moxi benchmark``: measure the cost of searches."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from PIL import Image
+
+from captum_moxi.benchmarks import BENCHMARKS, Bench
+from captum_moxi.cli import options
+from captum_moxi.cli.runner import Command, SourceImage, demo_sources, file_sources
+from captum_moxi.demo import demo_classifier
+from captum_moxi.evaluation.records import Records
+from captum_moxi.models import ImageClassifier, load
+
+
+@click.command(cls=Command, listing=BENCHMARKS)
+@options.benchmark_name()
+@options.model("models", multiple=True, help="Hub name or folder of a model. Repeatable. Default: the embedded model.")
+@options.image_paths()
+@options.limit()
+@options.grid()
+@options.repeats()
+@options.most_steps()
+@options.searches()
+@options.device()
+@options.out_file()
+def benchmark(
+    name: str,
+    models: tuple[str, ...],
+    paths: tuple[str, ...],
+    limit: int | None,
+    grid: int | None,
+    repeats: int,
+    most_steps: int | None,
+    searches: tuple[str, ...],
+    device: str | None,
+    out: Path | None,
+) -> None:
+    """Measure what a search costs and finds on this machine, and print a Markdown table."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    records = Records(out)
+    sources = file_sources(paths) if paths else demo_sources()
+    try:
+        bench = Bench(
+            classifiers=_load_classifiers(models, device=device),
+            images=[(source.name, _open(source)) for source in sources[:limit]],
+            grid=grid,
+            repeats=repeats,
+            most_steps=most_steps,
+            searches=searches,
+            records=records,
+        )
+        click.echo(f"{bench.machine}\n\n{BENCHMARKS.create(name)(bench)}")
+    finally:
+        stored = f"stored in {out}" if out else "not stored; --out FILE stores them"
+        click.echo(f"{records.measured} new measurements, {records.reused} reused; {stored}", err=True)
+
+
+def _load_classifiers(models: Sequence[str], *, device: str | None) -> list[ImageClassifier]:
+    if not models:
+        return [replace(demo_classifier(device), name="demo")]
+    return [load(model, device) for model in models]
+
+
+def _open(source: SourceImage) -> Image.Image:
+    try:
+        return source.open()
+    except ValueError as error:
+        raise ValueError(f"{source.name}: {error}") from None

@@ -1,0 +1,70 @@
+"""``captum-moxi compare``: compare methods on images."""
+
+from pathlib import Path
+
+import click
+
+from captum_moxi.cli import options
+from captum_moxi.cli.runner import Command, SourceImage, load_sources, run_over_images
+from captum_moxi.explanation import CompareSettings, ComparisonReport, compare_image
+
+
+@click.command(cls=Command)
+@options.images()
+@options.model(help="Hub name or folder of a Hugging Face image classifier. Without images: the embedded demo.")
+@options.target(help="Class to explain: an index, a name or part of one. Default: the predicted class of each image.")
+@options.methods()
+@options.metrics()
+@options.mode()
+@options.n_steps(
+    default=30,
+    show_default=True,
+    help="Number of patches that MoXI chooses, and at which curves end. All of 196 patches take minutes per image.",
+)
+@options.grid()
+@options.removal()
+@options.reward()
+@options.screen(
+    default="gradient:8",
+    show_default=True,
+    help=f"Which patches a deletion step of MoXI evaluates: {options.CHOICES}. Insertion evaluates all.",
+)
+@options.html()
+@options.device()
+@options.out()
+@options.settings(CompareSettings)
+def compare(
+    images: tuple[str, ...],
+    model: str | None,
+    device: str | None,
+    target: str | None,
+    settings: CompareSettings,
+    html: bool,
+    out: Path,
+) -> None:
+    """Compare MoXI with other methods on each IMAGE, or the images in a folder, and print a table.
+
+    \b
+    In the folder --out:
+    insertion.png, deletion.png  patches that flip the prediction, by method, for the first 12 images
+    curves.png                   accuracy and confidence as patches come and go, averaged over images
+    comparison.csv               one row per image, method and mode
+    IMAGE.html                   with --html: a slider along the path of each method
+    """
+    classifier, sources = load_sources(images, model=model, device=device)
+    settings.check(classifier)
+    class_index = None if target is None else classifier.class_index(target)
+    out.mkdir(parents=True, exist_ok=True)
+    report = ComparisonReport(out, settings)
+
+    def compare_methods(source: SourceImage) -> None:
+        result = compare_image(classifier, source.open(), name=source.name, target=class_index, settings=settings)
+        if html:
+            (out / f"{source.stem}.html").write_text(result.page(), encoding="utf-8")
+        report.add(result)
+
+    def write_report() -> str:
+        report.save_figures()
+        return report.summary()
+
+    run_over_images(sources, compare_methods, verb="compared", finish=write_report)

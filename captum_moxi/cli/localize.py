@@ -1,0 +1,52 @@
+"""``captum-moxi localize``: show where classes are in images."""
+
+from pathlib import Path
+
+import click
+
+from captum_moxi import explanation
+from captum_moxi.cli import options
+from captum_moxi.cli.runner import Command, SourceImage, load_sources, run_over_images
+from captum_moxi.explanation import LocalizeSettings
+
+
+@click.command(cls=Command)
+@options.images(required=True, metavar="IMAGE...")
+@options.model(required=True)
+@options.target(
+    "targets",
+    multiple=True,
+    help="Class to look for: an index, a name or part of one. Repeatable. Default: the two most likely classes.",
+)
+@options.n_steps(help="Delete at most this many patches in each phase. Default: all.")
+@options.grid()
+@options.removal()
+@options.screen(default="gradient:8", show_default=True, help=f"Which patches a step evaluates: {options.CHOICES}.")
+@options.device()
+@options.out()
+@options.settings(LocalizeSettings)
+def localize(
+    images: tuple[str, ...],
+    model: str,
+    device: str | None,
+    targets: tuple[str, ...],
+    settings: LocalizeSettings,
+    out: Path,
+) -> None:
+    """Show where classes are in each IMAGE, or the images in a folder, including classes that are not predicted.
+
+    The command deletes the patches that support the predicted class until the class to look for is predicted, and then
+    the patches that this class depends on (the paper's Appendix F and Figure 5). It writes a figure and a JSON file for
+    each image in the folder --out: what was deleted before the class was predicted, and what the class then held on to.
+    """
+    classifier, sources = load_sources(images, model=model, device=device)
+    class_indices = [classifier.class_index(target) for target in targets]
+    out.mkdir(parents=True, exist_ok=True)
+
+    def localize_image(source: SourceImage) -> str:
+        result = explanation.localize(
+            classifier, source.open(), name=source.name, targets=class_indices, settings=settings
+        )
+        return f"{source.name}: {result.summary()}; see {result.save(out, stem=source.stem)}"
+
+    run_over_images(sources, localize_image, verb="explained")

@@ -1,0 +1,175 @@
+"""The loop over images, and how commands report errors: in one line, with exit code 2."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+from PIL import Image
+from tqdm.auto import tqdm
+
+from captum_moxi.demo import demo_classifier, demo_images
+from captum_moxi.images import expand_paths, open_image
+from captum_moxi.models import ImageClassifier, load
+from captum_moxi.registry import Registry
+
+# How unsuitable images, models and options fail. Other errors are bugs, which keep their traceback.
+REPORTED_ERRORS = (ValueError, OSError, RuntimeError, Image.DecompressionBombError)
+
+
+class CommandError(click.ClickException):
+    """An error that is reported in one line, with exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(_one_line(reason))
+
+
+class Command(click.Command):
+    """A command that reports errors of the library in one line.
+
+    Args:
+        listing (Registry, optional): Items that the help describes below the options.
+            Default: None
+    """
+
+    def __init__(self, *args: object, listing: Registry[object] | None = None, **attributes: object) -> None:
+        super().__init__(*args, **attributes)  # type: ignore[arg-type]  # click's own arguments, passed on
+        self.listing = listing
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+            # click ends these in its own way
+            raise
+        except REPORTED_ERRORS as error:
+            raise CommandError(error) from None
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.listing:
+            with formatter.section(f"{self.listing.kind.capitalize()}s"):
+                formatter.write_dl([(entry.spec, entry.help) for entry in self.listing.entries])
+        super().format_epilog(ctx, formatter)
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """An image that a command works on.
+
+    Args:
+        name (str): Path of the image, or the name of an embedded image.
+        stem (str): File name without suffix for results. It is different for each image.
+        open (Callable): Opens the image. Raises a ValueError if it cannot be read.
+    """
+
+    name: str
+    stem: str
+    open: Callable[[], Image.Image]
+
+
+def load_sources(
+    paths: Sequence[str], *, model: str | None, device: str | None
+) -> tuple[ImageClassifier, list[SourceImage]]:
+    """Load the classifier and list the images; without either, those of the embedded demo.
+
+    Args:
+        paths (Sequence[str]): Image files and folders.
+        model (str or None): Hub name or folder of a classifier.
+        device (str or None): Device of the classifier. None selects CUDA if available and the CPU otherwise.
+
+    Raises:
+        UsageError: If only one of paths and model is passed.
+        ValueError: If the model cannot be loaded.
+    """
+    if paths and model is None:
+        raise click.UsageError("IMAGE needs --model; pass a hub name or a folder, or no image to use the embedded demo")
+    if model is not None and not paths:
+        raise click.UsageError(
+            "--model needs an IMAGE; pass image files or folders, or no --model to use the embedded demo"
+        )
+    if model is None:
+        return demo_classifier(device), demo_sources()
+    return load(model, device), file_sources(paths)
+
+
+def file_sources(paths: Sequence[str]) -> list[SourceImage]:
+    """List the images in files and folders. They are opened later, one at a time."""
+    names = expand_paths(paths)
+    return [
+        SourceImage(name, stem, partial(open_image, name))
+        for name, stem in zip(names, _unique_stems(names), strict=True)
+    ]
+
+
+def demo_sources() -> list[SourceImage]:
+    """List the embedded images."""
+    return [SourceImage(demo.name, Path(demo.name).stem, demo.image.copy) for demo in demo_images()]
+
+
+def run_over_images(
+    images: Sequence[SourceImage],
+    work: Callable[[SourceImage], str | None],
+    *,
+    verb: str,
+    finish: Callable[[], str] | None = None,
+) -> None:
+    """Run a function on each image, with a progress bar.
+
+    An image that fails is reported, and the others continue.
+
+    Args:
+        images (Sequence[SourceImage]): The images.
+        work (Callable): Does the work for an image. Returns a line to print, or None.
+        verb (str): What ``work`` does, as a participle, for example ``"explained"``.
+        finish (Callable, optional): Called after the last image if at least one succeeded. Returns the text to print.
+            Default: None
+
+    Raises:
+        CommandError: If an image failed, after all others were done.
+    """
+    n_failed = 0
+    for image in tqdm(images, desc="images", unit="image", disable=None):
+        try:
+            line = work(image)
+        except REPORTED_ERRORS as error:
+            tqdm.write(f"{image.name}: {_one_line(error)}", file=sys.stderr)
+            n_failed += 1
+            continue
+        if line is not None:
+            tqdm.write(line)
+    if finish is not None and n_failed < len(images):
+        click.echo(finish())
+    if n_failed:
+        raise CommandError(f"{n_failed} of {len(images)} images were not {verb}")
+
+
+def require_packages(command: str, *packages: str, extra: str = "evaluate") -> None:
+    """Check that the optional packages of a command are installed.
+
+    Raises:
+        CommandError: If one is missing. The message names the extra that installs it.
+    """
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise CommandError(f"{command} requires {' and '.join(missing)}; run pip install 'captum-moxi[{extra}]'")
+
+
+def _one_line(reason: object) -> str:
+    return " ".join(str(reason).split())
+
+
+def _unique_stems(names: Sequence[str]) -> list[str]:
+    """The stem of each file name, with a number added to stems that occurred before."""
+    # a dictionary keeps the order and finds a stem fast
+    stems: dict[str, None] = {}
+    for name in names:
+        stem, count = Path(name).stem, 1
+        while stem in stems:
+            count += 1
+            stem = f"{Path(name).stem}-{count}"
+        stems[stem] = None
+    return list(stems)

@@ -1,0 +1,174 @@
+"""Types of option values.
+
+The types that name registered items read their registry each time help is shown or a value is parsed. An item that a
+plugin registers is therefore listed and accepted like any other.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import click
+import torch
+from click.shell_completion import CompletionItem
+
+from captum_moxi.evaluation.settings import read_label_map
+from captum_moxi.explanation.images import class_argument
+from captum_moxi.metrics import parse_fractions
+from captum_moxi.registry import Registry
+from captum_moxi.rewards import Reward
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[object]
+else:
+    # not generic in click 8.2
+    ParamType = click.ParamType
+
+Param = click.Parameter | None
+Context = click.Context | None
+
+
+class SpecType(ParamType, Generic[T]):
+    """A registered item, checked and returned as text: ``NAME`` or ``NAME:ARGUMENT``.
+
+    Args:
+        registry (Registry): The registry.
+    """
+
+    def __init__(self, registry: Registry[T]) -> None:
+        self.registry = registry
+        self.name = registry.kind
+
+    def describe(self) -> str:
+        """Return how each item is written, for help."""
+        return self.registry.describe()
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete names of registered items."""
+        return [
+            CompletionItem(entry.name, help=entry.help)
+            for entry in self.registry.entries
+            if entry.name.startswith(incomplete)
+        ]
+
+    def convert(self, value: str, param: Param, ctx: Context) -> object:
+        self.create(value, param, ctx)
+        return value
+
+    def create(self, spec: str, param: Param, ctx: Context) -> T:
+        """Create an item, or fail with a message that lists all items."""
+        try:
+            return self.registry.create(spec)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+class ItemType(SpecType[T]):
+    """A registered item, created from ``NAME`` or ``NAME:ARGUMENT``."""
+
+    def convert(self, value: str | T, param: Param, ctx: Context) -> object:
+        # click also converts defaults, which may be items already
+        return self.create(value, param, ctx) if isinstance(value, str) else value
+
+
+class NameType(SpecType[T]):
+    """A registered item, checked and returned as text, that takes no argument."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"{{{'|'.join(self.registry)}}}"
+
+
+class SpecListType(SpecType[T]):
+    """Registered items, separated by commas, checked and returned as a tuple of text.
+
+    Args:
+        registry (Registry): The registry.
+        accept_all (bool, optional): Whether ``all`` means every registered item.
+            Default: False
+    """
+
+    def __init__(self, registry: Registry[T], *, accept_all: bool = False) -> None:
+        super().__init__(registry)
+        self.name = f"{registry.kind},..."
+        self.accept_all = accept_all
+
+    def describe(self) -> str:
+        return self.registry.describe() + (", or all" if self.accept_all else "")
+
+    def convert(self, value: str | tuple[str, ...], param: Param, ctx: Context) -> object:
+        if not isinstance(value, str):
+            return value
+        if self.accept_all and value == "all":
+            return tuple(self.registry)
+        specs = tuple(spec.strip() for spec in value.split(","))
+        for spec in specs:
+            self.create(spec, param, ctx)
+        return specs
+
+
+class ClassRewardType(SpecType[Reward]):
+    """A registered reward as text, in which the argument ``CLASS`` may be the name of a class.
+
+    The name is checked once the model is loaded.
+    """
+
+    def create(self, spec: str, param: Param, ctx: Context) -> Reward:
+        # any index stands for the class here
+        return super().create(f"{spec.partition(':')[0]}:0" if class_argument(spec) else spec, param, ctx)
+
+
+class DeviceType(ParamType):
+    """A device of PyTorch that tensors can be created on."""
+
+    name = "device"
+
+    def convert(self, value: str, param: Param, ctx: Context) -> object:
+        try:
+            check_device(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+        return value
+
+
+class FractionsType(ParamType):
+    """Numbers from 0 to 1 in ascending order, separated by commas."""
+
+    name = "fraction,..."
+
+    def convert(self, value: str | list[float], param: Param, ctx: Context) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            fractions: list[float] = parse_fractions([float(part) for part in value.split(",")]).tolist()
+        except ValueError:
+            self.fail(
+                f"{value!r} is not a list of ascending numbers from 0 to 1; pass for example 0.04,0.1.", param, ctx
+            )
+        return fractions
+
+
+class LabelMapType(ParamType):
+    """A JSON file that maps labels of the data to classes of the model."""
+
+    name = "file"
+
+    def convert(self, value: str, param: Param, ctx: Context) -> object:
+        path = click.Path(dir_okay=False, exists=True).convert(value, param, ctx)
+        try:
+            return read_label_map(Path(str(path)))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+def check_device(name: str) -> None:
+    """Check that tensors can be created on a device.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} is not available ({reason}); pass cpu or an available device") from None

@@ -1,0 +1,224 @@
+"""Many images: from a folder, or from a Hugging Face data set."""
+
+import glob
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from captum_moxi.evaluation.labels import DataLabels, read_labels
+from captum_moxi.images import IMAGE_SUFFIXES, open_image
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+# Split of a folder of image files, which has no other splits.
+FOLDER_SPLIT = "images"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of a folder or data set, in a fixed order.
+
+    Args:
+        names (Sequence[str]): Name of each image: its path in the folder, or its split and index in the data set.
+        labels (Sequence[int or None] or None): Class of each image, as an index of the model's classes. None for an
+            image without a label, or with a label that matches no class.
+        label_names (Sequence[str or None] or None): Label of each image, as the data name it.
+        dataset (Dataset): The data set.
+        column (str): Column with the encoded images.
+    """
+
+    names: Sequence[str]
+    labels: Sequence[int | None] | None
+    label_names: Sequence[str | None] | None
+    dataset: "Dataset"
+    column: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def open(self, index: int) -> Image.Image:
+        """Open one image.
+
+        Args:
+            index (int): Index of the image.
+
+        Returns:
+            Image: An upright RGB image.
+
+        Raises:
+            ValueError: If the image cannot be read.
+        """
+        entry = self.dataset[index][self.column]
+        if entry is None:
+            raise ValueError("this row of the data set has no image; remove the row")
+        return open_image(entry["path"] if entry["bytes"] is None else io.BytesIO(entry["bytes"]))
+
+    def index_of(self, name: str) -> int:
+        """Return the index of an image.
+
+        Raises:
+            ValueError: If no image has this name.
+        """
+        try:
+            return list(self.names).index(name)
+        except ValueError:
+            raise ValueError(f"image {name!r} is not in the data; restore it") from None
+
+
+def read_images(
+    data: str,
+    *,
+    classes: Sequence[str],
+    split: str | None = None,
+    label_pattern: str | None = None,
+    label_map: Mapping[str, str] | None = None,
+    limit: int | None = None,
+) -> ImageSet:
+    r"""
+    Read the images of a folder, or of a data set on the Hugging Face hub. Uses the package ``datasets``.
+
+    Labels come from the first of these sources that exists:
+
+    1. the match of ``label_pattern`` in the image's name;
+    2. the folder that contains the image, or the column ``label`` of the folder's ``metadata.csv``;
+    3. the column ``label`` of the data set, or its only column of class labels.
+
+    Labels match the model's classes by name (one of the synonyms in a name is enough) or by index. If no name matches
+    and there are as many labels as classes, they match in order.
+
+    Args:
+        data (str): A folder, or the name of a data set on the hub. A configuration follows a colon:
+            ``"cifar100:default"``.
+        classes (Sequence[str]): Names of the model's classes.
+        split (str, optional): Split of the data set.
+            Default: None, the only split
+        label_pattern (str, optional): Regular expression whose group is the class in an image's name. For example,
+            ``r"(\d+)_"`` finds 42 in ``42_agama.jpg``.
+            Default: None
+        label_map (Mapping[str, str], optional): Class of the model, by name or index, for labels of the data. Images
+            with other labels are left out. A map lets models with different classes share one set of images.
+            Default: None
+        limit (int, optional): Largest number of images; the first ones are taken.
+            Default: None, all images
+
+    Returns:
+        ImageSet: The images. Files are opened only when :meth:`ImageSet.open` is called.
+
+    Raises:
+        ValueError: If the data or the split does not exist or has no images, if ``label_pattern`` does not match every
+            name, if ``label_map`` has no label of the data, or if ``datasets`` is not installed.
+
+    Examples::
+
+        >>> images = read_images("photographs", classes=classifier.labels, label_pattern=r"(\d+)_", limit=100)
+        >>> x = classifier.preprocess(images.open(0))
+    """
+    if find_spec("datasets") is None:
+        raise ValueError("reading a folder or data set needs datasets; pip install 'captum-moxi[evaluate]'")
+    splits = _load_splits(data)
+    split = _choose_split(data, splits, split)
+    dataset, column = _encoded_images(data, splits[split])
+    if label_map is None and limit is not None:
+        dataset = dataset.select(range(min(limit, len(dataset))))
+    is_image_folder = Path(data).is_dir() and list(splits) == [FOLDER_SPLIT]
+    names = _file_names(Path(data), dataset[column]) if is_image_folder else _row_names(split, len(dataset))
+    labels = read_labels(dataset, names, pattern=label_pattern)
+    if label_map is not None:
+        kept = _mapped_images(data, labels, label_map)[:limit]
+        dataset, names = dataset.select(kept), [names[index] for index in kept]
+        labels = None if labels is None else labels.select(kept)
+    if labels is None:
+        return ImageSet(names, None, None, dataset, column)
+    return ImageSet(names, labels.match(classes, label_map=label_map), labels.names, dataset, column)
+
+
+def _load_splits(data: str) -> "DatasetDict":
+    """Load all splits of a folder or data set."""
+    folder = Path(data)
+    is_folder = folder.is_dir()
+    if not is_folder and (folder.exists() or folder.is_absolute() or data.startswith(".")):
+        raise ValueError(f"data {data!r} is not a folder; pass a folder of images or the name of a data set")
+    try:
+        return _load_folder(folder) if is_folder else _load_from_hub(data)
+    except Exception as error:
+        # The hub, the files and the format of a data set raise many types of errors.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        kind = "a folder" if is_folder else "not a local folder"
+        raise ValueError(
+            f"data {data!r} ({kind}) could not be read ({reason}); pass a folder of images or the name of a data set"
+        ) from error
+
+
+def _load_from_hub(data: str) -> "DatasetDict":
+    import datasets
+
+    name, _, configuration = data.partition(":")
+    return datasets.load_dataset(name, configuration or None)
+
+
+def _load_folder(folder: Path) -> "DatasetDict":
+    """Load image files, or a data set that is stored in other files such as Parquet."""
+    import datasets
+
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not files:
+        return datasets.load_dataset(str(folder.resolve()))
+    parents = {path.parent for path in files}
+    is_one_class = len(parents) == 1 and folder not in parents and not any(folder.rglob("metadata.*"))
+    return datasets.load_dataset(
+        "imagefolder",
+        data_dir=glob.escape(str(folder.resolve())),
+        # Without a pattern, datasets takes names that contain "train" or "test" for splits.
+        data_files={FOLDER_SPLIT: "**"},
+        # By default, datasets ignores the folder's name if all images are in one folder.
+        drop_labels=False if is_one_class else None,
+    )
+
+
+def _choose_split(data: str, splits: "DatasetDict", split: str | None) -> str:
+    if split is None and len(splits) > 1:
+        raise ValueError(f"data {data!r} has the splits {', '.join(splits)}; pass one of them as split")
+    if split is not None and split not in splits:
+        raise ValueError(f"data {data!r} has no split {split!r}; pass one of {', '.join(splits)}")
+    return split or str(next(iter(splits)))
+
+
+def _encoded_images(data: str, dataset: "Dataset") -> tuple["Dataset", str]:
+    """Return the data set with images that are not decoded, and the name of their column."""
+    import datasets
+
+    columns = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+    if not columns:
+        raise ValueError(
+            f"data {data!r} has no column of images, only {', '.join(dataset.features)}; pass data with images"
+        )
+    return dataset.cast_column(columns[0], datasets.Image(decode=False)), columns[0]
+
+
+def _file_names(folder: Path, entries: Iterable[Mapping[str, str]]) -> list[str]:
+    return [Path(entry["path"]).relative_to(folder.resolve()).as_posix() for entry in entries]
+
+
+def _row_names(split: str, count: int) -> list[str]:
+    return [f"{split}/{index:08d}" for index in range(count)]
+
+
+def _mapped_images(data: str, labels: DataLabels | None, label_map: Mapping[str, str]) -> list[int]:
+    """Return the indices of the images whose labels are in the map."""
+    if labels is None:
+        raise ValueError(
+            f"data {data!r} has no labels for label_map; pass a label_pattern, or folders that are named after classes"
+        )
+    kept = [index for index, name in enumerate(labels.names) if name in label_map]
+    if not kept:
+        examples = ", ".join(repr(name) for name in list(dict.fromkeys(labels.names))[:3])
+        raise ValueError(
+            f"label_map has none of the labels of data {data!r}, for example {examples}; use these as its keys"
+        )
+    return kept

@@ -1,0 +1,301 @@
+"""Explains batches of images by every method, and returns the rows of a run."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captum_moxi.comparison import MethodRun, play_method
+from captum_moxi.evaluation import store
+from captum_moxi.evaluation.data import ImageSet, read_images
+from captum_moxi.evaluation.rows import Row, Status, selection_row
+from captum_moxi.evaluation.settings import Settings
+from captum_moxi.game import CoalitionGame
+from captum_moxi.methods import Method, get_methods
+from captum_moxi.models import ImageClassifier, call_model, load, preserved_state
+from captum_moxi.removal import REMOVALS, Removal, default_removal
+from captum_moxi.rewards import get_reward, predicted_class
+from captum_moxi.search import Selection, follow
+from captum_moxi.search.screens import SCREENS
+
+# Size of the blank image on which the methods are checked. The processor resizes it.
+BLANK_SIZE = (64, 64)
+
+
+@dataclass(frozen=True)
+class Played:
+    """The selections of a batch by one method in one mode, and the mean cost per image of ordering the players.
+
+    Args:
+        method (str): Title of the method.
+        selection (Selection): The selections.
+        seconds (float or None): Time; None if the order was read from another run.
+        rows (float or None): Evaluated rows; None if the order was read from another run.
+    """
+
+    method: str
+    selection: Selection
+    seconds: float | None = None
+    rows: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A model, images and methods. Every process of a run loads its own.
+
+    Args:
+        settings (Settings): Settings of the run.
+        classifier (ImageClassifier): The model.
+        images (ImageSet): The images.
+        methods (Sequence[Method]): The methods.
+        removal (Removal or None): How absent players are removed; None for the removal that fits the model.
+        limit (int or None): Largest number of images.
+    """
+
+    settings: Settings
+    classifier: ImageClassifier
+    images: ImageSet
+    methods: Sequence[Method]
+    removal: Removal | None = None
+    limit: int | None = None
+    versions: str = field(default_factory=lambda: json.dumps(store.package_versions()))
+
+    @classmethod
+    def load(cls, settings: Settings, *, device: str | None = None, limit: int | None = None) -> Self:
+        """Load the model and the data of a run.
+
+        Args:
+            settings (Settings): Settings of the run.
+            device (str, optional): Device of the model.
+                Default: None, CUDA if available, otherwise the CPU
+            limit (int, optional): Largest number of images; the first ones are taken.
+                Default: None, all images
+
+        Raises:
+            ValueError: If a name in the settings is unknown, or the model or the data cannot be loaded.
+        """
+        # Unknown names are reported before the model and the data are loaded, which takes long.
+        methods = get_methods(settings.methods, SCREENS.create(settings.screen))
+        get_reward(settings.reward)
+        removal = None if settings.removal is None else REMOVALS.create(settings.removal)
+        classifier = load(settings.model, device)
+        images = read_images(
+            settings.data,
+            classes=classifier.labels,
+            split=settings.split,
+            label_pattern=settings.label_pattern,
+            label_map=settings.label_map,
+            limit=limit,
+        )
+        return cls(settings, classifier, images, methods, removal, limit)
+
+    @classmethod
+    def of_run(cls, folder: Path, *, device: str | None = None) -> Self:
+        """Load the model and the data of an existing run.
+
+        Raises:
+            ValueError: If the folder holds no run, or its model or data no longer exist.
+        """
+        return cls.load(Settings.from_dict(store.read_settings(folder)), device=device)
+
+    def check(self) -> None:
+        """Check the labels and the methods before a run starts.
+
+        Raises:
+            ValueError: If labels are missing or match no class, or a method does not support the model.
+        """
+        if self.settings.keep == "right":
+            self._check_labels()
+        x = self.classifier.preprocess(Image.new("RGB", BLANK_SIZE))
+        game = self.game(x, target=torch.zeros(1, dtype=torch.long))
+        for method in self.methods:
+            method.check(game)
+
+    def rows(self, indices: Sequence[int]) -> list[Row]:
+        """Explain a batch of images.
+
+        If the batch fails, each of its images is retried alone, so that one image does not affect the others.
+
+        Args:
+            indices (Sequence[int]): Indices of the images.
+
+        Returns:
+            list[Row]: For each image, one row per method and mode, or one row with the reason why it has none.
+
+        Raises:
+            RuntimeError: If the batch has several images and each of them fails alone. The cause then is not an image.
+        """
+        images, rows = self._open(indices)
+        try:
+            return rows + self._explain(images)
+        except (ValueError, RuntimeError) as error:
+            if len(images) == 1:
+                return rows + [self._failed_row(index, error) for index in images]
+            failure = error
+        retried = [row for index, image in images.items() for row in self._explain_alone(index, image)]
+        if all(row["status"] == "failed" for row in retried):
+            raise RuntimeError(f"every image of a batch failed: {failure}") from failure
+        return rows + retried
+
+    def game(
+        self, x: Tensor, *, target: Tensor, removal: Removal | None = None, baselines: Tensor | None = None
+    ) -> CoalitionGame:
+        """Create the game of images with the players and the reward of the run.
+
+        Args:
+            x (Tensor): Pixel values ``(B, 3, H, W)``.
+            target (Tensor): Explained classes ``(B,)``.
+            removal (Removal, optional): A removal other than the run's. The players do not depend on it.
+                Default: None, the removal of the run
+            baselines (Tensor, optional): Pixel values that replace absent players.
+                Default: None
+        """
+        model = self.classifier.model
+        run_removal = self.removal or default_removal(model, (x,), has_baselines=False)
+        return CoalitionGame(
+            model,
+            x,
+            baselines=baselines,
+            target=target,
+            feature_mask=run_removal.grid_mask(model, x, self.settings.grid),
+            removal=removal or run_removal,
+            reward=self.settings.reward,
+        )
+
+    def played_rows(
+        self, played: Played, *, indices: Sequence[int], targets: Sequence[int], game: CoalitionGame
+    ) -> list[Row]:
+        """Return the rows of a batch that was played.
+
+        Args:
+            played (Played): Selections of the batch.
+            indices (Sequence[int]): Index of each image.
+            targets (Sequence[int]): Explained class of each image.
+            game (CoalitionGame): The game of the batch.
+        """
+        rows = []
+        for example, (index, target) in enumerate(zip(indices, targets, strict=True)):
+            row = self._row(index, "explained")
+            row["target"] = target
+            row["players"] = int(game.exists[example].sum())
+            row["method"] = played.method
+            if played.seconds is not None and played.rows is not None:
+                row["seconds"], row["rows"] = played.seconds, played.rows
+            rows.append(selection_row(row, played.selection, example=example))
+        return rows
+
+    def _check_labels(self) -> None:
+        data, images, label_map = self.settings.data, self.images, self.settings.label_map
+        if images.labels is None or images.label_names is None:
+            raise ValueError(
+                f"data {data!r} has no labels, so correct predictions are unknown; pass keep='all', a label_pattern, "
+                "or folders that are named after classes"
+            )
+        if None not in images.labels:
+            return
+        index, classes = images.labels.index(None), self.classifier.labels
+        name, label = images.names[index], images.label_names[index]
+        no_match = f"which matches none or several of the model's {len(classes)} classes, for example {classes[0]!r}"
+        if label is None:
+            problem = f"data {data!r} has no label for {name!r}; pass another split"
+        elif label_map is not None:
+            problem = f"label_map has {label_map[label]!r} for {label!r}, {no_match}; pass the name or index of a class"
+        else:
+            problem = f"data {data!r} has the label {label!r} for {name!r}, {no_match}; pass a label_map"
+        raise ValueError(f"{problem}, keep='all' or another label_pattern")
+
+    def _open(self, indices: Sequence[int]) -> tuple[dict[int, Image.Image], list[Row]]:
+        """Return the images by index, and the rows of those that cannot be read."""
+        images: dict[int, Image.Image] = {}
+        unreadable = []
+        for index in indices:
+            try:
+                images[index] = self.images.open(index)
+            except ValueError as error:
+                unreadable.append(self._row(index, "unreadable", error=str(error)))
+        return images, unreadable
+
+    def _explain(self, images: dict[int, Image.Image]) -> list[Row]:
+        if not images:
+            return []
+        x = self.classifier.preprocess(list(images.values()))
+        with torch.no_grad():
+            predictions = predicted_class(call_model(self.classifier.model, x)).cpu()
+        kept, rows = self._keep(list(images), predictions.tolist())
+        if not kept:
+            return rows
+        indices = [list(images)[example] for example in kept]
+        # A model with a single logit predicts -1 if the logit is not positive. Its only class is 0.
+        targets = predictions[kept].clamp(min=0)
+        game = self.game(x[kept], target=targets)
+        with preserved_state(self.classifier.model, {x.device}):
+            for played in self._play(game, [self.images.names[index] for index in indices]):
+                rows += self.played_rows(played, indices=indices, targets=targets.tolist(), game=game)
+        return rows
+
+    def _keep(self, indices: list[int], predictions: list[int]) -> tuple[list[int], list[Row]]:
+        """Return the examples to explain, and the rows of those that the model misclassifies."""
+        labels = self.images.labels
+        if self.settings.keep == "all" or labels is None:
+            return list(range(len(indices))), []
+        kept, wrong = [], []
+        for example, (index, prediction) in enumerate(zip(indices, predictions, strict=True)):
+            if labels[index] == prediction:
+                kept.append(example)
+            else:
+                row = self._row(index, "wrong")
+                row["target"] = prediction
+                wrong.append(row)
+        return kept, wrong
+
+    def _play(self, game: CoalitionGame, names: Sequence[str]) -> Iterator[Played]:
+        """Play every method in every mode."""
+        n_steps, stop = self.settings.n_steps, self.settings.stop
+        for method in self.methods:
+            seeded = method.for_images(names)
+            run: MethodRun | None = None
+            for mode in self.settings.modes:
+                if run is None or method.depends_on_mode:
+                    run = play_method(game, seeded, mode, n_steps=n_steps, stop=stop)
+                selection = run.attributions
+                if not isinstance(selection, Selection):
+                    selection = follow(game, mode, run.positions, n_steps=n_steps, stop=stop)
+                yield Played(method.title, selection, run.seconds, run.rows)
+
+    def _explain_alone(self, index: int, image: Image.Image) -> list[Row]:
+        try:
+            return self._explain({index: image})
+        except (ValueError, RuntimeError) as error:
+            return [self._failed_row(index, error)]
+
+    def _failed_row(self, index: int, error: Exception) -> Row:
+        return self._row(index, "failed", error=" ".join(str(error).split()))
+
+    def _row(self, index: int, status: Status, *, error: str | None = None) -> Row:
+        """Return the columns that every row of an image has."""
+        label = None if self.images.labels is None else self.images.labels[index]
+        row: Row = {"image": self.images.names[index], "label": label, "status": status, "versions": self.versions}
+        if error is not None:
+            row["error"] = error
+        return row
+
+
+def remaining_batches(evaluator: Evaluator, folder: Path, *, batch_size: int) -> list[list[int]]:
+    """Return the images that a run has not finished, in batches.
+
+    Args:
+        evaluator (Evaluator): The images.
+        folder (Path): Folder of the run.
+        batch_size (int): Number of images in a batch.
+
+    Returns:
+        list[list[int]]: Indices of the images.
+    """
+    finished = store.finished_images(folder)
+    remaining = [index for index, name in enumerate(evaluator.images.names) if name not in finished]
+    return [remaining[start : start + batch_size] for start in range(0, len(remaining), batch_size)]

@@ -1,0 +1,240 @@
+"""Measures how much of an adversarial perturbation lies on the first players of an order (the paper's Appendix G.2)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict, cast
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
+
+from captum_moxi.arguments import Mode
+from captum_moxi.evaluation.evaluator import Evaluator
+from captum_moxi.evaluation.records import Record, Records
+from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
+from captum_moxi.experiments.adversarial import attack, perturbation_norms
+from captum_moxi.models import call_model
+from captum_moxi.plot import line_style, save_figure
+from captum_moxi.rewards import predicted_class
+from captum_moxi.tables import markdown_table
+
+# Numbers of players in the table.
+TABLE_COUNTS = (1, 5, 10, 20, 50, 100)
+
+
+@dataclass(frozen=True)
+class AttackSettings:
+    """Settings of the attack; see :func:`captum_moxi.experiments.adversarial.attack`.
+
+    Args:
+        radius (float, optional): Maximum L2 norm of the perturbation of an image.
+            Default: 1.0
+        step_size (float, optional): L2 norm of a step.
+            Default: 0.2
+        n_steps (int, optional): Number of steps.
+            Default: 10
+    """
+
+    radius: float = 1.0
+    step_size: float = 0.2
+    n_steps: int = 10
+
+
+class AttackRecord(TypedDict):
+    """The attack of one image.
+
+    Args:
+        fooled (bool): Whether the prediction changed.
+        norm (float): L2 norm of the perturbation.
+        mean (float): Mean norm on a player.
+        orders (dict[str, list[float]]): Norm on each player of the order, by title of the method.
+    """
+
+    fooled: bool
+    norm: float
+    mean: float
+    orders: dict[str, list[float]]
+
+
+def run_attack(
+    run: Path,
+    out: Path,
+    *,
+    mode: Mode = "deletion",
+    radius: float = 1.0,
+    step_size: float = 0.2,
+    n_steps: int = 10,
+    limit: int | None = None,
+    device: str | None = None,
+    show_progress: bool = False,
+) -> str:
+    """Attack the images of a run, and summarize on which players of its orders the perturbations lie.
+
+    Writes the norms of each image (``attack.jsonl``), their means (``attack.md``) and a figure (``attack.png``). An
+    interrupted call continues if it is repeated.
+
+    Args:
+        run (Path): Folder of a run that did not stop at flips.
+        out (Path): Folder to write to. It is created if it does not exist.
+        mode (str, optional): Mode of the orders.
+            Default: ``"deletion"``
+        radius (float, optional): Maximum L2 norm of a perturbation, for images in [0, 1].
+            Default: 1.0, as in the paper
+        step_size (float, optional): L2 norm of a step.
+            Default: 0.2, as in the paper
+        n_steps (int, optional): Number of steps.
+            Default: 10
+        limit (int, optional): Largest number of images; the first explained ones are taken.
+            Default: None, all explained images
+        device (str, optional): Device of the model.
+            Default: None, CUDA if available, otherwise the CPU
+        show_progress (bool, optional): Show a progress bar over images if standard error is a terminal.
+            Default: False
+
+    Returns:
+        str: The Markdown of the summary.
+
+    Raises:
+        ValueError: If ``radius``, ``step_size`` or ``n_steps`` is not positive, ``attack.jsonl`` holds other data, or
+            for the reasons listed in :func:`read_orders`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    records = Records(out / "attack.jsonl")
+    orders = read_orders(run, mode=mode, limit=limit, device=device)
+    settings = AttackSettings(radius, step_size, n_steps)
+    disable = None if show_progress else True
+    attacks = tqdm(
+        attack_run(orders, records, settings=settings),
+        total=len(orders.images),
+        desc="images",
+        unit="image",
+        disable=disable,
+    )
+    attacked = [record for _, record in attacks]
+    text = (
+        f"{run}, model {orders.evaluator.settings.model}: L2 PGD with radius {radius:g} and {n_steps} steps of "
+        f"{step_size:g}, in {mode} orders.\n\n{attack_table(attacked)}"
+    )
+    (out / "attack.md").write_text(text + "\n")
+    save_figure(plot_attacks(attacked), out / "attack.png")
+    return text
+
+
+def attack_run(
+    orders: Orders, records: Records, *, settings: AttackSettings | None = None
+) -> Iterator[tuple[str, AttackRecord]]:
+    """Attack the images of a run.
+
+    Args:
+        orders (Orders): Orders of a run.
+        records (Records): Earlier attacks, which are not repeated.
+        settings (AttackSettings, optional): Settings of the attack.
+            Default: those of the paper
+
+    Yields:
+        tuple[str, AttackRecord]: Name of each image, and its attack.
+
+    Raises:
+        ValueError: If a setting is not positive.
+    """
+    settings = settings or AttackSettings()
+    for image in orders.images:
+        # The orders are part of the key, because a repeated run may have other orders.
+        key: Record = {
+            "image": image.name,
+            "target": image.target,
+            "orders": dict(image.orders),
+            "run": orders.evaluator.settings.to_dict(),
+            "radius": settings.radius,
+            "step_size": settings.step_size,
+            "n_steps": settings.n_steps,
+        }
+
+        def measure(image: ImageOrders = image) -> Record:
+            return dict(_attack_image(orders.evaluator, image, settings))
+
+        yield image.name, cast(AttackRecord, records.get(key, measure))
+
+
+def attack_table(attacks: Sequence[AttackRecord]) -> str:
+    """Format the mean norm of the perturbations on the first players of each order.
+
+    Args:
+        attacks (Sequence[AttackRecord]): Attack of each image.
+
+    Returns:
+        str: A sentence about the attacks and a Markdown table. Norms are relative to the image's mean over all players,
+        so a random order has 1.
+    """
+    means = _running_means(attacks)
+    counts = [count for count in TABLE_COUNTS if count <= max(map(len, means.values()))]
+    rows = [
+        [method, *(float(values[count - 1]) for count in counts if count <= len(values))]
+        for method, values in means.items()
+    ]
+    fooled = sum(record["fooled"] for record in attacks)
+    norm = float(np.mean([record["norm"] for record in attacks]))
+    summary = f"{len(attacks)} images, {fooled} with a changed prediction; mean norm of a perturbation {norm:.3g}."
+    return f"{summary}\n\n{markdown_table(['norm on the first', *map(str, counts)], rows)}"
+
+
+def plot_attacks(attacks: Sequence[AttackRecord]) -> Figure:
+    """Draw the mean norm of the perturbations on the first players of each order.
+
+    Args:
+        attacks (Sequence[AttackRecord]): Attack of each image.
+    """
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    ax = figure.subplots()
+    for index, (method, means) in enumerate(_running_means(attacks).items()):
+        ax.plot(np.arange(1, len(means) + 1), means, label=method, **line_style(index))
+    # A random order has 1.
+    ax.axhline(1, color="0.6", linewidth=0.8)
+    ax.set_xlabel("number of patches, in order", fontsize=9)
+    ax.set_ylabel("mean norm of the perturbation on them,\nrelative to the mean over all patches", fontsize=9)
+    ax.tick_params(labelsize=8)
+    ax.legend(fontsize=8, framealpha=0.8)
+    return figure
+
+
+def _attack_image(evaluator: Evaluator, image: ImageOrders, settings: AttackSettings) -> AttackRecord:
+    """Attack one image, and measure the perturbation on its players."""
+    classifier = evaluator.classifier
+    x = classifier.preprocess(evaluator.images.open(image.index))
+    attacked = attack(
+        classifier,
+        x,
+        target=image.target,
+        radius=settings.radius,
+        step_size=settings.step_size,
+        n_steps=settings.n_steps,
+    )
+    difference = (classifier.to_images(attacked) - classifier.to_images(x)).permute(0, 3, 1, 2)
+    game = evaluator.game(x, target=torch.tensor([image.target]))
+    norms = perturbation_norms(difference, game.call.players.positions[0].cpu())[0]
+    with torch.no_grad():
+        prediction = int(predicted_class(call_model(classifier.model, attacked)))
+    positions = {method: torch.searchsorted(game.ids, torch.tensor(order)) for method, order in image.orders.items()}
+    return {
+        "fooled": prediction != image.target,
+        "norm": float(norms.square().sum().sqrt()),
+        "mean": float(norms.mean()),
+        "orders": {method: norms[indices].tolist() for method, indices in positions.items()},
+    }
+
+
+def _running_means(attacks: Sequence[AttackRecord]) -> Mapping[str, NDArray[np.float64]]:
+    """Return the mean relative norm on the first players of each order, by method.
+
+    The mean over the first k players is taken over the players that an image has if there are fewer than k.
+    """
+    means = {}
+    for method in attacks[0]["orders"]:
+        relative = [torch.tensor(record["orders"][method]).double() / record["mean"] for record in attacks]
+        values = pad_sequence(relative, batch_first=True, padding_value=torch.nan).numpy()
+        means[method] = (np.nancumsum(values, axis=1) / np.cumsum(~np.isnan(values), axis=1)).mean(0)
+    return means

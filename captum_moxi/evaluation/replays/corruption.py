@@ -1,0 +1,190 @@
+"""Corrupts players in the deletion orders of a run instead of removing them (the paper's Figure 6, Appendix G.1)."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tqdm.auto import tqdm
+
+from captum_moxi.evaluation import store
+from captum_moxi.evaluation.bootstrap import bootstrap_band
+from captum_moxi.evaluation.curves import RunCurve, read_run_curves
+from captum_moxi.evaluation.evaluator import Evaluator, Played
+from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
+from captum_moxi.evaluation.rows import Row
+from captum_moxi.experiments.corruptions import CORRUPTIONS, corrupted_inputs
+from captum_moxi.metrics import Curve, rank_positions
+from captum_moxi.models import preserved_state
+from captum_moxi.plot import label_curves, line_style, save_figure
+from captum_moxi.removal import BaselineRemoval
+from captum_moxi.search import follow
+from captum_moxi.tables import markdown_table
+
+# Number of panels in a row of the figure.
+PANELS_PER_ROW = 5
+
+
+def run_corruptions(
+    run: Path,
+    out: Path,
+    *,
+    corruptions: Sequence[str] | None = None,
+    severity: int = 5,
+    limit: int | None = None,
+    resamples: int = 2000,
+    device: str | None = None,
+    show_progress: bool = False,
+) -> str:
+    """Play the deletion orders of a run with corrupted players, and summarize the curves.
+
+    Writes a run for each corruption (``out/CORRUPTION``), the areas under the deletion curves (``corruptions.md``) and
+    the curves (``corruptions.png``). An interrupted call continues if it is repeated.
+
+    Args:
+        run (Path): Folder of a run with deletion orders that did not stop at flips.
+        out (Path): Folder to write to.
+        corruptions (Sequence[str], optional): Names in ``captum_moxi.experiments.corruptions.CORRUPTIONS``.
+            Default: None, all registered corruptions
+        severity (int, optional): Strength of the corruptions, from 1 to 5.
+            Default: 5, as in the paper
+        limit (int, optional): Largest number of images; the first explained ones are taken.
+            Default: None, all explained images
+        resamples (int, optional): Number of bootstrap resamples for the bands.
+            Default: 2000
+        device (str, optional): Device of the model.
+            Default: None, CUDA if available, otherwise the CPU
+        show_progress (bool, optional): Show a progress bar over images if standard error is a terminal.
+            Default: False
+
+    Returns:
+        str: The Markdown of the summary.
+
+    Raises:
+        ValueError: If a corruption is unknown, ``severity`` is out of range, ``out`` is ``run`` or holds other
+            settings, or for the reasons listed in :func:`read_orders`.
+    """
+    names = list(CORRUPTIONS if corruptions is None else corruptions)
+    for name in names:
+        CORRUPTIONS.create(name)
+    if out.resolve() == run.resolve():
+        raise ValueError(f"out is {str(out)!r}, the run itself; pass another folder")
+    orders = read_orders(run, mode="deletion", limit=limit, device=device)
+    images = [image.name for image in orders.images]
+    disable = None if show_progress else True
+    with tqdm(total=len(names) * len(images), desc="images", unit="image", disable=disable) as bar:
+        for name in names:
+            for _ in corrupt_run(orders, out / name, corruption=name, severity=severity):
+                bar.update()
+    curves = [read_run_curves(out / name, images=images) for name in names]
+    text = (
+        f"{len(images)} images of {run}, model {orders.evaluator.settings.model}: players are corrupted with severity "
+        f"{severity} in the deletion orders.\n\n{corruption_table(curves)}"
+    )
+    (out / "corruptions.md").write_text(text + "\n")
+    save_figure(plot_corruptions(curves, resamples=resamples), out / "corruptions.png")
+    return text
+
+
+def corrupt_run(orders: Orders, out: Path, *, corruption: str, severity: int = 5) -> Iterator[str]:
+    """Play the deletion orders of a run with corrupted players, and write the rows of each image as it finishes.
+
+    Args:
+        orders (Orders): Deletion orders of a run.
+        out (Path): Folder of the new run. If it holds a run with the same settings, finished images are not repeated.
+        corruption (str): Name of a registered corruption.
+        severity (int, optional): Strength of the corruption, from 1 to 5.
+            Default: 5
+
+    Yields:
+        str: Name of each image.
+
+    Raises:
+        ValueError: If the corruption is unknown, ``severity`` is out of range, or the folder holds another run.
+    """
+    settings = orders.evaluator.settings.to_dict() | {"modes": ["deletion"], "stop": None}
+    store.open_run(out, settings | {"corruption": corruption, "severity": severity})
+    finished = store.finished_images(out)
+    for image in orders.images:
+        if image.name not in finished:
+            store.write_part(out, _corrupt_image(orders.evaluator, image, corruption=corruption, severity=severity))
+        yield image.name
+
+
+def corruption_table(runs: Sequence[Sequence[RunCurve]]) -> str:
+    """Format the mean area under the deletion curve of each corruption and method.
+
+    Args:
+        runs (Sequence[Sequence[RunCurve]]): Methods of each corruption.
+
+    Returns:
+        str: A Markdown table. Its last rows have the mean over corruptions, and the number of corruptions for which
+        the method has the smallest area.
+    """
+    methods = [run_curve.method for run_curve in runs[0]]
+    areas = np.array([[float(_curve(run_curve).area().mean()) for run_curve in run] for run in runs])
+    smallest = (areas == areas.min(axis=1, keepdims=True)).sum(axis=0)
+    rows: list[list[object]] = [[run[0].run, *row] for run, row in zip(runs, areas.tolist(), strict=True)]
+    rows.append(["mean", *areas.mean(axis=0).tolist()])
+    rows.append(["corruptions with the smallest area", *smallest.tolist()])
+    return markdown_table(["area under the deletion curve", *methods], rows)
+
+
+def plot_corruptions(runs: Sequence[Sequence[RunCurve]], *, resamples: int) -> Figure:
+    """Draw the mean deletion curves: a panel for each corruption, with a 95 % band for the first method.
+
+    Args:
+        runs (Sequence[Sequence[RunCurve]]): Methods of each corruption.
+        resamples (int): Number of bootstrap resamples for the bands.
+    """
+    columns = min(PANELS_PER_ROW, len(runs))
+    lines = -(-len(runs) // columns)
+    figure = Figure(figsize=(2.5 * columns, 2.2 * lines + 0.5), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    for ax in axes.flat[len(runs) :]:
+        ax.axis("off")
+    for ax, run in zip(axes.flat, runs, strict=False):
+        _draw_panel(ax, run, resamples=resamples)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
+    return figure
+
+
+def _corrupt_image(evaluator: Evaluator, image: ImageOrders, *, corruption: str, severity: int) -> list[Row]:
+    """Play the orders of one image with corrupted players."""
+    classifier = evaluator.classifier
+    x = classifier.preprocess(evaluator.images.open(image.index))
+    baselines = corrupted_inputs(classifier, x, corruption, severity=severity, seed=image.index)
+    game = evaluator.game(x, target=torch.tensor([image.target]), removal=BaselineRemoval(), baselines=baselines)
+    rows: list[Row] = []
+    with preserved_state(classifier.model, {x.device}):
+        for method, order in image.orders.items():
+            positions = rank_positions(game, torch.tensor([order]))
+            selection = follow(game, "deletion", positions, n_steps=len(order))
+            played = Played(method, selection)
+            rows += evaluator.played_rows(played, indices=[image.index], targets=[image.target], game=game)
+    return rows
+
+
+def _draw_panel(ax: Axes, run: Sequence[RunCurve], *, resamples: int) -> None:
+    for index, run_curve in enumerate(run):
+        style, curve = line_style(index), _curve(run_curve)
+        fractions, confidences = curve.fractions.numpy(), curve.confidences.numpy()
+        ax.plot(fractions, confidences.mean(0), label=run_curve.method, **style)
+        if index == 0:
+            # The bands of all methods on top of each other would hide the lines.
+            low, high = bootstrap_band(confidences, resamples=resamples)
+            ax.fill_between(fractions, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    label_curves(ax, "deletion", ylabel="confidence")
+    ax.set_xlabel("patches corrupted", fontsize=8)
+    ax.set_title(run[0].run.replace("_", " "), fontsize=9)
+    ax.set_ylim(-0.02, 1.02)
+    ax.label_outer()
+
+
+def _curve(run_curve: RunCurve) -> Curve:
+    if run_curve.curve is None:
+        raise ValueError(f"run {run_curve.run!r} stopped at flips; pass a run of captum-moxi corrupt")
+    return run_curve.curve

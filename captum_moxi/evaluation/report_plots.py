@@ -1,0 +1,164 @@
+"""The figures of a report.
+
+To add a figure, write a function of the curves that returns it, and add it to ``FIGURES``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from captum_moxi.evaluation.bootstrap import bootstrap_band
+from captum_moxi.evaluation.curves import RunCurve
+from captum_moxi.plot.style import LineStyle, label_curves, line_style
+
+
+class LabeledStyle(LineStyle):
+    """Keyword arguments of :meth:`matplotlib.axes.Axes.plot` that set the style and the label of a line."""
+
+    label: str
+
+
+# Style of each line by run and method.
+Styles: TypeAlias = dict[tuple[str, str], LabeledStyle]
+
+
+def line_styles(curves: Sequence[RunCurve]) -> Styles:
+    """Choose a line style for each run and method.
+
+    If there are several runs, the color stands for the method and the dash for the run.
+
+    Args:
+        curves (Sequence[RunCurve]): Everything that the figures of a report show.
+
+    Returns:
+        dict: Style by run and method.
+    """
+    runs = list(dict.fromkeys(curve.run for curve in curves))
+    methods = list(dict.fromkeys(curve.method for curve in curves))
+    styles: Styles = {}
+    for curve in curves:
+        run, method = runs.index(curve.run), methods.index(curve.method)
+        if len(runs) == 1:
+            label, style = curve.method, line_style(method)
+        elif len(methods) == 1:
+            label, style = curve.run, line_style(run)
+        else:
+            label, style = f"{curve.method}, {curve.run}", line_style(method, dash=run)
+        styles[curve.run, curve.method] = {"label": label, **style}
+    return styles
+
+
+def plot_mean_curves(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) -> Figure | None:
+    """Draw accuracy and confidence over the fraction of players: means over images with 95 % bands.
+
+    Args:
+        curves (Sequence[RunCurve]): Methods and modes. Each mode gets a column.
+        styles (dict): Style by run and method.
+        resamples (int): Number of bootstrap resamples for the bands.
+
+    Returns:
+        Figure or None: None if all runs stopped at flips.
+    """
+    drawn = [curve for curve in curves if curve.curve is not None and len(curve.curve.fractions) > 1]
+    if not drawn:
+        return None
+    modes = list(dict.fromkeys(curve.mode for curve in drawn))
+    figure = Figure(figsize=(4.8 * len(modes), 6.6), layout="constrained")
+    axes = figure.subplots(2, len(modes), squeeze=False, sharey="row")
+    for column, mode in enumerate(modes):
+        accuracy_ax, confidence_ax = axes[:, column]
+        for run_curve in drawn:
+            if run_curve.mode == mode and run_curve.curve is not None:
+                style, fractions = styles[run_curve.run, run_curve.method], run_curve.curve.fractions.numpy()
+                correct, confidences = run_curve.curve.correct.double(), run_curve.curve.confidences
+                plot_band(accuracy_ax, fractions, correct.numpy(), style=style, resamples=resamples)
+                plot_band(confidence_ax, fractions, confidences.numpy(), style=style, resamples=resamples)
+        label_curves(accuracy_ax, mode, ylabel="accuracy")
+        label_curves(confidence_ax, mode, ylabel="confidence in the target")
+        confidence_ax.set_title("")
+    for ax in axes.flat:
+        ax.set_ylim(-0.02, 1.02)
+    _add_legend(figure, drawn, styles=styles)
+    return figure
+
+
+def plot_flips(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) -> Figure:
+    """Draw the share of images whose prediction flipped over the number of players, with 95 % bands.
+
+    Args:
+        curves (Sequence[RunCurve]): Methods and modes. Each mode gets a column.
+        styles (dict): Style by run and method.
+        resamples (int): Number of bootstrap resamples for the bands.
+    """
+    modes = list(dict.fromkeys(curve.mode for curve in curves))
+    figure = Figure(figsize=(4.8 * len(modes), 3.9), layout="constrained")
+    axes = figure.subplots(1, len(modes), squeeze=False, sharey=True)[0]
+    for ax, mode in zip(axes, modes, strict=True):
+        for curve in curves:
+            if curve.mode == mode:
+                counts = np.arange(curve.max_steps + 1)
+                flipped = (curve.flip_counts.numpy()[:, None] <= counts).astype(np.float64)
+                style = styles[curve.run, curve.method]
+                plot_band(ax, counts, flipped, style=style, resamples=resamples, is_step=True)
+        label_curves(ax, mode, ylabel="share of images flipped")
+        ax.set_title(f"{mode}: higher is better", fontsize=10)
+        ax.xaxis.set_major_formatter("{x:.0f}")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_ylim(-0.02, 1.02)
+    _add_legend(figure, curves, styles=styles)
+    return figure
+
+
+# A function (curves, *, styles, resamples) -> figure, or None if the curves do not have what it shows; by file name.
+FIGURES: dict[str, Callable[..., Figure | None]] = {"curves.png": plot_mean_curves, "flips.png": plot_flips}
+
+
+def plot_band(
+    ax: Axes,
+    x: NDArray[np.float64] | NDArray[np.int64],
+    values: NDArray[np.float64],
+    *,
+    style: LabeledStyle,
+    resamples: int,
+    is_step: bool = False,
+    alpha: float = 0.13,
+) -> None:
+    """Draw the mean over images and its 95 % band.
+
+    Args:
+        ax (Axes): Axes to draw into.
+        x (ndarray): ``(P,)``: horizontal coordinates.
+        values (ndarray): ``(N, P)``: values of N images.
+        style (LabeledStyle): Style of the line. The band has its color.
+        resamples (int): Number of bootstrap resamples for the band.
+        is_step (bool, optional): Draw steps instead of a line.
+            Default: False
+        alpha (float, optional): Opacity of the band.
+            Default: 0.13
+    """
+    low, high = bootstrap_band(values, resamples=resamples)
+    ax.plot(x, values.mean(0), drawstyle="steps-post" if is_step else "default", **style)
+    ax.fill_between(x, low, high, step="post" if is_step else None, color=style["color"], alpha=alpha, linewidth=0)
+
+
+def _add_legend(figure: Figure, curves: Sequence[RunCurve], *, styles: Styles) -> None:
+    """Add one legend for all panels below them, and the number of images above."""
+    handles = {
+        label: handle for ax in figure.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    labels = list(dict.fromkeys(styles[curve.run, curve.method]["label"] for curve in curves))
+    figure.legend(
+        handles=[handles[label] for label in labels],
+        labels=labels,
+        loc="outside lower center",
+        ncols=min(4, len(labels)),
+        fontsize=8,
+        handlelength=3,
+    )
+    counts = sorted({len(curve.images) for curve in curves})
+    figure.suptitle(f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} images", fontsize=9)

@@ -1,0 +1,124 @@
+"""The columns of a run's rows.
+
+A row holds one image, method and mode, or the reason why an image has none. To add a column, add it to ``Row`` and to
+``SCHEMA``, and fill it in ``selection_row`` (if it describes a selection) or in
+:meth:`captum_moxi.evaluation.evaluator.Evaluator.rows` (if it describes an image).
+"""
+
+from typing import Literal, Required, TypedDict, get_args
+
+import pyarrow as pa
+from torch import Tensor
+
+from captum_moxi.arguments import Mode
+from captum_moxi.search import Selection
+
+Status = Literal["explained", "wrong", "unreadable", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+class Row(TypedDict, total=False):
+    """One image, method and mode.
+
+    Args:
+        image (str): Name of the image.
+        label (int or None): Class of the image by its label.
+        target (int): Explained class.
+        status (str): ``"explained"``; ``"wrong"`` if the model misclassifies the image; ``"unreadable"`` if the image
+            cannot be opened; ``"failed"`` if the model or a method raised an error.
+        error (str): The error of an unreadable or failed image.
+        method (str): Title of the method.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        players (int): Number of players of the image.
+        order (list[int]): Ids of the players that were inserted or deleted.
+        rewards (list[float]): Reward before the first step and after each step.
+        confidences (list[float]): P(target) at the same places.
+        predictions (list[int]): Predicted class at the same places.
+        shapley (list[float] or None): Shapley value of each player; None if the method does not select by them.
+        interactions (list[float] or None): Interaction of each player with those before it; None in the same cases.
+        n_steps (int): Number of steps.
+        flipped (bool): Whether the prediction flipped by the last step.
+        seconds (float): Time in which the method ordered the players; the mean over the batch.
+        rows (float): Rows that the method evaluated to order the players; the mean over the batch. A row that also
+            goes backward through the model counts three.
+        versions (str): JSON object: version of each package.
+    """
+
+    image: Required[str]
+    label: int | None
+    target: int
+    status: Required[Status]
+    error: str
+    method: str
+    mode: Mode
+    players: int
+    order: list[int]
+    rewards: list[float]
+    confidences: list[float]
+    predictions: list[int]
+    shapley: list[float] | None
+    interactions: list[float] | None
+    n_steps: int
+    flipped: bool
+    seconds: float
+    rows: float
+    versions: str
+
+
+SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("label", pa.int32()),
+        ("target", pa.int32()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("method", pa.string()),
+        ("mode", pa.string()),
+        ("players", pa.int32()),
+        ("order", pa.list_(pa.int32())),
+        ("rewards", pa.list_(pa.float64())),
+        ("confidences", pa.list_(pa.float64())),
+        ("predictions", pa.list_(pa.int32())),
+        ("shapley", pa.list_(pa.float64())),
+        ("interactions", pa.list_(pa.float64())),
+        ("n_steps", pa.int32()),
+        ("flipped", pa.bool_()),
+        ("seconds", pa.float64()),
+        ("rows", pa.float64()),
+        ("versions", pa.string()),
+    ]
+)
+
+
+def selection_row(row: Row, selection: Selection, *, example: int) -> Row:
+    """Add one example of a selection to a row.
+
+    Args:
+        row (Row): Row of the image.
+        selection (Selection): Selections of a batch.
+        example (int): Index of the example in the batch.
+
+    Returns:
+        Row: A new row.
+    """
+    steps = int(selection.n_steps[example])
+    return {
+        **row,
+        "mode": selection.mode,
+        "order": selection.order[example, :steps].tolist(),
+        "rewards": selection.rewards[example, : steps + 1].tolist(),
+        "confidences": selection.confidences[example, : steps + 1].tolist(),
+        "predictions": selection.predictions[example, : steps + 1].tolist(),
+        "shapley": _terms(selection.shapley[example, :steps]),
+        "interactions": _terms(selection.interactions[example, :steps]),
+        "n_steps": steps,
+        "flipped": bool(selection.flipped[example]),
+    }
+
+
+def _terms(values: Tensor) -> list[float] | None:
+    # All values are NaN if the order was followed and not searched.
+    if len(values) and bool(values.isnan().all()):
+        return None
+    terms: list[float] = values.tolist()
+    return terms

@@ -1,0 +1,27 @@
+"""Explanations of single images by a Hugging Face classifier.
+
+Each function takes a classifier and an image, and returns an object that converts itself to a dictionary, a figure or
+an HTML page, and saves itself. The command line calls these functions, and your own programs can do the same.
+"""
+
+from captum_moxi.explanation.comparisons import CompareSettings, ComparisonReport, ImageComparison, compare_image
+from captum_moxi.explanation.explanations import ExplainSettings, Explanation, SearchResult, explain
+from captum_moxi.explanation.images import PreparedImage, prepare_image
+from captum_moxi.explanation.localizations import Localization, LocalizedClass, LocalizeSettings, localize
+
+__all__ = [
+    "CompareSettings",
+    "ComparisonReport",
+    "ExplainSettings",
+    "Explanation",
+    "ImageComparison",
+    "Localization",
+    "LocalizeSettings",
+    "LocalizedClass",
+    "PreparedImage",
+    "SearchResult",
+    "compare_image",
+    "explain",
+    "localize",
+    "prepare_image",
+]

@@ -1,0 +1,280 @@
+"""Compares methods on single images, and reports the comparisons of several images."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from captum_moxi.arguments import MODES, Mode
+from captum_moxi.comparison import DEFAULT_METHODS, Comparison, Record, Result, compare, join
+from captum_moxi.explanation.images import PreparedImage, prepare_image, with_class_indices
+from captum_moxi.game import CoalitionGame
+from captum_moxi.methods import get_methods
+from captum_moxi.metrics import get_metrics
+from captum_moxi.models import ImageClassifier
+from captum_moxi.page import follow_path, path_page
+from captum_moxi.plot import plot_curves, save_figure, show_comparison
+from captum_moxi.removal import Removal
+from captum_moxi.search.screens import Screen
+from captum_moxi.tables import markdown_table
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """How to compare methods on an image.
+
+    Args:
+        methods (Sequence[str], optional): Names in ``captum_moxi.methods.METHODS``.
+            Default: moxi, moxi-minus, shapley, gradcam, gradcam++, rollout, random
+        modes (Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both.
+            Default: both
+        metrics (Sequence[str], optional): Names in ``captum_moxi.metrics.METRICS``: the columns of the summary.
+            Default: players-to-flip, area
+        n_steps (int, optional): Largest number of patches that methods order and curves evaluate.
+            Default: 30
+        grid (int, optional): ``N`` for N x N players.
+            Default: None, the model's own patches
+        removal (Removal, optional): How absent patches are removed.
+            Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
+        reward (str, optional): Name in ``captum_moxi.rewards.REWARDS``. In ``"contrast:CLASS"`` the class can be a
+            name.
+            Default: ``"log_odds"``
+        screen (Screen, optional): Which patches each deletion step of MoXI evaluates.
+            Default: None, all patches: the exact search
+    """
+
+    methods: tuple[str, ...] = DEFAULT_METHODS
+    modes: tuple[Mode, ...] = MODES
+    metrics: tuple[str, ...] = ("players-to-flip", "area")
+    n_steps: int = 30
+    grid: int | None = None
+    removal: Removal | None = None
+    reward: str = "log_odds"
+    screen: Screen | None = None
+
+    def check(self, classifier: ImageClassifier) -> None:
+        """Check that the methods, metrics and reward exist, and that the classifier has the class of the reward.
+
+        Raises:
+            ValueError: If not.
+        """
+        get_methods(self.methods)
+        get_metrics(self.metrics)
+        with_class_indices(self.reward, classifier)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageComparison:
+    """Several methods on one image. :func:`compare_image` creates it.
+
+    Args:
+        image (PreparedImage): The image.
+        target (int): Index of the explained class.
+        settings (CompareSettings): How the methods were compared.
+        comparison (Comparison): Orders, curves and costs of the methods, for a batch of one image.
+    """
+
+    image: PreparedImage
+    target: int
+    settings: CompareSettings
+    comparison: Comparison
+
+    def page(self) -> str:
+        """Render an HTML page with a slider along the path of each method.
+
+        Raises:
+            ImportError: If Bokeh is not installed.
+        """
+        image, labels = self.image, self.image.classifier.labels
+        game = CoalitionGame(
+            image.classifier.model,
+            image.pixel_values,
+            target=self.target,
+            feature_mask=image.feature_mask,
+            removal=image.removal,
+        )
+        paths = [
+            follow_path(
+                game,
+                result.order[0, : self.settings.n_steps].tolist(),
+                result.mode,
+                to_images=image.classifier.to_images,
+                method=result.method,
+            )
+            for result in self.comparison.results
+        ]
+        return path_page(paths, labels=labels, title=f"{image.title}: {labels[self.target]}")
+
+
+def compare_image(
+    classifier: ImageClassifier,
+    image: Image.Image,
+    *,
+    name: str = "image",
+    target: str | int | None = None,
+    settings: CompareSettings | None = None,
+) -> ImageComparison:
+    """Order the patches of an image by several methods, and evaluate the classifier along each order.
+
+    Args:
+        classifier (ImageClassifier): Classifier, as returned by :func:`captum_moxi.models.load`.
+        image (Image): Image.
+        name (str, optional): Name of the image, for example its path. It seeds the random order.
+            Default: ``"image"``
+        target (str or int, optional): Class to explain: an index, a name, or an unambiguous part of a name.
+            Default: None, the predicted class
+        settings (CompareSettings, optional): How to compare the methods.
+            Default: None, the default methods in both modes
+
+    Returns:
+        ImageComparison: Orders, curves and costs of the methods.
+
+    Raises:
+        ValueError: If a method does not support the model, or for the reasons given for
+            :func:`captum_moxi.explanation.explain`.
+
+    Examples::
+
+        >>> settings = CompareSettings(methods=("moxi", "gradcam"), n_steps=10)
+        >>> result = compare_image(load("google/vit-base-patch16-224"), open_image("cat.jpg"), settings=settings)
+        >>> result.comparison.table
+    """
+    settings = settings or CompareSettings()
+    prepared = prepare_image(classifier, image, name=name, removal=settings.removal, grid=settings.grid)
+    index = prepared.target(target)
+    n_players = prepared.n_players
+    comparison = compare(
+        classifier.model,
+        prepared.pixel_values,
+        target=index,
+        methods=[method.for_images([prepared.title]) for method in get_methods(settings.methods, settings.screen)],
+        modes=settings.modes,
+        feature_mask=prepared.feature_mask,
+        removal=prepared.removal,
+        reward=with_class_indices(settings.reward, classifier),
+        fractions=torch.arange(min(n_players, settings.n_steps) + 1) / n_players,
+    )
+    return ImageComparison(image=prepared, target=index, settings=settings, comparison=comparison)
+
+
+class ComparisonReport:
+    """Reports the comparisons of several images in a folder.
+
+    :meth:`add` appends rows to ``comparison.csv`` at once, so an interrupted run keeps the images that were compared.
+    The rows have a column for each registered metric. :meth:`save_figures` draws the first images and the mean curves.
+
+    Args:
+        folder (Path): Folder of the report, which must exist.
+        settings (CompareSettings): How the methods are compared.
+        gallery_size (int, optional): Number of images that the galleries show.
+            Default: 12
+
+    Examples::
+
+        >>> report = ComparisonReport(Path("compared"), settings)
+        >>> for path in expand_paths(["photographs"]):
+        ...     report.add(compare_image(classifier, open_image(path), name=path, settings=settings))
+        >>> report.save_figures()
+        >>> print(report.summary())
+    """
+
+    def __init__(self, folder: Path, settings: CompareSettings, *, gallery_size: int = 12) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.gallery_size = gallery_size
+        self._comparisons: list[Comparison] = []
+        self._pictures: list[Tensor] = []
+        self._masks: list[Tensor] = []
+
+    def add(self, result: ImageComparison) -> None:
+        """Append the rows of an image to ``comparison.csv``, and keep its curves."""
+        _append_rows(
+            self.folder / "comparison.csv",
+            [{"image": result.image.name, **record} for record in result.comparison.records()],
+            first=not self._comparisons,
+        )
+        self._comparisons.append(result.comparison)
+        if len(self._pictures) < self.gallery_size:
+            self._pictures.append(result.image.picture)
+            self._masks.append(result.image.mask)
+
+    def save_figures(self) -> None:
+        """Save a gallery for each mode as ``insertion.png`` and ``deletion.png``, and the curves as ``curves.png``."""
+        gallery = join(self._comparisons[: self.gallery_size])
+        for mode in _modes(gallery):
+            save_figure(
+                _gallery_figure(torch.stack(self._pictures), torch.stack(self._masks), gallery, mode=mode),
+                self.folder / f"{mode}.png",
+            )
+        save_figure(_curves_figure(join(self._comparisons)), self.folder / "curves.png")
+
+    def summary(self) -> str:
+        """Return a Markdown table with a row for each method and mode, and a line about the images."""
+        comparison = join(self._comparisons)
+        n_players = int(comparison.n_players[0])
+        n_evaluated = min(n_players, self.settings.n_steps)
+        return (
+            f"{self._table(comparison)}\n\n{len(self._comparisons)} images, {n_players} players, "
+            f"curves to {n_evaluated} of them{self._screened()}; see {self.folder}"
+        )
+
+    def _table(self, comparison: Comparison) -> str:
+        metrics = get_metrics(self.settings.metrics)
+        rows = [
+            {"": result.mode, "method": result.method}
+            | {column: cell for metric in metrics for column, cell in metric.summarize(result.curve).items()}
+            | {"seconds an example": result.seconds}
+            for result in _insertion_first(comparison.results)
+        ]
+        return markdown_table([_of_images(column) for column in rows[0]], [list(row.values()) for row in rows])
+
+    def _screened(self) -> str:
+        """Names the methods whose deletion uses the screen."""
+        screen = self.settings.screen
+        if screen is None:
+            return ""
+        titles = [method.title for method in get_methods(self.settings.methods) if method.rescreen is not None]
+        return "".join(f"; {title}'s deletion by {screen!r}" for title in titles)
+
+
+def _append_rows(path: Path, rows: list[Record], *, first: bool) -> None:
+    columns = [column for column in rows[0] if column != "example"]
+    with path.open("w" if first else "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        if first:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def _gallery_figure(pictures: Tensor, masks: Tensor, comparison: Comparison, *, mode: Mode) -> Figure:
+    rows, columns = len(pictures), 1 + len(comparison.methods)
+    figure = Figure(figsize=(1.45 * columns, 1.75 * rows + 0.3), layout="constrained")
+    show_comparison(pictures, masks, comparison, mode=mode, axes=figure.subplots(rows, columns, squeeze=False))
+    return figure
+
+
+def _curves_figure(comparison: Comparison) -> Figure:
+    """Accuracy above confidence, one column for each mode."""
+    columns = len(_modes(comparison))
+    figure = Figure(figsize=(4.6 * columns, 6.4), layout="constrained")
+    accuracy, confidence = figure.subplots(2, columns, squeeze=False)
+    plot_curves(comparison, quantity="correct", axes=accuracy)
+    plot_curves(comparison, quantity="confidences", axes=confidence)
+    return figure
+
+
+def _modes(comparison: Comparison) -> list[Mode]:
+    return list(dict.fromkeys(result.mode for result in comparison.results))
+
+
+def _insertion_first(results: tuple[Result, ...]) -> list[Result]:
+    return sorted(results, key=lambda result: MODES.index(result.mode))
+
+
+def _of_images(column: str) -> str:
+    """The title of a column in terms of images and patches."""
+    return column.replace("players", "patches").replace("examples", "images").replace("an example", "an image")

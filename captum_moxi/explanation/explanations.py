@@ -1,0 +1,320 @@
+"""Explains the prediction of one image by groups of patches."""
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from captum_moxi.arguments import MODES, Mode, Stop
+from captum_moxi.attr import MoXIDeletion, MoXIInsertion
+from captum_moxi.explanation.images import PreparedImage, package_versions, prepare_image, with_class_indices
+from captum_moxi.game import CoalitionGame
+from captum_moxi.models import ImageClassifier
+from captum_moxi.page import follow_path, path_page
+from captum_moxi.plot import explanation_figure, save_figure
+from captum_moxi.removal import Removal
+from captum_moxi.rewards import Reward
+from captum_moxi.search import Selection
+from captum_moxi.search.screens import Screen
+
+_SEARCHES = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
+
+
+@dataclass(frozen=True)
+class ExplainSettings:
+    """How to explain an image.
+
+    Args:
+        modes (Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both.
+            Default: both
+        stop (str, optional): ``"flip"`` stops once the prediction flips. None ranks all patches.
+            Default: ``"flip"``
+        min_confidence (float, optional): The confidence that an insertion flip must exceed.
+            Default: 0
+        n_steps (int, optional): Largest number of patches to choose.
+            Default: None, all patches
+        grid (int, optional): ``N`` for N x N players.
+            Default: None, the model's own patches
+        removal (Removal, optional): How absent patches are removed.
+            Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
+        reward (str or Callable, optional): Name in ``captum_moxi.rewards.REWARDS``, or a function
+            ``(logits, target) -> rewards``. In ``"contrast:CLASS"`` the class can be a name.
+            Default: ``"log_odds"``
+        interactions (bool, optional): False ranks the patches independently: MoXI(-).
+            Default: True
+        screen (Screen, optional): Which patches each step evaluates.
+            Default: None, all patches: the exact search
+        beam_width (int, optional): Number of groups kept at each step.
+            Default: 1
+    """
+
+    modes: tuple[Mode, ...] = MODES
+    stop: Stop = "flip"
+    min_confidence: float = 0.0
+    n_steps: int | None = None
+    grid: int | None = None
+    removal: Removal | None = None
+    reward: str | Reward = "log_odds"
+    interactions: bool = True
+    screen: Screen | None = None
+    beam_width: int = 1
+
+    def check(self, classifier: ImageClassifier) -> None:
+        """Check that the reward exists, and that the classifier has its class.
+
+        Raises:
+            ValueError: If not.
+        """
+        if isinstance(self.reward, str):
+            with_class_indices(self.reward, classifier)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the settings for JSON, without the modes and with screens and removals as text."""
+        return {
+            "stop": self.stop or "never",
+            "min_confidence": self.min_confidence,
+            "n_steps": self.n_steps,
+            "grid": self.grid,
+            "removal": repr(self.removal),
+            "reward": self.reward
+            if isinstance(self.reward, str)
+            else getattr(self.reward, "__name__", repr(self.reward)),
+            "interactions": self.interactions,
+            "screen": repr(self.screen) if self.screen else "all",
+            "beam_width": self.beam_width,
+        }
+
+
+class SearchResult(NamedTuple):
+    """Result of one search.
+
+    Args:
+        attribution (Tensor): Heat map. Shape ``(H, W)``, on the CPU.
+        selection (Selection): Selection of one example.
+    """
+
+    attribution: Tensor
+    selection: Selection
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The groups of patches that explain the prediction of one image. :func:`explain` creates it.
+
+    Args:
+        image (PreparedImage): The image.
+        target (int): Index of the explained class.
+        settings (ExplainSettings): How the image was explained.
+        results (dict[str, SearchResult]): Result of the search in each mode.
+    """
+
+    image: PreparedImage
+    target: int
+    settings: ExplainSettings
+    results: dict[Mode, SearchResult]
+
+    @property
+    def selections(self) -> dict[Mode, Selection]:
+        """Selection in each mode."""
+        return {mode: result.selection for mode, result in self.results.items()}
+
+    @property
+    def label(self) -> str:
+        """Name of the explained class."""
+        return self.image.classifier.labels[self.target]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return everything but the image and the heat maps for JSON. ``Selection.from_dict`` reads the selections."""
+        image = self.image
+        settings = self.settings.to_dict() | {"removal": repr(image.removal), "device": str(image.pixel_values.device)}
+        return {
+            "image": image.name,
+            "model": image.classifier.name,
+            "target": {"index": self.target, "label": self.label, "confidence": image.confidence(self.target)},
+            "predicted": image.predicted_dict(),
+            "settings": settings,
+            "patches": image.patches_dict(),
+            **{mode: selection.to_dict() for mode, selection in self.selections.items()},
+            "versions": package_versions(),
+        }
+
+    def figure(self) -> Figure:
+        """Draw the image, and for each mode the heat map, the group of patches and the path of the confidence."""
+        search = self._search_options()
+        figure, _ = explanation_figure(
+            self.image.picture,
+            self.image.mask,
+            list(self.results.values()),
+            target=self.target,
+            title=f"{self.image.title}: {self._prediction()}" + (f"\nby {search}" if search else ""),
+            min_confidence=self.settings.min_confidence,
+        )
+        return figure
+
+    def page(self) -> str:
+        """Render an HTML page with a slider along the path of each mode.
+
+        Raises:
+            ImportError: If Bokeh is not installed.
+        """
+        image = self.image
+        game = CoalitionGame(
+            image.classifier.model,
+            image.pixel_values,
+            target=self.target,
+            feature_mask=image.feature_mask,
+            removal=image.removal,
+        )
+        paths = [
+            follow_path(
+                game,
+                selection.order[0].tolist(),
+                mode,
+                to_images=image.classifier.to_images,
+                min_confidence=self.settings.min_confidence,
+            )
+            for mode, selection in self.selections.items()
+        ]
+        return path_page(paths, labels=image.classifier.labels, title=f"{image.title}: {self._prediction()}")
+
+    def summary(self) -> str:
+        """Return one line with the explained class and how many patches flip the prediction."""
+        outcomes = "; ".join(_outcome(selection) for selection in self.selections.values())
+        if "deletion" in self.selections and not int(self.selections["deletion"].n_steps[0]):
+            outcomes = f"{self._why_nothing_to_delete()}; {outcomes}"
+        search = self._search_options()
+        return f"{self._prediction()}; {outcomes}" + (f" (by {search})" if search else "")
+
+    def save(self, folder: Path, *, stem: str | None = None, html: bool = False) -> Path:
+        """Save a figure, a JSON file and, if requested, an HTML page.
+
+        Args:
+            folder (Path): Folder, which is created if it does not exist.
+            stem (str, optional): File name without suffix.
+                Default: None, the stem of the image's name
+            html (bool, optional): Whether to save a page as well. Requires Bokeh.
+                Default: False
+
+        Returns:
+            Path: File of the figure.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{stem or Path(self.image.name).stem}.png"
+        save_figure(self.figure(), path)
+        if html:
+            path.with_suffix(".html").write_text(self.page(), encoding="utf-8")
+        path.with_suffix(".json").write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        return path
+
+    def _prediction(self) -> str:
+        """The explained class, its confidence, and the predicted class if it is another one."""
+        prediction = f"{self.label} (confidence {self.image.confidence(self.target):.2f})"
+        predicted = self.image.predicted
+        if predicted in (-1, self.target):
+            return prediction
+        return f"{prediction}, though {self.image.classifier.labels[predicted]} is predicted"
+
+    def _search_options(self) -> str:
+        """The screen and the beam, as far as they differ from the exact greedy search."""
+        screen, beam_width = self.settings.screen, self.settings.beam_width
+        return ", ".join(
+            ([repr(screen)] if screen else []) + ([f"beam of {beam_width}"] if beam_width > 1 else []),
+        )
+
+    def _why_nothing_to_delete(self) -> str:
+        if self.image.predicted < 0:
+            return "the logit is below 0, so there is nothing to delete"
+        return "captum-moxi localize shows where it is"
+
+
+def explain(
+    classifier: ImageClassifier,
+    image: Image.Image,
+    *,
+    name: str = "image",
+    target: str | int | None = None,
+    settings: ExplainSettings | None = None,
+    show_progress: bool = False,
+) -> Explanation:
+    """Find the patches that together make the classifier confident, or without which its prediction fails.
+
+    Args:
+        classifier (ImageClassifier): Classifier, as returned by :func:`captum_moxi.models.load`.
+        image (Image): Image.
+        name (str, optional): Name of the image in figures, JSON and file names, for example its path.
+            Default: ``"image"``
+        target (str or int, optional): Class to explain: an index, a name, or an unambiguous part of a name.
+            Default: None, the predicted class
+        settings (ExplainSettings, optional): How to explain the image.
+            Default: None, both modes up to the flip, by the exact search
+        show_progress (bool, optional): Show a progress bar.
+            Default: False
+
+    Returns:
+        Explanation: Selections and heat maps.
+
+    Raises:
+        ValueError: If the model has no such class, or if the settings do not fit the model.
+
+    Examples::
+
+        >>> from captum_moxi.explanation import ExplainSettings, explain
+        >>> from captum_moxi.images import open_image
+        >>> from captum_moxi.models import load
+        >>> classifier = load("google/vit-base-patch16-224")
+        >>> settings = ExplainSettings(modes=("insertion",), min_confidence=0.5)
+        >>> explanation = explain(classifier, open_image("cat.jpg"), name="cat.jpg", settings=settings)
+        >>> explanation.summary()
+        'tabby, tabby cat (confidence 0.83); insertion flips with 7 patches'
+        >>> explanation.selections["insertion"].order[0]  # ids of the patches
+        >>> explanation.save(Path("explained"))  # cat.png and cat.json
+    """
+    settings = settings or ExplainSettings()
+    prepared = prepare_image(classifier, image, name=name, removal=settings.removal, grid=settings.grid)
+    index = prepared.target(target)
+    results = {
+        mode: _search(prepared, mode, target=index, settings=settings, show_progress=show_progress)
+        for mode in settings.modes
+    }
+    return Explanation(image=prepared, target=index, settings=settings, results=results)
+
+
+def _search(
+    image: PreparedImage, mode: Mode, *, target: int, settings: ExplainSettings, show_progress: bool
+) -> SearchResult:
+    reward = settings.reward
+    method = _SEARCHES[mode](
+        image.classifier.model,
+        reward=with_class_indices(reward, image.classifier) if isinstance(reward, str) else reward,
+        removal=image.removal,
+        interactions=settings.interactions,
+        screen=settings.screen,
+        beam_width=settings.beam_width,
+    )
+    with warnings.catch_warnings():
+        # the summary tells that another class is predicted
+        warnings.filterwarnings("ignore", message="the target is not the predicted class")
+        attribution, selection = method.attribute(
+            image.pixel_values,
+            target=target,
+            feature_mask=image.feature_mask,
+            n_steps=settings.n_steps,
+            stop=settings.stop,
+            min_confidence=settings.min_confidence,
+            show_progress=show_progress,
+            return_selection=True,
+        )
+    return SearchResult(attribution[0, 0].float().cpu(), selection)
+
+
+def _outcome(selection: Selection) -> str:
+    n_steps = int(selection.n_steps[0])
+    patches = f"{n_steps} patch{'' if n_steps == 1 else 'es'}"
+    if not selection.flipped[0]:
+        return f"{selection.mode} does not flip in {patches}"
+    return f"insertion flips with {patches}" if selection.mode == "insertion" else f"deletion flips without {patches}"

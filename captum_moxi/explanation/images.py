@@ -1,0 +1,181 @@
+"""Prepares an image for explanation: pixel values, logits and players."""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captum_moxi.models import ImageClassifier, call_model
+from captum_moxi.removal import Removal, default_removal
+from captum_moxi.rewards import REWARDS, predicted_class, probability
+
+
+class ClassDict(TypedDict):
+    """A class in JSON. Both values are -1 and None if the single logit of a sigmoid classifier is negative."""
+
+    index: int
+    label: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """An image as the classifier receives it, divided into players.
+
+    Args:
+        classifier (ImageClassifier): The classifier.
+        name (str): Name of the image, for example its path.
+        pixel_values (Tensor): Input of the model. Shape ``(1, 3, H, W)``.
+        logits (Tensor): Output of the model. Shape ``(1, classes)``, float32.
+        removal (Removal): How absent players are removed.
+        feature_mask (Tensor): Player id of each pixel. Shape ``(1, 1, H, W)``, int64.
+    """
+
+    classifier: ImageClassifier
+    name: str
+    pixel_values: Tensor
+    logits: Tensor
+    removal: Removal
+    feature_mask: Tensor
+
+    @property
+    def title(self) -> str:
+        """Name of the image without its folder."""
+        return Path(self.name).name
+
+    @property
+    def picture(self) -> Tensor:
+        """Image to look at. Shape ``(H, W, 3)``, in [0, 1], on the CPU."""
+        return self.classifier.to_images(self.pixel_values)[0]
+
+    @property
+    def mask(self) -> Tensor:
+        """Player id of each pixel. Shape ``(H, W)``, int64."""
+        return self.feature_mask[0, 0]
+
+    @property
+    def n_players(self) -> int:
+        """Number of players."""
+        return len(self.mask.unique())
+
+    @property
+    def predicted(self) -> int:
+        """Index of the predicted class; -1 if the model has a single logit, which is negative."""
+        return int(predicted_class(self.logits))
+
+    def target(self, name: str | int | None = None) -> int:
+        """Return the index of the class to explain.
+
+        Args:
+            name (str or int, optional): Index, name, or unambiguous part of a name.
+                Default: None, the predicted class, or the only class of a model with a single logit
+
+        Raises:
+            ValueError: If the model has no such class.
+        """
+        return max(0, self.predicted) if name is None else self.classifier.class_index(name)
+
+    def confidence(self, target: int) -> float:
+        """Return the probability of a class."""
+        return float(probability(self.logits, torch.tensor([target], device=self.logits.device)))
+
+    def predicted_dict(self) -> ClassDict:
+        """Return the predicted class for JSON."""
+        index = self.predicted
+        return {"index": index, "label": self.classifier.labels[index] if index >= 0 else None}
+
+    def patches_dict(self) -> dict[str, list[int]]:
+        """Return the bounding box of each player for JSON: top, left, bottom, right in pixels of the model's input."""
+        boxes = {}
+        for player in self.mask.unique().tolist():
+            rows, columns = (self.mask == player).nonzero(as_tuple=True)
+            boxes[str(player)] = [int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1]
+        return boxes
+
+
+def prepare_image(
+    classifier: ImageClassifier,
+    image: Image.Image,
+    *,
+    name: str = "image",
+    removal: Removal | None = None,
+    grid: int | None = None,
+) -> PreparedImage:
+    """Preprocess and classify an image, and divide it into players.
+
+    Args:
+        classifier (ImageClassifier): The classifier.
+        image (Image): The image.
+        name (str, optional): Name of the image in messages, figures and JSON.
+            Default: ``"image"``
+        removal (Removal, optional): How absent players are removed.
+            Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
+        grid (int, optional): ``N`` for N x N players.
+            Default: None, the model's own patches
+
+    Returns:
+        PreparedImage: The image, on the classifier's device.
+
+    Raises:
+        ValueError: If the grid cuts through patches whose tokens are removed.
+
+    Examples::
+
+        >>> prepared = prepare_image(load("google/vit-base-patch16-224"), open_image("cat.jpg"))
+        >>> prepared.n_players, prepared.predicted_dict()
+        (196, {'index': 282, 'label': 'tiger cat'})
+    """
+    pixel_values = classifier.preprocess(image)
+    with torch.no_grad():
+        logits: Tensor = call_model(classifier.model, pixel_values)
+    removal = removal or default_removal(classifier.model, (pixel_values,), has_baselines=False)
+    return PreparedImage(
+        classifier=classifier,
+        name=name,
+        pixel_values=pixel_values,
+        logits=logits.float(),
+        removal=removal,
+        feature_mask=removal.grid_mask(classifier.model, pixel_values, grid),
+    )
+
+
+def with_class_indices(reward: str, classifier: ImageClassifier) -> str:
+    """Replace the class name in a reward's spec by the index of the class.
+
+    Args:
+        reward (str): Name in ``captum_moxi.rewards.REWARDS``. An argument ``CLASS`` may be the name of a class.
+        classifier (ImageClassifier): The classifier.
+
+    Returns:
+        str: For example ``"contrast:281"`` for ``"contrast:tabby"``.
+
+    Raises:
+        ValueError: If the reward is unknown, or if the model has no such class.
+    """
+    class_name = class_argument(reward)
+    if class_name is not None:
+        reward = f"{reward.partition(':')[0]}:{classifier.class_index(class_name)}"
+    REWARDS.create(reward)
+    return reward
+
+
+def class_argument(reward: str) -> str | None:
+    """Return the class in a reward's spec, for example ``"tabby"`` in ``"contrast:tabby"``; None if it has none."""
+    name, colon, argument = reward.partition(":")
+    takes_class = any(entry.name == name and entry.argument == "CLASS" for entry in REWARDS.entries)
+    return argument if takes_class and colon else None
+
+
+def first_synonym(label: str) -> str:
+    """Return the first of the comma-separated names of a class."""
+    return label.partition(",")[0]
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions that an explanation depends on."""
+    packages = ("captum-moxi", "torch", "captum", "transformers")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}

@@ -1,0 +1,226 @@
+"""Shows where classes are in one image, including classes that are not predicted."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from captum_moxi.attr import MoXILocalization
+from captum_moxi.explanation.images import PreparedImage, first_synonym, package_versions, prepare_image
+from captum_moxi.models import ImageClassifier
+from captum_moxi.plot import localization_figure, save_figure
+from captum_moxi.removal import Removal
+from captum_moxi.search import Selection
+from captum_moxi.search.screens import Screen
+
+
+@dataclass(frozen=True)
+class LocalizeSettings:
+    """How to localize classes in an image.
+
+    Args:
+        n_steps (int, optional): Largest number of patches that each of the two phases deletes.
+            Default: None, all patches
+        grid (int, optional): ``N`` for N x N players.
+            Default: None, the model's own patches
+        removal (Removal, optional): How absent patches are removed.
+            Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
+        screen (Screen, optional): Which patches each step evaluates.
+            Default: None, all patches: the exact search
+    """
+
+    n_steps: int | None = None
+    grid: int | None = None
+    removal: Removal | None = None
+    screen: Screen | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the settings for JSON, with screens and removals as text."""
+        return {
+            "n_steps": self.n_steps,
+            "grid": self.grid,
+            "removal": repr(self.removal),
+            "screen": repr(self.screen) if self.screen else "all",
+        }
+
+
+class LocalizedClass(NamedTuple):
+    """Where a class is.
+
+    Args:
+        class_index (int): Index of the class.
+        label (str): Name of the class.
+        attribution (Tensor): Heat map. Shape ``(H, W)``, on the CPU.
+        until_predicted (Selection): Patches that were deleted until the class was predicted.
+        until_lost (Selection): Patches that were then deleted until it was no longer predicted.
+    """
+
+    class_index: int
+    label: str
+    attribution: Tensor
+    until_predicted: Selection
+    until_lost: Selection
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the class and the selections for JSON."""
+        return {
+            "index": self.class_index,
+            "label": self.label,
+            "gone": self.until_predicted.to_dict(),
+            "held": self.until_lost.to_dict(),
+        }
+
+    def summary(self) -> str:
+        """Return one line with the number of patches deleted in each phase."""
+        name = first_synonym(self.label)
+        if not self.until_predicted.flipped[0]:
+            return f"{name} is never predicted"
+        n_deleted, n_held = int(self.until_predicted.n_steps[0]), int(self.until_lost.n_steps[0])
+        start = f"with {n_deleted} patches taken away" if n_deleted else "as the image is"
+        end = f"lost without {n_held} more" if self.until_lost.flipped[0] else "not lost"
+        return f"{name} is predicted {start}, and {end}"
+
+
+@dataclass(frozen=True, eq=False)
+class Localization:
+    """Where classes are in one image. :func:`localize` creates it.
+
+    Args:
+        image (PreparedImage): The image.
+        settings (LocalizeSettings): How the classes were localized.
+        classes (tuple[LocalizedClass, ...]): The classes.
+    """
+
+    image: PreparedImage
+    settings: LocalizeSettings
+    classes: tuple[LocalizedClass, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return everything but the image and the heat maps for JSON. ``Selection.from_dict`` reads the selections."""
+        image = self.image
+        settings = self.settings.to_dict() | {"removal": repr(image.removal), "device": str(image.pixel_values.device)}
+        return {
+            "image": image.name,
+            "model": image.classifier.name,
+            "predicted": image.predicted_dict(),
+            "settings": settings,
+            "patches": image.patches_dict(),
+            "classes": [localized.to_dict() for localized in self.classes],
+            "versions": package_versions(),
+        }
+
+    def figure(self) -> Figure:
+        """Draw the image, and for each class what was deleted before it was predicted, and its heat map."""
+        image = self.image
+        figure, _ = localization_figure(
+            image.picture,
+            image.mask,
+            [
+                (
+                    first_synonym(localized.label),
+                    localized.attribution,
+                    (localized.until_predicted, localized.until_lost),
+                )
+                for localized in self.classes
+            ],
+            title=f"{image.title}: {first_synonym(image.classifier.labels[image.predicted])} is predicted",
+        )
+        return figure
+
+    def summary(self) -> str:
+        """Return one line with the number of patches deleted for each class."""
+        return "; ".join(localized.summary() for localized in self.classes)
+
+    def save(self, folder: Path, *, stem: str | None = None) -> Path:
+        """Save a figure and a JSON file.
+
+        Args:
+            folder (Path): Folder, which is created if it does not exist.
+            stem (str, optional): File name without suffix, to which ``-classes`` is added.
+                Default: None, the stem of the image's name
+
+        Returns:
+            Path: File of the figure.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{stem or Path(self.image.name).stem}-classes.png"
+        save_figure(self.figure(), path)
+        path.with_suffix(".json").write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        return path
+
+
+def localize(
+    classifier: ImageClassifier,
+    image: Image.Image,
+    *,
+    name: str = "image",
+    targets: Sequence[str | int] = (),
+    settings: LocalizeSettings | None = None,
+) -> Localization:
+    """Find what hides a class in an image, and what the class then depends on.
+
+    The first phase deletes patches until the class is predicted, the second until it is no longer predicted (the MoXI
+    paper, Appendix F and Figure 5). See :class:`captum_moxi.MoXILocalization`.
+
+    Args:
+        classifier (ImageClassifier): Classifier, as returned by :func:`captum_moxi.models.load`.
+        image (Image): Image.
+        name (str, optional): Name of the image in figures, JSON and file names, for example its path.
+            Default: ``"image"``
+        targets (Sequence[str or int], optional): Classes: indices, names, or unambiguous parts of names.
+            Default: ``()``, the two most likely classes
+        settings (LocalizeSettings, optional): How to localize the classes.
+            Default: None, the exact search
+
+    Returns:
+        Localization: Selections and heat maps.
+
+    Raises:
+        ValueError: If the model has no such class or a single logit, or if the settings do not fit the model.
+
+    Examples::
+
+        >>> from captum_moxi.explanation import LocalizeSettings, localize
+        >>> from captum_moxi.search import GradientScreen
+        >>> settings = LocalizeSettings(screen=GradientScreen(8))
+        >>> localization = localize(load(model), open_image("desk.jpg"), targets=["desk", "mouse"], settings=settings)
+        >>> localization.summary()
+        'desk is predicted as the image is, and lost without 12 more; mouse is predicted with 9 patches taken away, ...'
+        >>> localization.figure()
+    """
+    settings = settings or LocalizeSettings()
+    prepared = prepare_image(classifier, image, name=name, removal=settings.removal, grid=settings.grid)
+    indices = [classifier.class_index(target) for target in targets] or _most_likely(prepared, count=2)
+    return Localization(
+        image=prepared,
+        settings=settings,
+        classes=tuple(_localize_class(prepared, index, settings=settings) for index in indices),
+    )
+
+
+def _most_likely(image: PreparedImage, *, count: int) -> list[int]:
+    indices: list[int] = image.logits[0].topk(min(count, image.logits.shape[1])).indices.tolist()
+    return indices
+
+
+def _localize_class(image: PreparedImage, index: int, *, settings: LocalizeSettings) -> LocalizedClass:
+    method = MoXILocalization(image.classifier.model, removal=image.removal, screen=settings.screen)
+    attribution, (until_predicted, until_lost) = method.attribute(
+        image.pixel_values,
+        target=index,
+        feature_mask=image.feature_mask,
+        n_steps=settings.n_steps,
+        return_selection=True,
+    )
+    return LocalizedClass(
+        class_index=index,
+        label=image.classifier.labels[index],
+        attribution=attribution[0, 0].float().cpu(),
+        until_predicted=until_predicted,
+        until_lost=until_lost,
+    )

@@ -1,0 +1,177 @@
+"""The interface of a method, and the two ways to build one from a class with Captum's ``attribute``."""
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from captum_moxi.arguments import ForwardFunc, Mode, Stop
+from captum_moxi.game import CoalitionGame
+from captum_moxi.metrics import Attributions
+from captum_moxi.players import scores_to_inputs
+from captum_moxi.removal import ForwardCall
+from captum_moxi.search.screens import Screen
+
+# Coalitions that Captum passes to the game at once. The game splits them into passes.
+COALITIONS_PER_CALL = 64
+
+
+class Attribute(Protocol):
+    """Compute attributions of the players of a game; the ``attribute`` function of a :class:`Method`."""
+
+    def __call__(self, game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Attributions: ...
+
+
+class CaptumAttribution(Protocol):
+    """An object with Captum's ``attribute(inputs, ...)``."""
+
+    @property
+    def attribute(self) -> Callable[..., Any]: ...
+
+
+def accept_all(game: CoalitionGame) -> None:
+    """Accept every game."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to order the players of a game.
+
+    Args:
+        title (str): The name of the method in tables and figures.
+        attribute (Callable): ``(game, mode, *, n_steps, stop)`` -> attributions, in any form that
+            :func:`captum_moxi.insertion_curve` accepts. Only the first ``n_steps`` players are used; None for all. If
+            ``stop`` is ``"flip"``, players after the one that flips the prediction are not used either. The order of
+            unused players is arbitrary.
+        depends_on_mode (bool, optional): Whether insertion and deletion need different orders.
+            Default: False
+        check (Callable, optional): Raises ValueError if the method does not support a game, before any computation.
+            Default: accepts every game
+        reseed (Callable, optional): Seeds, one per example -> the method with these seeds. Only for methods that draw
+            a random order per example.
+            Default: None
+        rescreen (Callable, optional): A screen -> the method with this screen for deletion. Only for methods that
+            search.
+            Default: None
+
+    Examples::
+
+        >>> def brightest(game, mode, *, n_steps, stop):
+        ...     return game.call.inputs[0].mean(1, keepdim=True)
+        >>> METHODS.register("brightest", lambda: Method("Brightest first", brightest))
+        >>> compare(model, x, target=y, methods=["moxi", "brightest"]).table
+    """
+
+    title: str
+    attribute: Attribute
+    depends_on_mode: bool = False
+    check: Callable[[CoalitionGame], None] = accept_all
+    reseed: Callable[[Sequence[int]], "Method"] | None = None
+    rescreen: Callable[[Screen | None], "Method"] | None = None
+
+    def for_images(self, names: Sequence[str]) -> "Method":
+        """Make a random order depend on the name of each image instead of its place in the batch.
+
+        Args:
+            names (Sequence[str]): The name of each example.
+
+        Returns:
+            Method: The method seeded by the names, or the method itself if it does not draw random orders.
+        """
+        return self if self.reseed is None else self.reseed([zlib.crc32(name.encode()) for name in names])
+
+    def with_screen(self, screen: Screen | None) -> "Method":
+        """Set the screen for deletion.
+
+        Args:
+            screen (Screen or None): Which candidates a step evaluates; None for all.
+
+        Returns:
+            Method: The method with the screen, or the method itself if it does not search.
+        """
+        return self if self.rescreen is None else self.rescreen(screen)
+
+
+def on_game(
+    title: str,
+    make: Callable[[ForwardFunc], CaptumAttribution],
+    *,
+    check: Callable[[CoalitionGame], None] = accept_all,
+    **options: Any,
+) -> Method:
+    """Build a method from a perturbation class, which runs on the game of each example.
+
+    Args:
+        title (str): The name of the method in tables and figures.
+        make (Callable): Constructs the attribution from a forward function that maps coalitions ``(M, n)`` to rewards
+            ``(M,)``; for example, ``captum.attr.FeatureAblation``.
+        check (Callable, optional): As in :class:`Method`.
+            Default: accepts every game
+        **options: Keyword arguments of ``attribute``. Random numbers start from seed 0 for each example.
+
+    Examples::
+
+        >>> on_game("Ablation", FeatureAblation, perturbations_per_eval=64)
+    """
+
+    def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Attributions:
+        scores: list[Tensor] = []
+        everyone = torch.ones(1, game.n_players)
+        for example in range(game.n_examples):
+
+            def value(coalitions: Tensor, example: int = example) -> Tensor:
+                return game.outcome(coalitions, torch.full((len(coalitions),), example)).rewards
+
+            with torch.random.fork_rng(devices=[]):
+                # torch.manual_seed would also reseed the accelerators.
+                torch.default_generator.manual_seed(0)
+                scores.append(make(value).attribute(everyone, **options).detach().double())
+        # A map of the inputs cannot be mistaken for another form, unlike scores of players.
+        return scores_to_inputs(torch.cat(scores), game.call.players, game.call.inputs)
+
+    return Method(title, attribute, check=check)
+
+
+def on_model(
+    title: str,
+    make: Callable[[ForwardFunc], CaptumAttribution],
+    *,
+    check: Callable[[CoalitionGame], None] = accept_all,
+    options: Callable[[ForwardCall], Mapping[str, Any]] = lambda call: {},
+) -> Method:
+    """Build a method from a class that attributes the model's output to the inputs, with gradients enabled.
+
+    Args:
+        title (str): The name of the method in tables and figures.
+        make (Callable): Constructs the attribution from the model, and raises ValueError for models that it does not
+            support; for example, :class:`captum_moxi.GradCam`.
+        check (Callable, optional): As in :class:`Method`; called in addition to ``make``.
+            Default: accepts every game
+        options (Callable, optional): The call of the model -> keyword arguments of ``attribute``, besides ``target``
+            and ``additional_forward_args``.
+            Default: none
+
+    Examples::
+
+        >>> on_model("Saliency", captum.attr.Saliency)
+    """
+
+    def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Attributions:
+        call = game.call
+        with torch.enable_grad():
+            attributions: Attributions = make(call.forward_func).attribute(
+                call.inputs,
+                target=game.captum_target,
+                additional_forward_args=call.additional_forward_args or None,
+                **options(call),
+            )
+        return attributions
+
+    def check_all(game: CoalitionGame) -> None:
+        make(game.call.forward_func)
+        check(game)
+
+    return Method(title, attribute, check=check_all)

@@ -1,0 +1,54 @@
+"""Methods that use the gradients of the model: Grad-CAM, Grad-CAM++ and integrated gradients."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from captum.attr import IntegratedGradients
+
+from captum_moxi.arguments import ForwardFunc
+from captum_moxi.attr import GradCam, GradCamPlusPlus
+from captum_moxi.game import CoalitionGame
+from captum_moxi.methods.base import Method, on_model
+from captum_moxi.methods.logits import two_dimensional_logits
+from captum_moxi.removal import ForwardCall
+
+MIN_BATCH = 16
+
+
+def grad_cam() -> Method:
+    """Grad-CAM without its ReLU, which would tie all players with a negative value."""
+    return on_model("Grad-CAM", GradCam)
+
+
+def grad_cam_plus_plus() -> Method:
+    """Grad-CAM++ without its ReLU, which would tie all players with a negative value."""
+    return on_model("Grad-CAM++", GradCamPlusPlus)
+
+
+def integrated_gradients(n_steps: int = 50) -> Method:
+    """Captum's IntegratedGradients, from the baselines of the call or from zeros.
+
+    Args:
+        n_steps (int, optional): The number of steps from the baselines to the inputs.
+            Default: 50
+    """
+
+    def options(call: ForwardCall) -> Mapping[str, Any]:
+        # Captum needs at least one row per example at once.
+        batch = max(MIN_BATCH, call.batch)
+        return {"baselines": call.baselines, "n_steps": n_steps, "internal_batch_size": batch}
+
+    def make(forward_func: ForwardFunc) -> IntegratedGradients:
+        return IntegratedGradients(two_dimensional_logits(forward_func))
+
+    return on_model(f"Integrated gradients, {n_steps}", make, check=_check_floating_point, options=options)
+
+
+def _check_floating_point(game: CoalitionGame) -> None:
+    dtypes = [x.dtype for x in game.call.inputs]
+    if not all(dtype.is_floating_point for dtype in dtypes):
+        listed = ", ".join(map(str, dtypes))
+        raise ValueError(
+            f"inputs have dtype {listed}, but integrated gradients need floating-point inputs; "
+            "leave out the method integrated-gradients"
+        )

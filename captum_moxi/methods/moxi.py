@@ -1,0 +1,34 @@
+"""MoXI (Sumiyasu, Kawamoto, Kera, CVPR 2024), with and without interactions."""
+
+from captum_moxi.arguments import Mode, Stop
+from captum_moxi.game import CoalitionGame
+from captum_moxi.methods.base import Method
+from captum_moxi.search import Selection, greedy, rank_independently
+from captum_moxi.search.screens import Screen
+
+
+def moxi(screen: Screen | None = None, *, beam_width: int = 1) -> Method:
+    """MoXI, the paper's Algorithms 1 and 2.
+
+    Args:
+        screen (Screen, optional): Which candidates a step of deletion evaluates. Insertion evaluates all, because its
+            steps cost much less.
+            Default: None, all
+        beam_width (int, optional): The number of groups kept at each step.
+            Default: 1
+    """
+
+    def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Selection:
+        mode_screen = screen if mode == "deletion" else None
+        return greedy(game, mode, n_steps=n_steps, stop=stop, screen=mode_screen, beam_width=beam_width)
+
+    return Method("MoXI", attribute, depends_on_mode=True, rescreen=lambda screen: moxi(screen, beam_width=beam_width))
+
+
+def moxi_minus() -> Method:
+    """MoXI(-), which ranks each player by its own Shapley value, without interactions."""
+
+    def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Selection:
+        return rank_independently(game, mode, n_steps=n_steps, stop=stop)
+
+    return Method("MoXI(-)", attribute, depends_on_mode=True)

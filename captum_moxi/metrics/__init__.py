@@ -1,0 +1,62 @@
+"""Insertion and deletion curves, and the metrics computed from them.
+
+``METRICS`` lists the metrics by name. To add one, write a function that returns a :class:`Metric` in a file of its own,
+and register it below.
+"""
+
+from collections.abc import Sequence
+
+from captum_moxi.metrics.area import confidence_area, reward_area
+from captum_moxi.metrics.base import Metric
+from captum_moxi.metrics.curves import Curve, Quantity, deletion_curve, insertion_curve, play_curve
+from captum_moxi.metrics.ordering import Attributions, parse_fractions, rank_positions
+from captum_moxi.metrics.players_to_flip import count_players_to_flip, flip_count, median_flip
+from captum_moxi.registry import Registry
+
+__all__ = [
+    "METRICS",
+    "Attributions",
+    "Curve",
+    "Metric",
+    "Quantity",
+    "confidence_area",
+    "count_players_to_flip",
+    "deletion_curve",
+    "flip_count",
+    "get_metrics",
+    "insertion_curve",
+    "median_flip",
+    "parse_fractions",
+    "play_curve",
+    "rank_positions",
+    "reward_area",
+]
+
+METRICS: Registry[Metric] = Registry("metric")
+METRICS.register("players-to-flip", flip_count, help="number of players that flip the prediction")
+METRICS.register("area", confidence_area, help="area under the confidences")
+METRICS.register("reward-area", reward_area, help="area under the rewards")
+
+
+def get_metrics(metrics: str | Metric | Sequence[str | Metric] | None = None) -> list[Metric]:
+    """Create metrics from names of ``METRICS``.
+
+    Args:
+        metrics (str, Metric or Sequence[str or Metric], optional): Names, or metrics of your own.
+            Default: None, all registered metrics that need no argument
+
+    Raises:
+        ValueError: If a name is unknown, or if two metrics share a title.
+        TypeError: If an entry is neither a name nor a metric.
+    """
+    if metrics is None:
+        metrics = [entry.name for entry in METRICS.entries if not entry.required]
+    created: list[Metric] = []
+    for metric in [metrics] if isinstance(metrics, str | Metric) else metrics:
+        if not isinstance(metric, str | Metric):
+            raise TypeError(f"metrics contain {metric!r}; pass names or Metric objects")
+        created.append(METRICS.create(metric) if isinstance(metric, str) else metric)
+    titles = [metric.title for metric in created]
+    if len(set(titles)) < len(titles):
+        raise ValueError(f"metrics are {titles}; pass metrics with different titles")
+    return created

@@ -1,0 +1,40 @@
+"""Renders paths as one self-contained HTML page."""
+
+from collections.abc import Sequence
+
+from captum_moxi.page.data import path_data
+from captum_moxi.page.paths import PagePath
+
+
+def path_page(paths: Sequence[PagePath], *, labels: Sequence[str], title: str) -> str:
+    """Render the paths of one image as an HTML page with a slider. The page needs neither a network nor a server.
+
+    The page shows the image as the model sees it, the confidence in the target along the path, and the five most
+    likely classes. Buttons switch between insertion and deletion, and a menu switches between methods.
+
+    Args:
+        paths (Sequence[PagePath]): One path per method and mode. All methods need the same modes.
+        labels (Sequence[str]): Class names by index.
+        title (str): Title of the page.
+
+    Returns:
+        str: The HTML source.
+
+    Raises:
+        ImportError: If Bokeh is not installed.
+        ValueError: If ``paths`` is empty.
+
+    Examples::
+
+        >>> page = path_page([follow_path(game, order, "insertion", to_images=to_images)], labels=labels, title="cat")
+        >>> Path("page.html").write_text(page, encoding="utf-8")
+    """
+    try:
+        # Bokeh is an optional dependency.
+        from captum_moxi.page.layout import render_page
+    except ImportError as error:
+        raise ImportError("path_page requires Bokeh; run pip install 'captum-moxi[html]'") from error
+    if not paths:
+        raise ValueError("paths is empty; pass at least one path")
+    height, width = paths[0].images.shape[1:3]
+    return render_page([path_data(path, labels=labels) for path in paths], size=(height, width), title=title)

@@ -1,0 +1,112 @@
+"""Follows one path of an image: what the model sees and predicts at each step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_moxi.arguments import Mode
+from captum_moxi.game import CoalitionGame
+from captum_moxi.removal import ToImages
+from captum_moxi.search import has_flipped
+
+
+@dataclass(frozen=True, eq=False)
+class PagePath:
+    """What the model sees and predicts along a path of K steps: at its start and after each step.
+
+    Args:
+        method (str): Name of the method that chose the path, for example ``"MoXI"``.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        images (Tensor): Images ``(K + 1, H, W, 3)`` in [0, 1], as the model sees them.
+        probabilities (Tensor): Class probabilities ``(K + 1, classes)``.
+        target (int): The class that is explained.
+        n_players (int): Number of players of the image.
+        flip (int or None): First step after which the prediction is flipped.
+    """
+
+    method: str
+    mode: Mode
+    images: Tensor
+    probabilities: Tensor
+    target: int
+    n_players: int
+    flip: int | None
+
+
+def follow_path(
+    game: CoalitionGame,
+    order: Sequence[int],
+    mode: Mode,
+    *,
+    to_images: ToImages,
+    method: str = "MoXI",
+    example: int = 0,
+    min_confidence: float = 0.0,
+) -> PagePath:
+    """Insert or delete players in the given order and record what the model sees and predicts.
+
+    Args:
+        game (CoalitionGame): Game on one input of images ``(B, C, H, W)``, with a target.
+        order (Sequence[int]): Ids of players, in the order in which they are inserted or deleted.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        to_images (Callable): Maps pixel values ``(M, C, H, W)`` to images ``(M, H, W, 3)`` in [0, 1], for example
+            :meth:`captum_moxi.models.ImageClassifier.to_images`.
+        method (str, optional): Name of the method that chose the order.
+            Default: ``"MoXI"``
+        example (int, optional): Index of the example in the game.
+            Default: 0
+        min_confidence (float, optional): The confidence that an insertion flip must exceed.
+            Default: 0
+
+    Returns:
+        PagePath: K + 1 images and predictions for K players in ``order``.
+
+    Raises:
+        ValueError: If the game has no target, or if its input is not a single batch of images.
+
+    Examples::
+
+        >>> game = CoalitionGame(classifier.model, x, target=y)
+        >>> path = follow_path(game, selection.order[0].tolist(), "insertion", to_images=classifier.to_images)
+        >>> Path("page.html").write_text(path_page([path], labels=classifier.labels, title="cat"), encoding="utf-8")
+    """
+    if game.targets is None or len(game.call.inputs) != 1 or game.call.inputs[0].dim() != 4:
+        raise ValueError("game has no target or is not a game on images; pass a target and one input (B, C, H, W)")
+    coalitions = _path_coalitions(game, order, mode, example=example)
+    examples = torch.full((len(coalitions),), example)
+    probabilities = game.class_probabilities(coalitions, examples)
+    target = int(game.targets[example])
+    flipped = has_flipped(
+        mode,
+        _predictions(probabilities),
+        probabilities[:, target],
+        target=target,
+        min_confidence=min_confidence,
+    )
+    return PagePath(
+        method=method,
+        mode=mode,
+        images=game.pictures(coalitions, examples, to_images),
+        probabilities=probabilities,
+        target=target,
+        n_players=int(game.exists[example].sum()),
+        flip=int(flipped.nonzero()[0]) if flipped.any() else None,
+    )
+
+
+def _path_coalitions(game: CoalitionGame, order: Sequence[int], mode: Mode, *, example: int) -> Tensor:
+    """``(K + 1, n)`` bool: the players that are present before the first step and after each step."""
+    positions = torch.searchsorted(game.ids, torch.tensor(list(order), dtype=torch.long))
+    moved = torch.zeros(len(positions) + 1, game.n_players, dtype=torch.bool)
+    for step, position in enumerate(positions.tolist(), 1):
+        moved[step:, position] = True
+    return moved if mode == "insertion" else game.exists[example] & ~moved
+
+
+def _predictions(probabilities: Tensor) -> Tensor:
+    """``(M,)`` int64: the predicted class. For a model with a single logit, 0 if it is positive and -1 otherwise."""
+    if probabilities.shape[1] == 1:
+        return torch.where(probabilities[:, 0] > 0.5, 0, -1)
+    return probabilities.argmax(1)

@@ -1,0 +1,80 @@
+"""Plots of insertion and deletion curves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from captum_moxi.arguments import Mode
+from captum_moxi.comparison import Comparison
+from captum_moxi.metrics.curves import Curve, Quantity
+from captum_moxi.plot.style import AxesArray, figure_of, label_curves, line_style
+
+_YLABELS: dict[Quantity, str] = {
+    "confidences": "confidence in the target",
+    "correct": "accuracy",
+    "rewards": "reward",
+}
+
+
+def plot_curves(
+    comparison: Comparison, *, quantity: Quantity = "confidences", axes: Sequence[Axes] | AxesArray | None = None
+) -> tuple[Figure, AxesArray]:
+    """Plot the insertion and deletion curves of each method, averaged over examples, as in Figure 3 of the MoXI paper.
+
+    Args:
+        comparison (Comparison): Result of :func:`captum_moxi.compare`.
+        quantity (str, optional): ``"confidences"``, ``"correct"`` (its mean is the accuracy) or ``"rewards"``.
+            Default: ``"confidences"``
+        axes (Sequence[Axes], optional): Axes to draw into, one for each mode of the comparison.
+            Default: None, a new figure
+
+    Returns:
+        tuple[Figure, ndarray of Axes]: The figure, and one axes per mode.
+
+    Raises:
+        ValueError: If ``quantity`` is unknown, or if the number of axes differs from the number of modes.
+
+    Examples::
+
+        >>> figure, axes = plot_curves(compare(model, x, target=y, methods=["moxi", "random"]))
+        >>> save_figure(figure, "curves.pdf")
+    """
+    if quantity not in _YLABELS:
+        raise ValueError(f"quantity is {quantity!r}; pass one of {', '.join(map(repr, _YLABELS))}")
+    modes = list(dict.fromkeys(result.mode for result in comparison.results))
+    figure, panels = _panels(axes, n_modes=len(modes))
+    for ax, mode in zip(panels, modes, strict=True):
+        _plot_mode(ax, comparison, mode, quantity)
+    panels[-1].legend(fontsize=8, framealpha=0.8)
+    return figure, panels
+
+
+def _panels(axes: Sequence[Axes] | AxesArray | None, *, n_modes: int) -> tuple[Figure, AxesArray]:
+    if axes is None:
+        size = (4.6 * n_modes, 3.4)
+        figure, grid = plt.subplots(1, n_modes, figsize=size, layout="constrained", squeeze=False)
+        return figure, grid[0]
+    panels = np.atleast_1d(np.asarray(axes, dtype=object))
+    if len(panels) != n_modes:
+        raise ValueError(f"axes has {len(panels)} axes for {n_modes} modes; pass one axes for each mode")
+    return figure_of(panels[0]), panels
+
+
+def _plot_mode(ax: Axes, comparison: Comparison, mode: Mode, quantity: Quantity) -> None:
+    """Plot the curves of all methods in one mode."""
+    for index, method in enumerate(comparison.methods):
+        curve = comparison.of(method, mode).curve
+        ax.plot(curve.fractions.numpy(), _mean(curve, quantity), label=method, **line_style(index))
+    label_curves(ax, mode, ylabel=_YLABELS[quantity])
+    if quantity != "rewards":
+        ax.set_ylim(0, 1.02)
+
+
+def _mean(curve: Curve, quantity: Quantity) -> npt.NDArray[np.float64]:
+    """``(P,)``: the curve averaged over examples."""
+    heights = {"confidences": curve.confidences, "correct": curve.correct, "rewards": curve.rewards}
+    return heights[quantity].double().mean(0).numpy()

@@ -1,0 +1,124 @@
+"""Colors, line styles and figure helpers that all plots share.
+
+The colors are the palette of Okabe and Ito, which remains distinguishable under color vision deficiency. Wherever a
+color carries meaning, a hatch, dash or number carries it too, so that figures survive printing in grayscale.
+"""
+
+import os
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import pyplot as plt
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from captum_moxi.arguments import Mode
+
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+VERMILION = "#D55E00"
+PURPLE = "#CC79A7"
+SKY = "#56B4E9"
+BLACK = "#000000"
+
+DashPattern = tuple[int, tuple[int, ...]]
+AxesArray = npt.NDArray[np.object_]
+
+_LINE_COLORS = (VERMILION, BLUE, BLACK, GREEN, ORANGE, PURPLE, SKY)
+_DASHES: tuple[str | DashPattern, ...] = (
+    *("-", "--", "-.", ":"),
+    *((0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1))),
+)
+
+
+class LineStyle(TypedDict):
+    """Keyword arguments of :meth:`matplotlib.axes.Axes.plot` that set the style of a line."""
+
+    color: str
+    linestyle: str | DashPattern
+    linewidth: float
+
+
+def line_style(index: int, *, dash: int | None = None) -> LineStyle:
+    """Return the style of the line with a given index. The first line is the widest.
+
+    The first 14 styles are distinct. This holds for every fixed ``dash`` too, because lines from the eighth on are
+    then thinner.
+
+    Args:
+        index (int): Index of the line.
+        dash (int, optional): Index of the dash pattern. Use it to encode a second property, for example color for
+            the method and dash for the run.
+            Default: None, derived from ``index``
+
+    Returns:
+        LineStyle: Keyword arguments for :meth:`matplotlib.axes.Axes.plot`.
+    """
+    cycle, color = divmod(index, len(_LINE_COLORS))
+    pattern = index + cycle if dash is None else dash
+    thin = dash is not None and cycle > 0
+    return {
+        "color": _LINE_COLORS[color],
+        "linestyle": _DASHES[pattern % len(_DASHES)],
+        "linewidth": 2.2 if index == 0 else 0.6 if thin else 1.3,
+    }
+
+
+def label_curves(ax: Axes, mode: Mode, *, ylabel: str) -> None:
+    """Label axes that show curves over fractions of players.
+
+    Args:
+        ax (Axes): The axes. The title states the mode and whether higher or lower is better.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        ylabel (str): Label of the vertical axis.
+    """
+    ax.set_xlabel(patches_label(mode), fontsize=9)
+    ax.xaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:.3g}%")
+    ax.set_ylabel(ylabel, fontsize=9)
+    ax.set_title(f"{mode}: {'higher' if mode == 'insertion' else 'lower'} is better", fontsize=10)
+    ax.tick_params(labelsize=8)
+
+
+def patches_label(mode: Mode) -> str:
+    """Return the axis label for the number of patches that a mode has moved."""
+    return "patches inserted" if mode == "insertion" else "patches deleted"
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Save a figure in print quality: 300 dpi, tight bounding box, text stored as text in PDF, PS and SVG.
+
+    Args:
+        figure (Figure): The figure.
+        path (str or PathLike): Output file. The suffix selects the format.
+    """
+    with rc_context({"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}):
+        figure.savefig(path, dpi=300, bbox_inches="tight")
+
+
+def canvas(ax: Axes | None, *, size: tuple[float, float] = (4, 4)) -> tuple[Figure, Axes]:
+    """Return the axes to draw into together with their figure. Create both if ``ax`` is None.
+
+    Args:
+        ax (Axes or None): Existing axes.
+        size (tuple[float, float], optional): Size of a new figure in inches.
+            Default: (4, 4)
+
+    Returns:
+        tuple[Figure, Axes]
+    """
+    return plt.subplots(figsize=size, layout="constrained") if ax is None else (figure_of(ax), ax)
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that contains the axes.
+
+    Raises:
+        ValueError: If the axes were removed from their figure.
+    """
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise ValueError("ax belongs to no figure; pass axes of a figure")
+    return figure

@@ -1,0 +1,93 @@
+"""Screened searches against the exact search, and screens that are registered from outside."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from captum_moxi.benchmarks import Bench
+from captum_moxi.benchmarks.screens import EXACT, compare_screens, mean_confidence, searches
+from captum_moxi.search.screens import SCREENS, Screen, SearchStep
+
+ParseTable = Callable[[str], dict[str, list[str]]]
+
+
+class FirstScreen(Screen):
+    """Evaluates the candidates with the lowest ids."""
+
+    estimates_gains = False
+
+    def __init__(self, m: int = 4) -> None:
+        super().__init__(m)
+
+    def estimate(self, step: SearchStep) -> tuple[Tensor, Tensor]:
+        priorities = -torch.arange(step.candidates.shape[1]).expand(step.candidates.shape).double()
+        return priorities, priorities
+
+
+@pytest.fixture
+def first_screen() -> Iterator[str]:
+    SCREENS.register("first", FirstScreen, argument="M", help="M candidates with the lowest ids")
+    yield "first"
+    SCREENS.unregister("first")
+
+
+def test_the_exact_search_is_the_reference(bench: Bench, parse_table: ParseTable) -> None:
+    columns = parse_table(compare_screens(bench))
+    exact = [i for i, title in enumerate(columns["search"]) if title == EXACT.title]
+    assert [columns["mode"][i] for i in exact] == ["deletion", "insertion"]
+    assert all(columns["against exact"][i] == "+0.0%" and float(columns["times fewer"][i]) == 1 for i in exact)
+    # Screens of four and more candidates skip none of four players.
+    unscreened = [i for i, title in enumerate(columns["search"]) if "beam" not in title]
+    assert all(columns["against exact"][i] == "+0.0%" for i in unscreened)
+
+
+def test_every_registered_screen_is_measured(first_screen: str, bench: Bench, parse_table: ParseTable) -> None:
+    titles = {search.title.partition(":")[0] for mode in ("insertion", "deletion") for search in searches(mode, "cuda")}
+    assert set(SCREENS) - {"all"} <= titles
+    columns = parse_table(compare_screens(replace(bench, searches=[first_screen])))
+    assert list(zip(columns["mode"], columns["search"], strict=True)) == [
+        ("deletion", "exact"),
+        ("deletion", "first"),
+        ("insertion", "exact"),
+        ("insertion", "first"),
+    ]
+
+
+def test_half_precision_is_measured_on_a_gpu_only() -> None:
+    for mode in ("insertion", "deletion"):
+        assert "half-precision" in [search.title for search in searches(mode, "cuda")]
+        assert "half-precision" not in [search.title for search in searches(mode, "cpu")]
+
+
+def test_searches_can_be_selected(bench: Bench, parse_table: ParseTable) -> None:
+    columns = parse_table(compare_screens(replace(bench, searches=["beam of 2"])))
+    assert list(zip(columns["mode"], columns["search"], strict=True)) == [
+        ("deletion", "exact"),
+        ("insertion", "exact"),
+        ("insertion", "beam of 2"),
+    ]
+
+
+def test_an_unknown_search_is_rejected(bench: Bench) -> None:
+    with pytest.raises(ValueError, match=r"search best is unknown; pass one of beam of 2; .*; exact; gradient:16; "):
+        compare_screens(replace(bench, searches=["best"]))
+
+
+def test_searches_without_a_step_can_be_compared(bench: Bench, parse_table: ParseTable) -> None:
+    classifier = bench.classifiers[0].model.get_submodule("classifier")
+    with torch.no_grad():
+        # The model predicts one class for every image, so the empty coalition is sufficient.
+        classifier.weight.zero_()
+        classifier.bias.copy_(torch.arange(len(classifier.bias)))
+    columns = parse_table(compare_screens(bench))
+    means = {steps for steps, mode in zip(columns["mean"], columns["mode"], strict=True) if mode == "insertion"}
+    assert means == {"0"}
+    assert "-" in columns["against exact"]
+
+
+def test_a_shorter_path_keeps_its_last_confidence() -> None:
+    assert mean_confidence([1.0, 0.0], 4) == pytest.approx(0.25)
+    assert mean_confidence([1.0, 0.5, 0.0], 2) == pytest.approx(0.75)

@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+
+from captum_moxi.evaluation import bootstrap
+from captum_moxi.evaluation.bootstrap import bootstrap_band
+
+
+def test_the_band_contains_the_true_mean_as_often_as_its_level_says() -> None:
+    generator = np.random.default_rng(1)
+    contained = 0
+    for seed in range(200):
+        low, high = bootstrap_band(generator.normal(3, 2, (60, 1)), resamples=400, seed=seed)
+        contained += int(low[0] <= 3 <= high[0])
+    # A binomial variable with n = 200 and p = 0.95 lies in this range with a probability of 99.99 %.
+    assert 175 <= contained <= 200
+
+
+def test_the_band_of_equal_values_has_no_width() -> None:
+    low, high = bootstrap_band(np.full((5, 2), 0.25), resamples=100)
+    assert low.tolist() == pytest.approx([0.25, 0.25]) and high.tolist() == pytest.approx([0.25, 0.25])
+
+
+def test_the_band_does_not_depend_on_the_number_of_draws_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=(7, 3))
+    band = bootstrap_band(values, resamples=50)
+    monkeypatch.setattr(bootstrap, "DRAWS_PER_CHUNK", 30)
+    np.testing.assert_allclose(bootstrap_band(values, resamples=50), band)

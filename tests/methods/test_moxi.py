@@ -1,0 +1,43 @@
+"""MoXI as a method against the attribution classes and against Shapley values."""
+
+import torch
+from torch import Tensor
+
+from captum_moxi import CoalitionGame, MoXIDeletion, MoXIInsertion
+from captum_moxi.interactions import full_context_shapley, self_context_shapley
+from captum_moxi.methods import METHODS, Method, moxi
+from captum_moxi.search import Selection
+from captum_moxi.search.screens import GradientScreen
+
+
+def order_of(method: Method, game: CoalitionGame, mode: str, n_steps: int | None = None) -> Tensor:
+    selection = method.attribute(game, mode, n_steps=n_steps, stop=None)  # type: ignore[arg-type]
+    assert isinstance(selection, Selection)
+    return selection.order
+
+
+def test_orders_are_those_of_the_classes(vit: torch.nn.Module, x: Tensor) -> None:
+    game = CoalitionGame(vit, x, target=[1, 3])
+    for mode, search in (("insertion", MoXIInsertion), ("deletion", MoXIDeletion)):
+        _, selection = search(vit).attribute(x, target=[1, 3], n_steps=3, return_selection=True)
+        assert torch.equal(order_of(moxi(), game, mode, n_steps=3), selection.order)
+
+
+def test_a_screen_applies_to_deletion_only(vit: torch.nn.Module, x: Tensor) -> None:
+    game = CoalitionGame(vit, x, target=[1, 3])
+    screen = GradientScreen(1)
+    _, exact = MoXIInsertion(vit).attribute(x, target=[1, 3], return_selection=True)
+    _, screened = MoXIDeletion(vit, screen=screen).attribute(x, target=[1, 3], return_selection=True)
+    for method in (moxi(screen), moxi().with_screen(screen)):
+        assert torch.equal(order_of(method, game, "insertion"), exact.order)
+        assert torch.equal(order_of(method, game, "deletion"), screened.order)
+
+
+def test_without_interactions_players_are_ranked_by_shapley_value(
+    quarters: CoalitionGame, quarters_alone: list[CoalitionGame]
+) -> None:
+    for example, game in enumerate(quarters_alone):
+        values = {"insertion": self_context_shapley(game, 4), "deletion": full_context_shapley(game, 4)}
+        for mode, shapley in values.items():
+            order = order_of(METHODS.create("moxi-minus"), quarters, mode)[example]
+            assert order.tolist() == shapley.argsort(descending=True).tolist()

@@ -1,0 +1,178 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zoo
+from captum.attr import FeatureAblation
+from PIL import Image
+from torch import nn
+from transformers import ViTImageProcessor
+
+from captum_moxi import CoalitionGame, models, patch_mask
+from captum_moxi.demo import FOLDER, demo_classifier
+
+STD = [0.1, 0.2, 0.4]
+
+
+def test_a_loaded_classifier_is_ready_for_attribution() -> None:
+    classifier = models.load(FOLDER / "model", "cpu")
+    assert not classifier.model.training
+    assert classifier.model.dtype is torch.float32
+    assert classifier.labels[:3] == ["0", "1", "2"]
+    x = classifier.preprocess([Image.new("L", (100, 80), 255), Image.new("RGB", (56, 56))])
+    assert x.shape == (2, 3, 56, 56)
+    torch.testing.assert_close(x[0], torch.ones(3, 56, 56))
+    torch.testing.assert_close(classifier.to_images(x)[0], torch.ones(56, 56, 3))
+    torch.testing.assert_close(classifier.to_images(x)[1], torch.zeros(56, 56, 3))
+
+
+def test_images_and_pixel_values_convert_into_each_other() -> None:
+    processor = ViTImageProcessor(image_mean=[0.2, 0.5, 0.4], image_std=STD)
+    classifier = replace(demo_classifier("cpu"), processor=processor)
+    # an image of the processor's size is not resized
+    picture = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    x = classifier.preprocess(Image.fromarray(picture))
+    torch.testing.assert_close(classifier.to_pixel_values(torch.from_numpy(picture)[None] / 255), x)
+    torch.testing.assert_close(classifier.to_pixel_values(classifier.to_images(x)), x)
+
+
+def test_gradients_flow_through_the_conversion_to_pixel_values() -> None:
+    classifier = replace(demo_classifier("cpu"), processor=ViTImageProcessor(image_std=STD))
+    images = torch.rand(2, 5, 7, 3, requires_grad=True)
+    classifier.to_pixel_values(images).sum().backward()
+    torch.testing.assert_close(images.grad, (1 / torch.tensor(STD)).expand(2, 5, 7, 3))
+
+
+def test_a_processor_that_does_not_normalize_leaves_the_values_unchanged() -> None:
+    classifier = replace(demo_classifier("cpu"), processor=ViTImageProcessor(do_normalize=False))
+    images = torch.rand(2, 5, 7, 3)
+    assert torch.equal(classifier.to_pixel_values(images), images.permute(0, 3, 1, 2))
+    assert torch.equal(classifier.to_images(classifier.to_pixel_values(images)), images)
+
+
+def test_a_folder_that_is_not_an_image_classifier_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is not a folder; pass a folder written by save_pretrained"):
+        models.load(tmp_path / "missing")
+    with pytest.raises(ValueError, match=r"contains no config\.json"):
+        models.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(ValueError, match="could not be loaded as an image classifier"):
+        models.load(tmp_path)
+
+
+def test_a_model_without_its_classifier_is_rejected(tmp_path: Path) -> None:
+    classifier = demo_classifier("cpu")
+    classifier.model.vit.save_pretrained(tmp_path)
+    classifier.processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"no weights for classifier\.bias, classifier\.weight"):
+        models.load(tmp_path)
+
+
+def test_truncated_weights_are_rejected(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER / "model", tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="could not be loaded"):
+        models.load(tmp_path / "cut")
+
+
+def test_pickled_weights_are_rejected(tmp_path: Path) -> None:
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copy(FOLDER / "model" / name, tmp_path)
+    torch.save(demo_classifier("cpu").model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="could not be loaded"):
+        models.load(tmp_path)
+
+
+@pytest.fixture
+def imagenet() -> models.ImageClassifier:
+    """A classifier with class names in the form of ImageNet's."""
+    model = zoo.token_model("vit")
+    names = ["tench, Tinca tinca", "goldfish", "great white shark, white shark", "tiger shark", "crane"]
+    model.config.id2label = dict(enumerate(names))
+    return models.ImageClassifier(model, ViTImageProcessor(), "test")
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("goldfish", 1),
+        ("Tench", 0),
+        ("tinca tinca", 0),
+        ("WHITE SHARK", 2),
+        ("tiger", 3),
+        ("4", 4),
+        (2, 2),
+        ("tench, Tinca tinca", 0),
+    ],
+)
+def test_a_class_is_found_by_index_name_synonym_or_part(
+    imagenet: models.ImageClassifier, name: str | int, index: int
+) -> None:
+    assert imagenet.class_index(name) == index
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("shark", "class 'shark' matches 2 classes: 2 .*; 3 .*; pass an index"),
+        ("godlfish", "similar names are goldfish"),
+        ("5", "class 5 does not exist; the model has classes 0 to 4"),
+        (-1, "class -1 does not exist"),
+        ("", "not one of"),
+    ],
+)
+def test_an_ambiguous_or_unknown_class_is_rejected(
+    imagenet: models.ImageClassifier, name: str | int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        imagenet.class_index(name)
+
+
+def test_a_name_shared_by_two_classes_lists_both(imagenet: models.ImageClassifier) -> None:
+    imagenet.model.config.id2label = dict(enumerate(["crane", "crane (n02012849)", "heron", "stork", "ibis"]))
+    with pytest.raises(ValueError, match=r"matches 2 classes: 0 \(crane\); 1 \(crane \(n02012849\)\)"):
+        imagenet.class_index("crane")
+    assert imagenet.class_index("crane (n02012849)") == 1
+
+
+def test_an_int_is_always_an_index_and_digits_may_be_a_name(imagenet: models.ImageClassifier) -> None:
+    imagenet.model.config.id2label = dict(enumerate("43210"))
+    assert imagenet.class_index(0) == 0
+    assert imagenet.class_index("0") == 4
+    assert demo_classifier("cpu").class_index("13") == 13
+
+
+def test_logits_model_makes_a_classifier_usable_with_captums_classes() -> None:
+    model, x = zoo.token_model("vit"), torch.randn(2, 3, 32, 32)
+    wrapper = models.LogitsModel(model)
+    with torch.no_grad():
+        assert torch.equal(wrapper(x), model(x).logits)
+        larger = torch.randn(1, 3, 48, 48)
+        assert torch.equal(wrapper(larger), model(larger, interpolate_pos_encoding=True).logits)
+    mask = patch_mask(32, 16)
+    attribution = FeatureAblation(wrapper).attribute(x, target=1, feature_mask=mask)
+    for player in range(4):
+        with torch.no_grad():
+            change = wrapper(x)[:, 1] - wrapper(torch.where(mask == player, 0, x))[:, 1]
+        row, column = 16 * (player // 2), 16 * (player % 2)
+        torch.testing.assert_close(attribution[:, 0, row, column], change)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_logits_model_has_the_mode_of_its_model(training: bool) -> None:
+    assert models.LogitsModel(zoo.token_model("vit").train(training)).training is training
+
+
+def test_the_number_of_classes_is_unknown_after_the_head_was_replaced() -> None:
+    model = zoo.token_model("vit")
+    assert models.num_classes(model) == models.num_classes(models.LogitsModel(model)) == 5
+    model.classifier = nn.Linear(32, 10)
+    assert models.num_classes(model) is None
+    assert models.num_classes(zoo.Classes(4)) is None
+    # the game then learns the number from the output
+    assert CoalitionGame(model, torch.randn(1, 3, 32, 32), target=7).n_players == 16

@@ -1,0 +1,83 @@
+"""What the model sees and predicts along a path."""
+
+import pytest
+import torch
+import zoo
+from torch import Tensor
+
+from captum_moxi import BaselineRemoval, CoalitionGame, patch_mask
+from captum_moxi.arguments import Mode
+from captum_moxi.page import follow_path
+
+
+def to_images(values: Tensor) -> Tensor:
+    return values.permute(0, 2, 3, 1).sigmoid()
+
+
+def split_patches(image: Tensor) -> Tensor:
+    """An image ``(32, 32, 3)`` as 16 patches of 8 x 8 pixels, flattened."""
+    return image.reshape(4, 8, 4, 8, 3).permute(0, 2, 1, 3, 4).reshape(16, -1)
+
+
+def threshold_game() -> CoalitionGame:
+    """Four pixels of 1, in a model that predicts class 1 if more than 1.5 of them are present."""
+
+    def model(x: Tensor) -> Tensor:
+        return torch.stack([torch.full((len(x),), 1.5), x.flatten(1).sum(1)], 1)
+
+    return CoalitionGame(model, torch.ones(1, 1, 2, 2), target=1)
+
+
+@pytest.mark.parametrize("mode", ["insertion", "deletion"])
+def test_a_path_records_what_the_model_sees_and_predicts(mode: Mode) -> None:
+    x = torch.randn(2, 3, 32, 32)
+    game = CoalitionGame(zoo.token_model("vit"), x, target=[1, 3])
+    path = follow_path(game, [5, 0, 9], mode, to_images=to_images, example=1)
+    assert (path.method, path.mode, path.target, path.n_players) == ("MoXI", mode, 3, 16)
+    original = split_patches(to_images(x)[1])
+    for step, moved in enumerate(([], [5], [5, 0], [5, 0, 9])):
+        present = torch.tensor([(player in moved) == (mode == "insertion") for player in range(16)])
+        outcome = game.outcome(present[None], torch.tensor([1]))
+        assert path.probabilities[step, 3] == pytest.approx(float(outcome.confidences), abs=1e-6)
+        assert path.probabilities[step].sum() == pytest.approx(1, abs=1e-5)
+        patches = split_patches(path.images[step])
+        assert torch.equal(patches[present], original[present])
+        assert (patches[~present] == 0.5).all()
+
+
+def test_a_path_with_baseline_fill_shows_the_fill() -> None:
+    x = torch.randn(1, 3, 32, 32)
+    game = CoalitionGame(
+        zoo.resnet().eval(), x, target=1, removal=BaselineRemoval("mean"), feature_mask=patch_mask(32, grid=2)
+    )
+    path = follow_path(game, [3], "deletion", to_images=to_images)
+    assert torch.equal(path.images[0], to_images(x)[0])
+    fill = x.mean((2, 3), keepdim=True).expand_as(x)[:, :, 16:, 16:]
+    torch.testing.assert_close(path.images[1][16:, 16:], to_images(fill)[0])
+    assert torch.equal(path.images[1][:16], to_images(x)[0][:16])
+
+
+@pytest.mark.parametrize(
+    ("order", "mode", "min_confidence", "flip"),
+    [
+        ([0, 1, 2], "insertion", 0.0, 2),
+        ([0, 1, 2], "deletion", 0.0, 3),
+        ([0], "insertion", 0.0, None),
+        ([0, 1, 2], "insertion", 0.7, 3),
+    ],
+)
+def test_a_path_knows_its_flip(order: list[int], mode: Mode, min_confidence: float, flip: int | None) -> None:
+    path = follow_path(threshold_game(), order, mode, to_images=to_images, min_confidence=min_confidence)
+    assert path.flip == flip
+
+
+def test_a_path_of_a_single_logit_flips_with_its_sign() -> None:
+    game = CoalitionGame(lambda x: x.flatten(1).sum(1, keepdim=True) - 1.5, torch.ones(1, 1, 2, 2), target=0)
+    assert follow_path(game, [0, 1, 2], "insertion", to_images=to_images).flip == 2
+    assert follow_path(game, [0, 1, 2], "deletion", to_images=to_images).flip == 3
+
+
+def test_a_path_needs_a_game_on_images() -> None:
+    game = CoalitionGame(lambda x: x, torch.ones(1, 4), target=1)
+    with pytest.raises(ValueError, match=r"not a game on images; pass a target and one input \(B, C, H, W\)"):
+        follow_path(game, [0], "insertion", to_images=to_images)

@@ -1,0 +1,43 @@
+"""Galleries of a comparison."""
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from captum_moxi import Comparison
+from captum_moxi.arguments import Mode
+from captum_moxi.plot import show_comparison
+
+MASKS = torch.tensor([[[0, 1, 2]]])
+# Players that flip the prediction, by example and method. The first order of 0, 1, 2 does not reach the 2 in time.
+CAPTIONS = [["2", "2", "2"], ["> 2", "1", "2"]]
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(2, 1, 3, 3)
+
+
+@pytest.mark.parametrize("mode", ["insertion", "deletion"])
+def test_a_gallery_counts_the_patches_that_flip_the_prediction(
+    images: Tensor, comparison: Comparison, mode: Mode
+) -> None:
+    _, axes = show_comparison(images, MASKS, comparison, mode=mode, axes=Figure().subplots(2, 4))
+    assert [[ax.texts[0].get_text() for ax in row[1:]] for row in axes] == CAPTIONS
+
+
+def test_a_gallery_highlights_the_patches_that_flip_the_prediction(images: Tensor, comparison: Comparison) -> None:
+    figure, axes = show_comparison(images, MASKS, comparison)
+    plt.close(figure)
+    assert axes.shape == (2, 4)
+    assert torch.equal(torch.tensor(axes[1, 0].images[0].get_array()), images[1])
+    highlighted = torch.tensor(axes[1, 2].images[0].get_array())
+    assert torch.equal(highlighted[:, 2], images[1][:, 2])
+    assert not torch.equal(highlighted[:, 1], images[1][:, 1])
+
+
+def test_a_gallery_rejects_axes_of_another_shape(images: Tensor, comparison: Comparison) -> None:
+    with pytest.raises(ValueError, match=r"axes has shape \(2, 2\); pass axes of shape \(2, 4\)"):
+        show_comparison(images, MASKS, comparison, axes=Figure().subplots(2, 2))

@@ -1,0 +1,96 @@
+"""Plots of a selection: its flip, its steps, and its path as a strip and as curves."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from selections import make_selection
+from torch import Tensor
+
+from captum_moxi.arguments import Mode
+from captum_moxi.plot import flip_step, patches_alone, plot_path, show_path, show_steps
+
+
+@pytest.mark.parametrize(
+    ("mode", "predictions", "min_confidence", "step"),
+    [
+        ("insertion", [1, 0, 0], 0.0, 1),
+        ("insertion", [1, 0, 0], 0.5, 2),
+        ("insertion", [0, 0, 0], 0.0, 0),
+        ("insertion", [1, 1, 1], 0.0, None),
+        ("deletion", [0, 0, 1], 0.0, 2),
+        ("deletion", [0, 0, 0], 0.0, None),
+    ],
+)
+def test_flip_step_is_the_first_step_with_a_flipped_prediction(
+    mode: Mode, predictions: list[int], min_confidence: float, step: int | None
+) -> None:
+    selection = make_selection(mode, predictions, [0.1, 0.4, 0.9])
+    assert flip_step(selection, 0, min_confidence=min_confidence) == step
+
+
+def test_the_flip_of_a_selection_takes_precedence_over_its_mode() -> None:
+    selection = replace(make_selection("deletion", [1, 1, 0], [0.1, 0.4, 0.9]), flip="insertion")
+    assert flip_step(selection, 0) == 2
+
+
+def test_show_steps_colors_each_patch_by_its_step(image: Tensor, mask: Tensor) -> None:
+    selection = replace(make_selection("insertion", [1, 1, 0], [0.1, 0.4, 0.9]), order=torch.tensor([[2, 1]]))
+    _, ax = show_steps(image, mask, selection, ax=Figure().add_subplot())
+    steps = ax.images[1].get_array()
+    assert steps[2:, :2].tolist() == [[1, 1]] * 2
+    assert steps[:2, 2:].tolist() == [[2, 2]] * 2
+    assert steps.mask[:2, :2].all()
+    assert steps.mask[2:, 2:].all()
+
+
+def test_show_steps_of_an_empty_selection_draws_the_image_alone(image: Tensor, mask: Tensor) -> None:
+    _, ax = show_steps(image, mask, make_selection("insertion", [0], [0.9]), ax=Figure().add_subplot())
+    assert len(ax.images) == 1
+
+
+@pytest.mark.parametrize("mode", ["insertion", "deletion"])
+def test_show_path_draws_the_image_at_the_given_steps_and_the_last(image: Tensor, mask: Tensor, mode: Mode) -> None:
+    selection = make_selection(mode, [1] * 5, [0.1, 0.2, 0.3, 0.4, 0.5])
+    selection = replace(selection, order=torch.tensor([[2, 1, 0, 3]]))
+    _, ax = show_path(image, mask, selection, steps=(0, 2, 9), ax=Figure().add_subplot())
+    strip = torch.tensor(ax.images[0].get_array())
+    for index, players in enumerate(([], [2, 1], [2, 1, 0, 3])):
+        part = strip[:, 5 * index : 5 * index + 4]
+        assert torch.equal(part, patches_alone(image, mask, players, keep=mode == "insertion"))
+    assert [text.get_text() for text in ax.texts] == ["0\n0.10", "2\n0.30", "4\n0.50"]
+
+
+def test_show_path_without_a_target_shows_no_confidence(image: Tensor, mask: Tensor) -> None:
+    selection = make_selection("insertion", [1, 1], [torch.nan, torch.nan])
+    _, ax = show_path(image, mask, selection, steps=(0,), ax=Figure().add_subplot())
+    assert [text.get_text() for text in ax.texts] == ["0", "1"]
+
+
+def test_plot_path_splits_each_gain_into_shapley_value_and_interaction() -> None:
+    selection = replace(
+        make_selection("insertion", [1, 1, 0], [0.1, 0.4, 0.9]),
+        rewards=torch.tensor([[-3.0, 0.0, 2.0]]),
+        shapley=torch.tensor([[3.0, 1.5]]),
+        interactions=torch.tensor([[0.0, 0.5]]),
+    )
+    figure, ax = plot_path(selection, flip=2, ax=Figure().add_subplot())
+    twin = next(other for other in figure.axes if other is not ax)
+    assert [bar.get_height() for bar in twin.patches] == [3, 1.5, 0, 0.5]
+    assert ax.lines[0].get_ydata().tolist() == pytest.approx([0.1, 0.4, 0.9])
+    assert twin.lines[0].get_ydata().tolist() == [-3, 0, 2]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "confidence",
+        "reward",
+        "Shapley value",
+        "interaction",
+    ]
+
+
+@pytest.mark.parametrize(("flip", "side"), [(0, "left"), (1, "left"), (2, "right"), (3, "right")])
+def test_plot_path_marks_the_flip_and_labels_it_on_the_wider_side(flip: int, side: str) -> None:
+    selection = make_selection("insertion", [1, 1, 1, 0], [0.1, 0.4, 0.6, 0.9])
+    _, ax = plot_path(selection, flip=flip, ax=Figure().add_subplot())
+    assert list(ax.lines[1].get_xdata()) == [flip, flip]
+    assert [(text.get_text(), text.get_horizontalalignment()) for text in ax.texts] == [("flip", side)]

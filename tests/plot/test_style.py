@@ -1,0 +1,69 @@
+"""Line styles, and figures in memory and on disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from selections import make_selection
+from torch import Tensor
+
+from captum_moxi import Selection
+from captum_moxi.plot import (
+    figure_of,
+    line_style,
+    plot_interactions,
+    plot_path,
+    save_figure,
+    show_heat_map,
+    show_links,
+    show_patches,
+    show_path,
+    show_steps,
+)
+
+Draw = Callable[[Tensor, Tensor, Selection], tuple[Figure, Axes]]
+
+PLOTS: dict[str, Draw] = {
+    "show_heat_map": lambda image, mask, selection: show_heat_map(image, torch.rand(4, 4)),
+    "show_steps": lambda image, mask, selection: show_steps(image, mask, selection),
+    "show_patches": lambda image, mask, selection: show_patches(image, mask, [0]),
+    "show_path": lambda image, mask, selection: show_path(image, mask, selection),
+    "plot_path": lambda image, mask, selection: plot_path(selection),
+    "plot_interactions": lambda image, mask, selection: plot_interactions(torch.eye(2), [0, 1]),
+    "show_links": lambda image, mask, selection: show_links(image, mask, matrix=torch.ones(2, 2), players=[0, 1]),
+}
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_plot_creates_a_figure_that_saves_in_print_quality(
+    name: str, image: Tensor, mask: Tensor, tmp_path: Path
+) -> None:
+    figure, ax = PLOTS[name](image, mask, make_selection("insertion", [1, 1, 0], [0.1, 0.4, 0.9]))
+    plt.close(figure)
+    assert ax in figure.axes
+    for suffix in ("png", "pdf"):
+        save_figure(figure, tmp_path / f"plot.{suffix}")
+    with Image.open(tmp_path / "plot.png") as picture:
+        assert picture.info["dpi"][0] == pytest.approx(300, abs=1)
+    # Type 3 fonts store glyphs as drawings instead of text.
+    assert b"/Type3" not in (tmp_path / "plot.pdf").read_bytes()
+
+
+@pytest.mark.parametrize("dash", [None, 0, 3])
+def test_the_first_fourteen_line_styles_are_distinct(dash: int | None) -> None:
+    styles = [line_style(index, dash=dash) for index in range(14)]
+    assert len({tuple(style.values()) for style in styles}) == 14
+    assert max(style["linewidth"] for style in styles[1:]) < styles[0]["linewidth"]
+
+
+def test_axes_without_a_figure_are_rejected() -> None:
+    figure = Figure()
+    ax = figure.add_subplot()
+    ax.remove()
+    with pytest.raises(ValueError, match="ax belongs to no figure"):
+        figure_of(ax)

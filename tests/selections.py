@@ -1,0 +1,26 @@
+"""Hand-made selections for the tests of code that reads a selection."""
+
+from collections.abc import Sequence
+
+import torch
+
+from captum_moxi import Selection
+from captum_moxi.arguments import Mode
+
+
+def make_selection(mode: Mode, predictions: Sequence[int], confidences: Sequence[float]) -> Selection:
+    """Makes a selection of one example that chooses players 0, 1, 2, ... with these predictions and confidences."""
+    steps = len(predictions) - 1
+    return Selection(
+        mode=mode,
+        order=torch.arange(steps)[None],
+        rewards=torch.zeros(1, steps + 1),
+        confidences=torch.tensor([confidences]),
+        predictions=torch.tensor([predictions]),
+        shapley=torch.zeros(1, steps),
+        interactions=torch.linspace(-1, 1, steps)[None],
+        n_evaluated=torch.zeros(1, steps, dtype=torch.long),
+        skipped=torch.full((1, steps), torch.nan),
+        n_steps=torch.tensor([steps]),
+        flipped=torch.tensor([True]),
+    )
