@@ -236,7 +236,7 @@ def compare(
     baselines: Baselines = None,
     additional_forward_args: ForwardArgs = None,
     feature_mask: TensorOrTuple | None = None,
-    removal: Removal | None = None,
+    removal: Removal | str | None = None,
     reward: str | Reward = "log_odds",
     fractions: Sequence[float] | Tensor | None = None,
     perturbations_per_eval: int | None = None,

@@ -217,7 +217,7 @@ def self_context_pairs(game: Game, n: int, *, positions: Sequence[int]) -> Tenso
     Examples::
 
         >>> # interactions of the first five patches that a search chose
-        >>> positions = torch.searchsorted(game.ids, selection.order[0, :5]).tolist()
+        >>> positions = game.positions_of(selection.order[0, :5]).tolist()
         >>> self_context_pairs(game, game.n_players, positions=positions)
     """
     members = torch.as_tensor(positions, dtype=torch.long)

@@ -22,10 +22,10 @@ from captum_moxi.attr.usage import Inputs, log_usage, match_inputs
 from captum_moxi.game import CoalitionGame
 from captum_moxi.models import preserved_state
 from captum_moxi.players import scores_to_inputs
-from captum_moxi.removal import Removal, check_removal
+from captum_moxi.removal import Removal, get_removal
 from captum_moxi.rewards import ExampleReward, Reward, get_reward
 from captum_moxi.search import Selection, greedy
-from captum_moxi.search.screens import Screen, check_screen
+from captum_moxi.search.screens import Screen, get_screen
 
 # The selections of the first and of the second deletion.
 Selections: TypeAlias = tuple[Selection, Selection]
@@ -63,8 +63,8 @@ class MoXILocalization(PerturbationAttribution):
         forward_func: ForwardFunc,
         *,
         reward: str | Reward = "log_odds",
-        removal: Removal | None = None,
-        screen: Screen | None = None,
+        removal: Removal | str | None = None,
+        screen: Screen | str | None = None,
         beam_width: int = 1,
     ) -> None:
         r"""
@@ -74,9 +74,9 @@ class MoXILocalization(PerturbationAttribution):
                         deletion decreases :math:`f(p) - f(t)`, the second :math:`f(t)`. It must depend on the target.
                         The values are those of :class:`captum_moxi.MoXIDeletion`.
                         Default: ``"log_odds"``
-            removal (Removal, optional): As in :class:`captum_moxi.MoXIDeletion`.
+            removal (Removal or str, optional): As in :class:`captum_moxi.MoXIDeletion`.
                         Default: None
-            screen (Screen, optional): As in :class:`captum_moxi.MoXIDeletion`. It is used in both deletions.
+            screen (Screen or str, optional): As in :class:`captum_moxi.MoXIDeletion`. It is used in both deletions.
                         Default: None
             beam_width (int, optional): As in :class:`captum_moxi.MoXIDeletion`. It is used in both deletions.
                         Default: 1
@@ -87,12 +87,10 @@ class MoXILocalization(PerturbationAttribution):
         """
         super().__init__(forward_func)
         get_reward(reward)
-        check_removal(removal)
-        check_screen(screen)
         check_positive_int("beam_width", beam_width)
         self.reward = reward
-        self.removal = removal
-        self.screen = screen
+        self.removal = get_removal(removal)
+        self.screen = get_screen(screen)
         self.beam_width = beam_width
 
     @overload
@@ -259,5 +257,5 @@ def _remaining_players(game: CoalitionGame, selection: Selection) -> Tensor:
     """Return which players of each example were not chosen, ``(B, n)`` bool."""
     examples, steps = (selection.order >= 0).nonzero(as_tuple=True)
     remaining = game.exists.clone()
-    remaining[examples, torch.searchsorted(game.ids, selection.order[examples, steps])] = False
+    remaining[examples, game.positions_of(selection.order[examples, steps])] = False
     return remaining

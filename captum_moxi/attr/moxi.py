@@ -24,10 +24,10 @@ from captum_moxi.attr.usage import Inputs, log_usage, match_inputs
 from captum_moxi.game import CoalitionGame
 from captum_moxi.models import find_random_layer, preserved_state
 from captum_moxi.players import scores_to_inputs, scores_to_players
-from captum_moxi.removal import Removal, check_removal
+from captum_moxi.removal import Removal, get_removal
 from captum_moxi.rewards import Reward, get_reward
 from captum_moxi.search import Selection, greedy, rank_independently
-from captum_moxi.search.screens import Screen, check_screen
+from captum_moxi.search.screens import Screen, get_screen
 
 # What `attribute` returns: attributions, followed by what the caller asked for in addition.
 Results: TypeAlias = Inputs | tuple[Inputs | Selection | Tensor, ...]
@@ -47,9 +47,9 @@ class MoXIAttribution(PerturbationAttribution):
         forward_func: ForwardFunc,
         *,
         reward: str | Reward = "log_odds",
-        removal: Removal | None = None,
+        removal: Removal | str | None = None,
         interactions: bool = True,
-        screen: Screen | None = None,
+        screen: Screen | str | None = None,
         beam_width: int = 1,
     ) -> None:
         r"""
@@ -85,15 +85,16 @@ class MoXIAttribution(PerturbationAttribution):
 
                         The registry ``captum_moxi.rewards.REWARDS`` lists all names.
                         Default: ``"log_odds"``
-            removal (Removal, optional): How absent players are removed from the input:
+            removal (Removal or str, optional): How absent players are removed from the input:
                         :class:`captum_moxi.TokenRemoval`, :class:`captum_moxi.AttentionRemoval` or
-                        :class:`captum_moxi.BaselineRemoval`. If None, token removal is used for models with patch
-                        tokens if no baselines are passed, and baseline fill in all other cases.
+                        :class:`captum_moxi.BaselineRemoval`, or a name from the registry
+                        ``captum_moxi.removal.REMOVALS``, for example ``"blur"``. If None, token removal is used for
+                        models with patch tokens if no baselines are passed, and baseline fill in all other cases.
                         Default: None
             interactions (bool, optional): Whether each step takes the interaction with the players chosen before into
                         account. False ranks players by their Shapley value alone; the paper calls this variant MoXI(-).
                         Default: True
-            screen (Screen, optional): Decides which candidates each step evaluates, and so reduces the cost:
+            screen (Screen or str, optional): Decides which candidates each step evaluates, and so reduces the cost:
 
                         - :class:`captum_moxi.GradientScreen` selects candidates from one backward pass. It is best for
                           deletion.
@@ -106,8 +107,10 @@ class MoXIAttribution(PerturbationAttribution):
                         - :class:`captum_moxi.HalfPrecisionScreen` evaluates all candidates in half precision first, for
                           GPUs.
 
-                        The fields ``n_evaluated`` and ``skipped`` of the selection report what each step evaluated and
-                        skipped. None evaluates all candidates, which is the exact greedy search of the paper.
+                        A name from the registry ``captum_moxi.search.screens.SCREENS`` is also accepted, for example
+                        ``"gradient:8"``. The fields ``n_evaluated`` and ``skipped`` of the selection report what each
+                        step evaluated and skipped. None evaluates all candidates, which is the exact greedy search of the
+                        paper.
                         Default: None
             beam_width (int, optional): Number of groups of players that the search keeps after each step: the group of
                         greedy search and the best groups beside it. The cost grows in proportion. The result is the
@@ -123,12 +126,11 @@ class MoXIAttribution(PerturbationAttribution):
         """
         super().__init__(forward_func)
         get_reward(reward)
-        check_removal(removal)
-        _check_search(interactions, screen, beam_width)
         self.reward = reward
-        self.removal = removal
+        self.removal = get_removal(removal)
         self.interactions = interactions
-        self.screen = screen
+        self.screen = get_screen(screen)
+        _check_search(interactions, self.screen, beam_width)
         self.beam_width = beam_width
 
     @overload
@@ -559,7 +561,6 @@ class MoXIDeletion(MoXIAttribution):
 
 def _check_search(interactions: bool, screen: Screen | None, beam_width: int) -> None:
     check_positive_int("beam_width", beam_width)
-    check_screen(screen)
     if not interactions and (screen is not None or beam_width > 1):
         raise ValueError(
             "interactions is False, which ranks all players at once without candidates or a beam; pass screen=None and "

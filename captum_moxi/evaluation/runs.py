@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from captum_moxi.arguments import check_positive_int
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.engines import ENGINES, Resources
 from captum_moxi.evaluation.evaluator import Evaluator, remaining_batches
@@ -55,8 +56,8 @@ def run_evaluation(
         str: Number of images by status, and the first errors.
 
     Raises:
-        ValueError: If the settings do not fit the model or the data, the folder holds another run or other files, or
-            another process is writing to it.
+        ValueError: If the settings do not fit the model or the data, the folder holds another run or other files,
+            another process is writing to it, or ``batch_size`` is less than 1.
         RuntimeError: If every image of a batch fails.
         OSError: If rows cannot be written. Finished rows are kept.
 
@@ -65,6 +66,7 @@ def run_evaluation(
         >>> settings = Settings(model="google/vit-base-patch16-224", data="photographs", stop=None)
         >>> print(run_evaluation(settings, Path("run")))
     """
+    check_positive_int("batch_size", batch_size)
     settings = settings.with_absolute_paths()
     resources = Resources(device, workers, cpus, gpus)
     chosen = ENGINES.create(engine)

@@ -46,8 +46,8 @@ class Settings:
             Default: None, the removal that fits the model
         reward (str, optional): Name in ``captum_moxi.rewards.REWARDS``.
             Default: ``"log_odds"``
-        screen (str, optional): Name in ``captum_moxi.search.SCREENS``: the candidates that a deletion step of MoXI
-            evaluates. Insertion steps evaluate all.
+        screen (str, optional): Name in ``captum_moxi.search.screens.SCREENS``: the candidates that a deletion step of
+            MoXI evaluates. Insertion steps evaluate all.
             Default: ``"gradient:8"``
     """
 

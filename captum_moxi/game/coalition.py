@@ -30,7 +30,7 @@ from captum_moxi.game.outputs import (
 )
 from captum_moxi.game.targets import Targets
 from captum_moxi.players import Players, players_from_mask, scalar_mask
-from captum_moxi.removal import ForwardCall, Removal, ToImages, check_removal, default_removal
+from captum_moxi.removal import ForwardCall, Removal, ToImages, default_removal, get_removal
 from captum_moxi.rewards import ExampleReward, Reward, get_reward, traits_of
 
 MAX_PLAYERS = 600
@@ -62,7 +62,7 @@ class CoalitionGame:
             Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): As in ``captum.attr.FeatureAblation``.
             Default: None, the patches of a transformers image model; otherwise each value is a player
-        removal (Removal, optional): How absent players are removed.
+        removal (Removal or str, optional): How absent players are removed, also by name, for example ``"blur"``.
             Default: None, token removal if the model has patch tokens, otherwise baseline fill
         reward (str or Callable, optional): Name of a registered reward, or a function ``(logits, target) -> (rows,)``.
             Default: ``"log_odds"``
@@ -105,7 +105,7 @@ class CoalitionGame:
         target: Target = None,
         additional_forward_args: ForwardArgs = None,
         feature_mask: TensorOrTuple | None = None,
-        removal: Removal | None = None,
+        removal: Removal | str | None = None,
         reward: str | Reward = "log_odds",
         perturbations_per_eval: int | None = None,
     ) -> None:
@@ -118,8 +118,7 @@ class CoalitionGame:
         n_classes = models.num_classes(forward_func)
         if n_classes is not None:
             targets.check_classes(n_classes, required=needs_target)
-        check_removal(removal)
-        removal = removal or default_removal(forward_func, tensors, has_baselines=baselines is not None)
+        removal = get_removal(removal) or default_removal(forward_func, tensors, has_baselines=baselines is not None)
         call = ForwardCall(
             forward_func=forward_func,
             inputs=tensors,

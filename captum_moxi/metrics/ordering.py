@@ -93,7 +93,7 @@ def _scores_from_ranking(game: CoalitionGame, ranking: Tensor) -> Tensor:
     scores = torch.zeros(game.n_examples, game.n_players, dtype=torch.float64)
     for example, row in enumerate(ranking.tolist()):
         ids = _check_ranking(game, row, example)
-        positions = torch.searchsorted(game.ids, torch.tensor(ids, dtype=torch.long))
+        positions = game.positions_of(torch.tensor(ids, dtype=torch.long))
         scores[example, positions] = torch.arange(len(ids), 0, -1, dtype=torch.float64)
     return scores
 

@@ -98,7 +98,7 @@ def follow_path(
 
 def _path_coalitions(game: CoalitionGame, order: Sequence[int], mode: Mode, *, example: int) -> Tensor:
     """``(K + 1, n)`` bool: the players that are present before the first step and after each step."""
-    positions = torch.searchsorted(game.ids, torch.tensor(list(order), dtype=torch.long))
+    positions = game.positions_of(torch.tensor(list(order), dtype=torch.long))
     moved = torch.zeros(len(positions) + 1, game.n_players, dtype=torch.bool)
     for step, position in enumerate(positions.tolist(), 1):
         moved[step:, position] = True

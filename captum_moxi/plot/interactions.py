@@ -1,4 +1,9 @@
-"""Plots of pairwise interactions: as a matrix, and as links between patches."""
+"""Plots of pairwise interactions: as a matrix, and as links between patches.
+
+Both plots share one rule for their scale. The strongest color and the widest line stand for the strongest interaction
+of the matrix, but for at least :data:`MIN_SCALE`. Without this limit, a matrix of interactions that are all close to 0
+would look like one of strong interactions.
+"""
 
 from collections.abc import Sequence
 
@@ -7,32 +12,46 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from captum_moxi.plot.patches import highlight_patches
 from captum_moxi.plot.style import BLUE, VERMILION, DashPattern, canvas
 
+# Smallest default scale, in the unit of the reward. Under log-odds, 1 multiplies the odds by e. No interaction of two
+# probabilities exceeds 2.
+MIN_SCALE = 1.0
+
 # Larger matrices are drawn without the number in each cell.
 MAX_NUMBERED_PLAYERS = 12
 
-# Links weaker than this share of the strongest one are omitted.
+# Links weaker than this share of the scale are omitted.
 MIN_LINK_STRENGTH = 0.01
 
 NEGATIVE_DASH: DashPattern = (0, (3, 2))
 
+DIAGONAL_GRAY = "0.88"
+
 
 def plot_interactions(
-    matrix: Tensor, players: Sequence[int], *, title: str = "", ax: Axes | None = None
+    matrix: Tensor, players: Sequence[int], *, title: str = "", scale: float | None = None, ax: Axes | None = None
 ) -> tuple[Figure, Axes]:
     """Plot pairwise interactions as a matrix with one number per cell.
+
+    Each cell off the diagonal shows the interaction of two players. The diagonal of ``matrix`` contains minus the
+    Shapley value of each player, which is not an interaction. The plot shows the Shapley value itself there, on gray
+    and outside of the color scale.
 
     Args:
         matrix (Tensor): Interactions ``(m, m)``, for example from
             :func:`captum_moxi.interactions.self_context_pairs` or
-            :func:`captum_moxi.interactions.full_context_pairs`.
+            :func:`captum_moxi.interactions.full_context_pairs`. The diagonal is minus the Shapley values.
         players (Sequence[int]): Ids of the m players.
         title (str, optional): Title of the plot.
             Default: no title
+        scale (float, optional): Interaction with the strongest color, in the unit of the reward. Pass the same scale
+            to several plots to compare them.
+            Default: None, the strongest interaction of two different players, but at least 1
         ax (Axes, optional): Axes to draw into.
             Default: None, a new figure
 
@@ -40,39 +59,55 @@ def plot_interactions(
         tuple[Figure, Axes]
 
     Raises:
-        ValueError: If the shape of ``matrix`` does not match the number of players.
+        ValueError: If the shape of ``matrix`` does not match the number of players, or ``scale`` is not positive.
     """
-    _check_matrix(matrix, players)
+    limit = _check_scale(matrix, players, scale)
     size = len(players)
     figure, ax = canvas(ax, size=(0.55 * size + 1.8, 0.55 * size + 1))
     values = matrix.double().numpy()
-    limit = float(np.abs(values).max()) or 1.0
-    cells = ax.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="nearest")
+    pairs = np.ma.masked_array(values, mask=np.eye(size, dtype=bool))
+    cells = ax.imshow(pairs, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="nearest")
+    _draw_diagonal(ax, size)
     if size <= MAX_NUMBERED_PLAYERS:
         _write_numbers(ax, values, limit=limit)
     names = [str(player) for player in players]
     ax.set_xticks(range(size), names, fontsize=8)
     ax.set_yticks(range(size), names, fontsize=8)
-    ax.set_xlabel("patch", fontsize=9)
+    ax.set_xlabel("patch\n(gray: Shapley value of the patch)", fontsize=9)
     ax.set_ylabel("patch", fontsize=9)
     bar = figure.colorbar(cells, ax=ax, fraction=0.046, pad=0.04)
-    bar.set_label("interaction", fontsize=9)
+    bar.set_label("interaction of two patches", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     ax.set_title(title, fontsize=10)
     return figure, ax
 
 
 def show_links(
-    image: Tensor, mask: Tensor, *, matrix: Tensor, players: Sequence[int], ax: Axes | None = None
+    image: Tensor,
+    mask: Tensor,
+    *,
+    matrix: Tensor,
+    players: Sequence[int],
+    title: str = "",
+    scale: float | None = None,
+    ax: Axes | None = None,
 ) -> tuple[Figure, Axes]:
     """Draw pairwise interactions as lines between patches. Positive lines are solid, negative ones are dashed.
+
+    The width of a line is proportional to the strength of the interaction. The legend gives the scale. The diagonal of
+    ``matrix`` is not used.
 
     Args:
         image (Tensor): Image ``(H, W, 3)`` in [0, 1].
         mask (Tensor): Feature mask ``(H, W)`` int64: the player id of each pixel.
-        matrix (Tensor): Interactions ``(m, m)``. Wider lines are stronger interactions. Those weaker than 1% of the
-            strongest are omitted.
+        matrix (Tensor): Interactions ``(m, m)``, as in :func:`plot_interactions`.
         players (Sequence[int]): Ids of the m players.
+        title (str, optional): Title of the plot.
+            Default: no title
+        scale (float, optional): Interaction with the widest line, in the unit of the reward. Stronger interactions
+            have the same width. Interactions below 1% of the scale are omitted. Pass the same scale to several plots
+            to compare them.
+            Default: None, the strongest interaction of two different players, but at least 1
         ax (Axes, optional): Axes to draw into.
             Default: None, a new figure
 
@@ -80,33 +115,56 @@ def show_links(
         tuple[Figure, Axes]
 
     Raises:
-        ValueError: If the shape of ``matrix`` does not match the number of players.
+        ValueError: If the shape of ``matrix`` does not match the number of players, or ``scale`` is not positive.
     """
-    _check_matrix(matrix, players)
+    limit = _check_scale(matrix, players, scale)
     figure, ax = canvas(ax)
     ax.imshow(highlight_patches(image, mask, players, mode="insertion").numpy(), interpolation="nearest")
     ax.axis("off")
+    ax.set_title(title, fontsize=10)
     centers = [_center(mask, player) for player in players]
-    _draw_links(ax, matrix, centers)
+    _draw_links(ax, matrix, centers, scale=limit)
     for (x, y), player in zip(centers, players, strict=True):
         ax.plot(x, y, marker="o", markersize=11, color="white", markeredgecolor="black", markeredgewidth=0.8)
         ax.text(x, y, str(player), ha="center", va="center", fontsize=6)
-    _add_link_legend(ax)
+    _add_link_legend(ax, scale=limit)
     return figure, ax
 
 
-def _check_matrix(matrix: Tensor, players: Sequence[int]) -> None:
+def _check_scale(matrix: Tensor, players: Sequence[int], scale: float | None) -> float:
+    """Check the arguments, and return the scale: the given one, or one that fits the pairs of different players."""
     size = len(players)
     if tuple(matrix.shape) != (size, size):
         raise ValueError(f"matrix has shape {tuple(matrix.shape)} for {size} players; pass shape ({size}, {size})")
+    if scale is None:
+        pairs = [abs(float(matrix[i, j])) for i in range(size) for j in range(size) if i != j]
+        return max([MIN_SCALE, *pairs])
+    if not scale > 0:
+        raise ValueError(f"scale is {scale}; pass a positive number, or None for a scale that fits the matrix")
+    return scale
+
+
+def _draw_diagonal(ax: Axes, size: int) -> None:
+    for index in range(size):
+        ax.add_patch(Rectangle((index - 0.5, index - 0.5), 1, 1, facecolor=DIAGONAL_GRAY, edgecolor="white"))
 
 
 def _write_numbers(ax: Axes, values: npt.NDArray[np.float64], *, limit: float) -> None:
-    """Write the value of each cell in a color that contrasts with the cell."""
-    digits = 1 if limit >= 1 else 2
+    """Write the interaction or the Shapley value into each cell, in a color that contrasts with the cell."""
+    digits = 1 if float(np.abs(values).max(initial=0)) >= 1 else 2
     for (row, column), value in np.ndenumerate(values):
-        color = "white" if abs(value) > 0.6 * limit else "black"
-        ax.text(column, row, f"{value:+.{digits}f}", ha="center", va="center", fontsize=7, color=color)
+        is_diagonal = row == column
+        number = -value if is_diagonal else value
+        ax.text(
+            column,
+            row,
+            f"{number:+.{digits}f}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            style="italic" if is_diagonal else "normal",
+            color="white" if abs(value) > 0.6 * limit and not is_diagonal else "black",
+        )
 
 
 def _center(mask: Tensor, player: int) -> tuple[float, float]:
@@ -115,11 +173,9 @@ def _center(mask: Tensor, player: int) -> tuple[float, float]:
     return x, y
 
 
-def _draw_links(ax: Axes, matrix: Tensor, centers: Sequence[tuple[float, float]]) -> None:
-    pairs = [(i, j) for i in range(len(centers)) for j in range(i)]
-    strongest = max((abs(float(matrix[i, j])) for i, j in pairs), default=0.0) or 1.0
-    for i, j in pairs:
-        strength = float(matrix[i, j]) / strongest
+def _draw_links(ax: Axes, matrix: Tensor, centers: Sequence[tuple[float, float]], *, scale: float) -> None:
+    for i, j in [(i, j) for i in range(len(centers)) for j in range(i)]:
+        strength = float(matrix[i, j]) / scale
         if abs(strength) < MIN_LINK_STRENGTH:
             continue
         xs, ys = zip(centers[i], centers[j], strict=True)
@@ -128,18 +184,20 @@ def _draw_links(ax: Axes, matrix: Tensor, centers: Sequence[tuple[float, float]]
             ys,
             color=BLUE if strength > 0 else VERMILION,
             linestyle="-" if strength > 0 else NEGATIVE_DASH,
-            linewidth=0.5 + 4 * abs(strength),
+            linewidth=0.5 + 4 * min(1.0, abs(strength)),
             alpha=0.85,
         )
 
 
-def _add_link_legend(ax: Axes) -> None:
+def _add_link_legend(ax: Axes, *, scale: float) -> None:
     handles = [
         Line2D([], [], color=BLUE, linewidth=3, label="positive"),
         Line2D([], [], color=VERMILION, linewidth=3, linestyle=NEGATIVE_DASH, label="negative"),
     ]
     ax.legend(
         handles=handles,
+        title=f"interaction; widest line: {scale:.2g}",
+        title_fontsize=8,
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
         ncol=2,

@@ -22,8 +22,8 @@ __all__ = [
     "Removal",
     "ToImages",
     "TokenRemoval",
-    "check_removal",
     "default_removal",
+    "get_removal",
 ]
 
 REMOVALS: Registry[Removal] = Registry("removal")
@@ -36,19 +36,21 @@ REMOVALS.register("mean", lambda: BaselineRemoval("mean"), help="fill with the m
 REMOVALS.register("blur", lambda: BaselineRemoval("blur"), help="fill with the blurred image")
 
 
-def check_removal(removal: object) -> None:
-    """Check the argument ``removal`` of the public classes.
+def get_removal(removal: object) -> Removal | None:
+    """Return the removal of that name, or the removal itself; None for None.
 
     Raises:
-        TypeError: If it is neither a removal nor None.
+        ValueError: If the name is unknown.
+        TypeError: If ``removal`` is neither a removal, a name nor None.
     """
-    if removal is None or isinstance(removal, Removal):
-        return
     if isinstance(removal, str):
-        raise TypeError(
-            f"removal is the string {removal!r}; pass REMOVALS.create({removal!r}), or an instance of Removal"
-        )
-    raise TypeError(f"removal is {removal!r}; pass an instance of Removal, such as TokenRemoval(), or None")
+        return REMOVALS.create(removal)
+    if removal is None or isinstance(removal, Removal):
+        return removal
+    raise TypeError(
+        f"removal is {removal!r}; pass an instance of Removal, such as TokenRemoval(), one of the names "
+        f"{REMOVALS.describe()}, or None"
+    )
 
 
 def default_removal(forward_func: ForwardFunc, inputs: tuple[Tensor, ...], *, has_baselines: bool) -> Removal:

@@ -321,7 +321,7 @@ def _patch_owners(players: Players, images: Tensor, patch_size: tuple[int, int],
         raise ValueError(
             f"feature_mask cuts {len(cut)} patches: the {grid.height} x {grid.width} patch at row {row}, column "
             f"{column} contains the players {', '.join(map(str, ids[:4]))}, but {removal} removes whole patches; "
-            f"pass a mask whose borders are those of patches, such as patch_mask({tuple(images.shape[2:])}, {patch_size}), "
-            "or removal=BaselineRemoval()"
+            f"pass a mask whose borders are those of patches, such as patch_mask({tuple(images.shape[2:])}, "
+            f"{patch_size}), or removal=BaselineRemoval()"
         )
     return patches[..., 0].flatten(1)

@@ -164,7 +164,7 @@ def test_a_single_logit_is_rejected(x: Tensor) -> None:
     ("options", "error", "message"),
     [
         ({"screen": 8}, TypeError, "screen is 8"),
-        ({"removal": "token"}, TypeError, "removal is the string 'token'"),
+        ({"removal": "tokens"}, ValueError, "removal 'tokens' is unknown; pass one of token"),
         ({"reward": "odds"}, ValueError, "reward 'odds' is unknown"),
         ({"beam_width": 0}, ValueError, "beam_width is 0"),
     ],

@@ -419,8 +419,9 @@ def test_an_invalid_target_of_a_transformers_model_is_reported_before_any_forwar
     ("options", "error", "message"),
     [
         ({"reward": "odds"}, ValueError, "reward 'odds' is unknown; pass one of log_odds, "),
-        ({"removal": "token"}, TypeError, "removal is the string 'token'"),
-        ({"screen": "gradient"}, TypeError, "screen is the string 'gradient'"),
+        ({"removal": "tokens"}, ValueError, "removal 'tokens' is unknown; pass one of token"),
+        ({"removal": 3}, TypeError, "removal is 3; pass an instance of Removal"),
+        ({"screen": "gradients"}, ValueError, "screen 'gradients' is unknown; pass one of all, gradient:M"),
         ({"beam_width": 0}, ValueError, "beam_width is 0"),
         ({"beam_width": 1.5}, TypeError, "beam_width is 1.5"),
         (

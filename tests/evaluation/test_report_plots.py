@@ -1,9 +1,11 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from handmade_runs import explained, write_full_run, write_run
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.report_plots import FIGURES, line_styles
@@ -14,13 +16,14 @@ def looks(ax: Axes) -> list[tuple[object, object]]:
 
 
 @pytest.mark.parametrize("plot", FIGURES.values(), ids=FIGURES)
-def test_a_method_has_the_same_line_in_every_panel(plot, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_method_has_the_same_line_in_every_panel(plot: Callable[..., Figure | None], tmp_path: Path) -> None:
     rows = [explained("a", name, "deletion", "xx---", [1.0, 0.5, 0.0, 0.0, 0.0]) for name in ("Random", "MoXI")]
     curves = [
         *read_run_curves(write_full_run(tmp_path / "run")),
         *read_run_curves(write_run(tmp_path / "other", rows)),
     ]
     figure = plot(curves, styles=line_styles(curves), resamples=50)
+    assert figure is not None
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["MoXI, run", "Random, other", "MoXI, other"]
     first, second, third = [(line.get_color(), line.get_linestyle()) for line in legend.get_lines()]

@@ -33,6 +33,8 @@ def test_rejected_settings_leave_no_folder(settings: Settings, tmp_path: Path) -
         run_evaluation(settings, tmp_path / "run", engine="magic")
     with pytest.raises(ValueError, match="method 'magic' is unknown"):
         run_evaluation(replace(settings, methods=["magic"]), tmp_path / "run", device="cpu")
+    with pytest.raises(ValueError, match="batch_size is 0; pass an int of at least 1"):
+        run_evaluation(settings, tmp_path / "run", batch_size=0)
     assert not (tmp_path / "run").exists()
 
 

@@ -218,7 +218,7 @@ def _attack_image(evaluator: Evaluator, image: ImageOrders, settings: AttackSett
     norms = perturbation_norms(difference, game.call.players.positions[0].cpu())[0]
     with torch.no_grad():
         prediction = int(predicted_class(call_model(classifier.model, attacked)))
-    positions = {method: torch.searchsorted(game.ids, torch.tensor(order)) for method, order in image.orders.items()}
+    positions = {method: game.positions_of(torch.tensor(order)) for method, order in image.orders.items()}
     return {
         "fooled": prediction != image.target,
         "norm": float(norms.square().sum().sqrt()),

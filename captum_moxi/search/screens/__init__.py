@@ -22,7 +22,7 @@ __all__ = [
     "RandomScreen",
     "Screen",
     "SearchStep",
-    "check_screen",
+    "get_screen",
 ]
 
 # "all" is the exact search, which needs no screen
@@ -34,16 +34,18 @@ SCREENS.register("random", RandomScreen, argument="M", help="M random candidates
 SCREENS.register("half-precision", HalfPrecisionScreen, help="all candidates in half precision, for GPUs")
 
 
-def check_screen(screen: object) -> None:
-    """Check the argument ``screen`` of the public classes.
+def get_screen(screen: object) -> Screen | None:
+    """Return the screen of that name, or the screen itself; None for None, which evaluates all candidates.
 
     Raises:
-        TypeError: If it is neither a screen nor None.
+        ValueError: If the name is unknown.
+        TypeError: If ``screen`` is neither a screen, a name nor None.
     """
-    if screen is None or isinstance(screen, Screen):
-        return
     if isinstance(screen, str):
-        raise TypeError(f"screen is the string {screen!r}; pass SCREENS.create({screen!r}), or an instance of Screen")
+        return SCREENS.create(screen)
+    if screen is None or isinstance(screen, Screen):
+        return screen
     raise TypeError(
-        f"screen is {screen!r}; pass an instance of Screen, such as GradientScreen(8), or None for all candidates"
+        f"screen is {screen!r}; pass an instance of Screen, such as GradientScreen(8), one of the names "
+        f"{SCREENS.describe()}, or None for all candidates"
     )

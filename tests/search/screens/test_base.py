@@ -16,7 +16,7 @@ from captum_moxi import (
 )
 from captum_moxi.arguments import Mode
 from captum_moxi.search import greedy
-from captum_moxi.search.screens import Screen, SearchStep, check_screen
+from captum_moxi.search.screens import Screen, SearchStep, get_screen
 
 
 class FixedScreen(Screen):
@@ -158,17 +158,24 @@ def test_an_error_of_a_custom_screen_names_the_screen_and_its_mistake(
 @pytest.mark.parametrize(
     ("screen", "message"),
     [
-        ("gradient:8", r"screen is the string 'gradient:8'; pass SCREENS.create\('gradient:8'\)"),
         (8, "screen is 8; pass an instance of Screen"),
         (GradientScreen, "screen is <class .*; pass an instance of Screen"),
     ],
 )
 def test_what_is_not_a_screen_is_rejected(screen: Any, message: str) -> None:
-    for create in (check_screen, lambda screen: MoXIInsertion(zoo.Classes(4), screen=screen)):
+    for create in (get_screen, lambda screen: MoXIInsertion(zoo.Classes(4), screen=screen)):
         with pytest.raises(TypeError, match=message):
             create(screen)
-    check_screen(None)
-    check_screen(GradientScreen())
+    assert get_screen(None) is None
+    screen = GradientScreen()
+    assert get_screen(screen) is screen
+
+
+def test_a_screen_can_be_named() -> None:
+    assert repr(get_screen("gradient:3")) == "GradientScreen(3)"
+    assert repr(MoXIInsertion(zoo.Classes(4), screen="last-gains:5").screen) == "LastGainsScreen(5)"
+    with pytest.raises(ValueError, match="screen 'gradients' is unknown; pass one of all, gradient:M"):
+        MoXIInsertion(zoo.Classes(4), screen="gradients")
 
 
 @pytest.mark.parametrize("screen", [GradientScreen, LastGainsScreen, RandomScreen])
