@@ -26,7 +26,14 @@ def image_counter() -> Iterator[str]:
 
 
 # growth measures large models and is tested by its parts
-@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "growth"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "methods" else [])
+        for name in BENCHMARKS
+        if name != "growth"
+    ],
+)
 def test_a_second_run_reuses_all_measurements(
     name: str, bench: Bench, tmp_path: Path, parse_table: Callable[[str], dict[str, list[str]]]
 ) -> None:

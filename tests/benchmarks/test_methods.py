@@ -10,7 +10,7 @@ from captum_moxi.benchmarks import Bench
 from captum_moxi.benchmarks.methods import compare_methods
 
 
-def test_areas_belong_to_an_order_of_the_players(
+def test_areas_belong_to_an_order_of_the_players_and_rows_are_counted(
     bench: Bench, parse_table: Callable[[str], dict[str, list[str]]]
 ) -> None:
     columns = parse_table(compare_methods(bench))
@@ -35,11 +35,7 @@ def test_areas_belong_to_an_order_of_the_players(
         # The table has three digits.
         assert any(pair == pytest.approx(expected, rel=6e-3) for expected in areas)
     assert measured["MoXI insertion"][0] >= 0.5 * max(insertion for insertion, _ in areas)
-
-
-def test_rows_are_counted(bench: Bench, parse_table: Callable[[str], dict[str, list[str]]]) -> None:
-    columns = parse_table(compare_methods(bench))
-    rows = dict(zip(columns["method"], columns["rows"], strict=True))
     # FeatureAblation removes each of four players from the image. MoXI evaluates nobody and 4 + 3 + 2 + 1 candidates.
+    rows = dict(zip(columns["method"], columns["rows"], strict=True))
     assert rows["FeatureAblation"] == "5"
     assert rows["MoXI insertion"] == "11"
