@@ -47,7 +47,7 @@ def compare(
     \b
     In the folder --out:
     insertion.png, deletion.png  patches that flip the prediction, by method, for the first 12 images
-    curves.png                   accuracy and confidence as patches come and go, averaged over images
+    curves.png                   accuracy and confidence as patches are inserted or deleted, averaged over images
     comparison.csv               one row per image, method and mode
     IMAGE.html                   with --html: a slider along the path of each method
     """

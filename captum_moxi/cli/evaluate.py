@@ -23,7 +23,7 @@ from captum_moxi.search.screens import SCREENS
 @options.limit(help="Use at most this many images, the first ones. A later call may raise the limit.")
 @options.methods(default="moxi")
 @options.mode()
-@options.stop(help="Stop when the prediction flips, or continue, which curves need.")
+@options.stop(help="Stop when the prediction flips, or never. The curves of a report need never.")
 @options.n_steps()
 @options.grid()
 @options.removal(type=SpecType(REMOVALS))

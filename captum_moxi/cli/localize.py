@@ -36,8 +36,8 @@ def localize(
     """Show where classes are in each IMAGE, or the images in a folder, including classes that are not predicted.
 
     The command deletes the patches that support the predicted class until the class to look for is predicted, and then
-    the patches that this class depends on (the paper's Appendix F and Figure 5). It writes a figure and a JSON file for
-    each image in the folder --out: what was deleted before the class was predicted, and what the class then held on to.
+    the patches that this class depends on (the paper's Appendix F and Figure 5). For each image, it writes a figure and
+    a JSON file with the patches of both phases to the folder --out.
     """
     classifier, sources = load_sources(images, model=model, device=device)
     class_indices = [classifier.class_index(target) for target in targets]

@@ -174,7 +174,7 @@ def _center(mask: Tensor, player: int) -> tuple[float, float]:
 
 
 def _draw_links(ax: Axes, matrix: Tensor, centers: Sequence[tuple[float, float]], *, scale: float) -> None:
-    for i, j in [(i, j) for i in range(len(centers)) for j in range(i)]:
+    for i, j in zip(*np.tril_indices(len(centers), -1), strict=True):
         strength = float(matrix[i, j]) / scale
         if abs(strength) < MIN_LINK_STRENGTH:
             continue

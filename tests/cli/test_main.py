@@ -1,6 +1,6 @@
 import runpy
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from types import SimpleNamespace
 
 import click
@@ -24,9 +24,8 @@ def plugin(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_console_script_is_the_group_of_commands() -> None:
-    (script,) = [script for script in entry_points(group="console_scripts") if script.name == "captum-moxi"]
-    assert EntryPoint("captum-moxi", "captum_moxi.cli.main:main", "console_scripts").load() is main
-    assert script.name == "captum-moxi"
+    (script,) = entry_points(group="console_scripts", name="captum-moxi")
+    assert script.load() is main
 
 
 def test_the_package_can_be_run_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
