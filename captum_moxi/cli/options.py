@@ -149,8 +149,8 @@ removal = partial(
     "--removal",
     cls=RegistryOption,
     type=ItemType(REMOVALS),
-    help=f"How absent patches are removed: {CHOICES}. LAYER is 0 if left out. Default: token if the model has patch tokens, "
-    "zero otherwise.",
+    help=f"How absent patches are removed: {CHOICES}. LAYER is 0 if left out. Default: token if the model has patch "
+    "tokens, zero otherwise.",
 )
 reward = partial(
     click.option,
@@ -172,7 +172,7 @@ screen = partial(
     "--screen",
     cls=RegistryOption,
     type=ItemType(SCREENS),
-    help=f"Which patches a step evaluates: {CHOICES}. M is their number, 8 if left out. Default: all, the exact search.",
+    help=f"Which patches a step evaluates: {CHOICES}. M is the number of patches. Default: all, the exact search.",
 )
 beam_width = partial(
     click.option,

@@ -31,7 +31,7 @@ def find_random_layer(forward_func: ForwardFunc) -> str | None:
 def preserved_state(forward_func: ForwardFunc, devices: Iterable[torch.device]) -> Iterator[None]:
     """Restore the random state of the devices, and the statistics of batch norms in training mode, on exit."""
     module = module_of(forward_func)
-    norms = [part for part in module.modules() if part.training and isinstance(part, _BatchNorm)] if module else []
+    norms = [part for part in module.modules() if part.training and isinstance(part, _BatchNorm)] if module is not None else []
     saved = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
     with torch.random.fork_rng(devices=[device for device in devices if device.type == "cuda"]):
         try:

@@ -6,6 +6,7 @@ would look like one of strong interactions.
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -137,7 +138,7 @@ def _check_scale(matrix: Tensor, players: Sequence[int], scale: float | None) ->
     if tuple(matrix.shape) != (size, size):
         raise ValueError(f"matrix has shape {tuple(matrix.shape)} for {size} players; pass shape ({size}, {size})")
     if scale is None:
-        pairs = [abs(float(matrix[i, j])) for i in range(size) for j in range(size) if i != j]
+        pairs = [abs(float(matrix[i, j])) for i, j in combinations(range(size), 2)]
         return max([MIN_SCALE, *pairs])
     if not scale > 0:
         raise ValueError(f"scale is {scale}; pass a positive number, or None for a scale that fits the matrix")
@@ -158,13 +159,19 @@ def _write_numbers(ax: Axes, values: npt.NDArray[np.float64], *, limit: float) -
         ax.text(
             column,
             row,
-            f"{number:+.{digits}f}",
+            _format_number(number, digits=digits),
             ha="center",
             va="center",
             fontsize=7,
             style="italic" if is_diagonal else "normal",
             color="white" if abs(value) > 0.6 * limit and not is_diagonal else "black",
         )
+
+
+def _format_number(number: float, *, digits: int) -> str:
+    """Format a number with its sign, unless it rounds to 0."""
+    text = f"{number:+.{digits}f}"
+    return text if float(text) else text[1:]
 
 
 def _center(mask: Tensor, player: int) -> tuple[float, float]:
@@ -174,7 +181,7 @@ def _center(mask: Tensor, player: int) -> tuple[float, float]:
 
 
 def _draw_links(ax: Axes, matrix: Tensor, centers: Sequence[tuple[float, float]], *, scale: float) -> None:
-    for i, j in zip(*np.tril_indices(len(centers), -1), strict=True):
+    for j, i in combinations(range(len(centers)), 2):
         strength = float(matrix[i, j]) / scale
         if abs(strength) < MIN_LINK_STRENGTH:
             continue

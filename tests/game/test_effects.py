@@ -121,7 +121,7 @@ class NoAttention(nn.Module):
         (lambda x: x.sum(), torch.ones(2, 4), {}, "one value for the whole batch"),
         (
             NoAttention(),
-            torch.rand(1, 3, 32, 32),
+            torch.ones(1, 3, 32, 32),
             {"target": 0, "removal": TokenRemoval("tokens", n_prefix=0)},
             "its attention cannot be weighted",
         ),

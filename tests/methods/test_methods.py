@@ -75,7 +75,7 @@ def test_the_screen_is_for_named_methods_only(vit: torch.nn.Module, x: Tensor) -
     assert [method.title for method in named] == ["MoXI", "Random"]
     evaluated = {}
     for key, method in {"named": named[0], "own": get_methods(moxi(), GradientScreen(1))[0]}.items():
-        before = game.cost.copy()
+        before = game.cost
         method.attribute(game, "deletion", n_steps=2, stop=None)
         evaluated[key] = (game.cost - before).rows
     # Without a screen, the first step evaluates 16 candidates and the second 15.

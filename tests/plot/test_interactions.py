@@ -42,9 +42,10 @@ def test_the_diagonal_shows_shapley_values_on_gray_and_does_not_affect_the_color
     assert ax.images[0].get_clim() == (-2, 2)
 
 
-def test_numbers_below_one_have_two_digits() -> None:
+def test_numbers_below_one_have_two_digits_and_zero_has_no_sign() -> None:
     _, ax = plot_interactions(MATRIX / 10, PLAYERS, ax=Figure().add_subplot())
     assert [text.get_text() for text in ax.texts][:3] == ["+0.10", "+0.20", "-0.05"]
+    assert [text.get_text() for text in ax.texts][5] == "0.00"
 
 
 def test_links_are_solid_if_positive_dashed_if_negative_and_absent_if_zero(image: Tensor, mask: Tensor) -> None:
