@@ -109,8 +109,7 @@ class MoXIAttribution(PerturbationAttribution):
 
                         A name from the registry ``captum_moxi.search.screens.SCREENS`` is also accepted, for example
                         ``"gradient:8"``. The fields ``n_evaluated`` and ``skipped`` of the selection report what each
-                        step evaluated and skipped. None evaluates all candidates, which is the exact greedy search of the
-                        paper.
+                        step evaluated and skipped. None evaluates all candidates: the exact greedy search of the paper.
                         Default: None
             beam_width (int, optional): Number of groups of players that the search keeps after each step: the group of
                         greedy search and the best groups beside it. The cost grows in proportion. The result is the

@@ -6,7 +6,7 @@ would look like one of strong interactions.
 """
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -138,7 +138,7 @@ def _check_scale(matrix: Tensor, players: Sequence[int], scale: float | None) ->
     if tuple(matrix.shape) != (size, size):
         raise ValueError(f"matrix has shape {tuple(matrix.shape)} for {size} players; pass shape ({size}, {size})")
     if scale is None:
-        pairs = [abs(float(matrix[i, j])) for i, j in combinations(range(size), 2)]
+        pairs = [abs(float(matrix[i, j])) for i, j in permutations(range(size), 2)]
         return max([MIN_SCALE, *pairs])
     if not scale > 0:
         raise ValueError(f"scale is {scale}; pass a positive number, or None for a scale that fits the matrix")
