@@ -13,7 +13,7 @@ from torch import Tensor
 # Captum accepts any callable as the model, and any value as an additional argument.
 ForwardFunc: TypeAlias = Callable[..., Any]
 ForwardArgs: TypeAlias = Any
-# What a forward function returns: a tensor, a number, or an output object with ``logits``.
+# A forward function returns a tensor, a number, or an output object with ``logits``.
 ModelOutput: TypeAlias = Any
 
 TensorOrTuple: TypeAlias = Tensor | tuple[Tensor, ...]
@@ -31,6 +31,10 @@ Stop: TypeAlias = Literal["flip"] | None
 def check_positive_int(name: str, value: object) -> None:
     """Check that an argument is an int of at least 1.
 
+    Args:
+        name (str): Name of the argument, for the message.
+        value (object): Value of the argument.
+
     Raises:
         TypeError: If ``value`` is not an int.
         ValueError: If ``value`` is less than 1.
@@ -44,6 +48,10 @@ def check_positive_int(name: str, value: object) -> None:
 def check_natural(name: str, value: object) -> None:
     """Check that an argument is an int of at least 0.
 
+    Args:
+        name (str): Name of the argument, for the message.
+        value (object): Value of the argument.
+
     Raises:
         TypeError: If ``value`` is not an int.
         ValueError: If ``value`` is negative.
@@ -55,7 +63,12 @@ def check_natural(name: str, value: object) -> None:
 
 
 def check_inputs(inputs: object) -> tuple[Tensor, ...]:
-    """Check ``inputs`` and return them as a tuple of tensors."""
+    """Check ``inputs`` and return them as a tuple of tensors.
+
+    Raises:
+        TypeError: If ``inputs`` is neither a tensor nor a tuple of tensors.
+        ValueError: If a tensor has no batch dimension or non-finite values, or if the batch is empty.
+    """
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
     if not tensors or not all(isinstance(x, Tensor) for x in tensors):
         types = ", ".join(type(x).__name__ for x in tensors) or "an empty tuple"
@@ -84,16 +97,23 @@ def forward_arguments(additional_forward_args: ForwardArgs) -> tuple[Any, ...]:
 
 
 def check_baselines(baselines: object, inputs: tuple[Tensor, ...]) -> tuple[Baseline, ...] | None:
-    """Check ``baselines`` against the inputs and return one per input tensor, or None if none were passed."""
+    """Check ``baselines`` against the inputs and return one baseline per input tensor, or None if none were passed.
+
+    Raises:
+        TypeError: If a baseline is neither a number nor a tensor.
+        ValueError: If the number of baselines is not the number of input tensors, or if a baseline is not finite or
+            does not broadcast to its input tensor.
+    """
     if baselines is None:
         return None
     values = baselines if isinstance(baselines, tuple) else (baselines,)
     if len(values) != len(inputs):
         raise ValueError(
-            f"baselines has {len(values)} entries, but inputs has {len(inputs)} tensors; pass one for each"
+            f"baselines has {len(values)} entries, but inputs has {len(inputs)} tensors; pass one baseline for each "
+            "input tensor"
         )
     for i, (baseline, x) in enumerate(zip(values, inputs, strict=True)):
-        _check_baseline(f"baselines[{i}]", baseline, x)
+        _check_baseline("baselines" if len(values) == 1 else f"baselines[{i}]", baseline, x)
     return values
 
 
@@ -114,11 +134,18 @@ def _check_baseline(name: str, baseline: object, x: Tensor) -> None:
 
 
 def parse_target(target: object, batch: int) -> list[TargetIndex] | None:
-    """Return the target of each example as a tuple of indices, the class first; None if there is no target.
+    """Convert a target to one tuple of indices per example.
 
     Args:
-        target (int, tuple, Tensor or list): Target in any form that Captum documents.
+        target (int, tuple, Tensor, list or None): Target in any form that Captum documents.
         batch (int): Batch size.
+
+    Returns:
+        list[tuple[int, ...]] or None: Indices of each example, the class first. None if ``target`` is None.
+
+    Raises:
+        TypeError: If ``target`` is not of such a form.
+        ValueError: If an index is negative, or if the number of targets is not the batch size.
     """
     if target is None:
         return None
@@ -149,7 +176,10 @@ def _target_index(target: object) -> TargetIndex:
 
 
 def warn_user(message: str) -> None:
-    """Issue a UserWarning that points at the line outside Captum and this package that led here."""
+    """Issue a UserWarning that points to the user's code.
+
+    Its location is the innermost line of the call stack that is neither in Captum nor in this package.
+    """
     stacklevel, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("captum", "captum_moxi"):
         stacklevel, frame = stacklevel + 1, frame.f_back

@@ -17,8 +17,8 @@ def expand_paths(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
         paths (Sequence[str or path]): Image files and folders. Subfolders are not searched.
 
     Returns:
-        list[str]: Paths in the order of ``paths``, the images of a folder in the order of their names. A path that is
-        not a folder is returned as it is, and so is a folder without images: :func:`open_image` explains the problem.
+        list[str]: Paths in the order of ``paths``. The images of a folder are in the order of their names. Other paths
+        and folders without images are returned unchanged, because :func:`open_image` reports what is wrong with them.
 
     Examples::
 
@@ -39,10 +39,10 @@ def open_image(source: str | os.PathLike[str] | io.BytesIO) -> Image.Image:
         source (str, path or BytesIO): Image file, or its contents.
 
     Returns:
-        Image: Loaded image.
+        PIL.Image.Image: Loaded image in mode RGB.
 
     Raises:
-        ValueError: If the file does not exist or is not a complete image. The message does not repeat the path.
+        ValueError: If the file does not exist or is not a complete image. The message does not contain the path.
     """
     if not isinstance(source, io.BytesIO):
         if not Path(source).exists():
@@ -57,5 +57,5 @@ def open_image(source: str | os.PathLike[str] | io.BytesIO) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:
-        # Pillow raises errors of many types for truncated files and invalid metadata
-        raise ValueError(f"the image cannot be read ({error}); it may be truncated: pass a complete file") from None
+        # Pillow raises errors of many types for truncated files and invalid metadata.
+        raise ValueError(f"the image cannot be read and may be truncated ({error}); pass a complete file") from None

@@ -83,15 +83,16 @@ def shapley_interactions(game: Game, n: int) -> Tensor:
 
 def shapley_interactions_in_presence(game: Game, n: int) -> Tensor:
     r"""
-    Compute exact interactions of all pairs of players, each contribution being measured in the whole game.
+    Compute the exact interactions of all pairs of players, with the other player of the pair present.
 
-    This is the variant of Eq. 2 that suits deletion:
+    The contribution of each player of a pair is measured in the game with all players. This is the variant of Eq. 2 for
+    deletion:
 
     .. math::
         I(i, j) = \phi(S_{ij} | N') - \phi(i | N) - \phi(j | N)
 
-    It is positive if each of the two players can replace the other, so that losing both costs more than the sum of
-    the losses of either one.
+    The interaction is positive if each of the two players can replace the other. The loss of both then costs more than
+    the sum of the losses of either one.
 
     Args:
         game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with all ``2**n`` coalitions.
@@ -151,7 +152,7 @@ def full_context_shapley(game: Game, n: int) -> Tensor:
 
 def self_context_interactions(game: Game, group: Tensor) -> Tensor:
     r"""
-    Compute the self-context interaction of a group, acting as one player, with every player (Eq. 6).
+    Compute the self-context interaction of a group, which acts as one player, with every player (Eq. 6).
 
     .. math::
         I_{self}(A, b) = f(A \cup b) - f(A) - f(b) + f(\emptyset)
@@ -162,7 +163,7 @@ def self_context_interactions(game: Game, group: Tensor) -> Tensor:
 
     Returns:
         Tensor: Interaction of A with each player. Shape ``(n,)``, in the dtype of the game's values. For a player b of
-        A it is :math:`-\phi_{self}(b)`.
+        A, it is :math:`-\phi_{self}(b)`.
     """
     n = len(group)
     singletons = torch.eye(n, dtype=torch.bool)
@@ -172,13 +173,13 @@ def self_context_interactions(game: Game, group: Tensor) -> Tensor:
 
 def full_context_interactions(game: Game, group: Tensor) -> Tensor:
     r"""
-    Compute the full-context interaction of a group, acting as one player, with every player.
+    Compute the full-context interaction of a group, which acts as one player, with every player.
 
     .. math::
         I_{full}(A, b) = f(N \setminus A) + f(N \setminus b) - f(N \setminus (A \cup b)) - f(N)
 
-    It is positive if b can replace A. Eq. 11 defines it with the opposite sign and a factor that is the same for all
-    players; the greedy choice (Eqs. 12 and 13) is the same.
+    The interaction is positive if b can replace A. Eq. 11 defines it with the opposite sign and a factor that is the
+    same for all players. The greedy choice (Eqs. 12 and 13) is the same.
 
     Args:
         game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with 2n + 2 coalitions.
@@ -186,7 +187,7 @@ def full_context_interactions(game: Game, group: Tensor) -> Tensor:
 
     Returns:
         Tensor: Interaction of A with each player. Shape ``(n,)``, in the dtype of the game's values. For a player b of
-        A it is :math:`-\phi_{full}(b)`.
+        A, it is :math:`-\phi_{full}(b)`.
     """
     return -self_context_interactions(lambda absent: game(~absent), group)
 
@@ -198,8 +199,8 @@ def self_context_pairs(game: Game, n: int, *, positions: Sequence[int]) -> Tenso
     .. math::
         I_{self}(i, j) = f(\{i, j\}) - f(i) - f(j) + f(\emptyset)
 
-    The interaction is negative if the two players carry the same information, and positive if they tell more together
-    than separately.
+    The interaction is negative if the two players carry the same information. It is positive if they carry more
+    information together than separately.
 
     Args:
         game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with 1 + m (m + 1) / 2
@@ -230,7 +231,7 @@ def self_context_pairs(game: Game, n: int, *, positions: Sequence[int]) -> Tenso
     values = game(coalitions)
     together = values.new_zeros(len(members), len(members))
     together[first, second] = together[second, first] = values[:-1]
-    # A pair of a player with itself is the player alone.
+    # The pair of a player with itself is the coalition of this player alone.
     alone = together.diagonal().clone()
     return together - alone[:, None] - alone + values[-1]
 
@@ -242,8 +243,8 @@ def full_context_pairs(game: Game, n: int, *, positions: Sequence[int]) -> Tenso
     .. math::
         I_{full}(i, j) = f(N \setminus i) + f(N \setminus j) - f(N \setminus \{i, j\}) - f(N)
 
-    The interaction is positive if each player can replace the other, so that losing both costs more than the sum of
-    the losses of either one. It is :math:`-(n - 1)` times Eq. 11.
+    The interaction is positive if each player can replace the other. The loss of both then costs more than the sum of
+    the losses of either one. The interaction is :math:`-(n - 1)` times Eq. 11.
 
     Args:
         game (Callable): Maps coalitions ``(M, n)``, bool, to values ``(M,)``. Called with 1 + m (m + 1) / 2
@@ -264,7 +265,7 @@ def full_context_pairs(game: Game, n: int, *, positions: Sequence[int]) -> Tenso
 def _all_values(game: Game, n: int) -> Tensor:
     """Return the value of every coalition: entry r is the coalition of the players whose bits are set in r."""
     if not 1 <= n <= MAX_EXACT_PLAYERS:
-        raise ValueError(f"n is {n}, and exact values need 2**n coalitions; pass 1 to {MAX_EXACT_PLAYERS} players")
+        raise ValueError(f"n is {n}, but exact values need 2**n coalitions; pass 1 to {MAX_EXACT_PLAYERS} players")
     return game(_subsets(n)).double().cpu()
 
 
@@ -289,7 +290,7 @@ def _shapley(values: Tensor, player: int | tuple[int, int], others: list[int]) -
 
 
 def _pair_matrix(values: Tensor, n: int, separate: Callable[[int, int], Tensor]) -> Tensor:
-    """Return the joint minus the separate contributions of each pair; on the diagonal, minus the Shapley value."""
+    """Return the joint minus the separate contributions of each pair. The diagonal is minus the Shapley value."""
     matrix = torch.zeros(n, n, dtype=torch.double)
     for i in range(n):
         matrix[i, i] = -_shapley(values, i, _others(n, i))

@@ -15,10 +15,10 @@ class Players:
     """The players that a feature mask defines.
 
     Args:
-        ids (Tensor): Ids of the players, as in the feature mask, in ascending order. Shape ``(n,)``, int64. Column i of
-            a coalition is the player ``ids[i]``, whatever gaps the ids have.
+        ids (Tensor): Ids of the players, as in the feature mask, in ascending order. Shape ``(n,)``, int64. The ids may
+            have gaps. Column i of a coalition belongs to the player ``ids[i]``.
         positions (tuple[Tensor, ...]): For each input tensor, the position in ``ids`` of the player that owns each
-            value. int64, broadcastable to the tensor. The first dimension is 1 (shared by the batch) or the batch size.
+            value. int64, broadcastable to the tensor. Dimension 0 has size 1 (shared by the batch) or the batch size.
         exists (Tensor): Whether each example has each player. Shape ``(1, n)`` or ``(B, n)``, bool.
     """
 
@@ -35,13 +35,13 @@ class Players:
         """Return the positions in ``ids`` of players, given by their ids.
 
         Args:
-            ids (Tensor): Ids of players, of any shape, int64. -1, which stands for no player, stays -1.
+            ids (Tensor): Ids of players, of any shape, int64. -1 means no player and stays -1.
 
         Returns:
             Tensor: The shape of ``ids``, int64, on the CPU.
 
         Raises:
-            ValueError: If a player does not exist.
+            ValueError: If no player has one of the ids.
         """
         ids = ids.cpu()
         positions = torch.searchsorted(self.ids, ids).clamp(max=len(self.ids) - 1)
@@ -59,7 +59,8 @@ class Players:
             examples (Tensor): The example whose mask each row follows. Shape ``(rows,)``, int64.
 
         Returns:
-            Tensor: Shape ``(rows, ...)``, broadcastable to the rows of the input tensor.
+            Tensor: Shape ``(rows, ...)``, broadcastable to rows of the input tensor. In the dtype of ``values``, on the
+            device of the input tensor.
         """
         positions = self.positions[index]
         values = values.to(positions.device)
@@ -122,7 +123,14 @@ def patch_mask(
 
 
 def scalar_mask(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Create Captum's default mask: each value of an example is a player, numbered across all input tensors."""
+    """Create Captum's default mask: each value of an example is a player, numbered across all input tensors.
+
+    Args:
+        inputs (tuple[Tensor, ...]): Inputs, with the examples along dimension 0.
+
+    Returns:
+        tuple[Tensor, ...]: One mask of shape ``(1, ...)``, int64, for each input tensor.
+    """
     masks, start = [], 0
     for tensor in inputs:
         count = tensor[:1].numel()
@@ -136,13 +144,13 @@ def players_from_mask(feature_mask: TensorOrTuple, inputs: tuple[Tensor, ...]) -
     Read a feature mask in any of the forms that Captum documents.
 
     Args:
-        feature_mask (Tensor or tuple[Tensor, ...]): One mask per input tensor, broadcastable to it. Whole numbers of at
-            least 0. Values with the same number belong to one player, also across tensors. If the first dimension is
-            the batch size, each example has its own players.
+        feature_mask (Tensor or tuple[Tensor, ...]): One mask per input tensor, broadcastable to it. A mask contains
+            integers of at least 0, the ids of the players. Values with the same id belong to the same player, even in
+            different tensors. If dimension 0 has the batch size, each example has its own players.
         inputs (tuple[Tensor, ...]): Inputs, with the examples along dimension 0.
 
     Returns:
-        Players
+        Players: Players of the inputs.
 
     Raises:
         ValueError: If the number of masks is not the number of input tensors, a mask does not broadcast to its tensor,
@@ -180,7 +188,8 @@ def scores_to_inputs(scores: Tensor, players: Players, inputs: tuple[Tensor, ...
         inputs (tuple[Tensor, ...]): Inputs.
 
     Returns:
-        tuple[Tensor, ...]: One tensor of shape ``(b, *input.shape[1:])`` per input tensor.
+        tuple[Tensor, ...]: One tensor of shape ``(b, *input.shape[1:])`` per input tensor, in the dtype of ``scores``
+        and on the device of the input tensor.
     """
     examples = torch.arange(len(scores))
     return tuple(
@@ -195,12 +204,12 @@ def scores_to_players(attributions: tuple[Tensor, ...], players: Players, inputs
     r"""
     Average the attributions of each player's values.
 
-    The result for attributions from :func:`scores_to_inputs` is exactly the scores.
+    Scores that :func:`scores_to_inputs` assigned to the values of the inputs are recovered exactly.
 
     Args:
-        attributions (tuple[Tensor, ...]): One tensor per input tensor, of its shape or broadcastable to it. Maps of
-            images may have any height and width, for example ``(b, 1, 7, 7)``;
-            ``captum.attr.LayerAttribution.interpolate`` (nearest) resizes them to the image.
+        attributions (tuple[Tensor, ...]): One tensor per input tensor, with its shape or broadcastable to it. Maps of
+            images may have any height and width, for example ``(b, 1, 7, 7)``. They are resized to the image by
+            ``captum.attr.LayerAttribution.interpolate`` in mode ``"nearest"``.
         players (Players): Players of the inputs.
         inputs (tuple[Tensor, ...]): Inputs.
 
@@ -212,7 +221,8 @@ def scores_to_players(attributions: tuple[Tensor, ...], players: Players, inputs
     """
     if len(attributions) != len(inputs):
         raise ValueError(
-            f"attributions has {len(attributions)} tensors, but inputs has {len(inputs)}; pass one for each"
+            f"attributions has {len(attributions)} tensors, but inputs has {len(inputs)}; pass one attribution for "
+            "each input tensor"
         )
     batch = len(attributions[0])
     total = torch.zeros(batch, len(players.ids), dtype=torch.float64)
@@ -226,7 +236,7 @@ def scores_to_players(attributions: tuple[Tensor, ...], players: Players, inputs
         count.scatter_add_(1, owners, torch.ones_like(values))
         lowest.scatter_reduce_(1, owners, values, "amin")
         highest.scatter_reduce_(1, owners, values, "amax")
-    # the mean of equal values is that value; computing it from the sum could round
+    # The mean of equal values is that value. Computing it as a sum divided by a count could round.
     return torch.where(lowest == highest, lowest, total / count.clamp(min=1))
 
 
@@ -247,11 +257,11 @@ def _expand_to_input(name: str, attribution: Tensor, x: Tensor, batch: int, n_ma
 def _as_whole_numbers(name: str, mask: object, tensor: Tensor) -> Tensor:
     """Return the mask as int64 on the tensor's device, with the tensor's number of dimensions."""
     if not isinstance(mask, Tensor):
-        raise TypeError(f"{name} is a {type(mask).__name__}; pass a tensor of whole numbers")
+        raise TypeError(f"{name} is a {type(mask).__name__}; pass a tensor of integers, the ids of the players")
     if mask.dtype is torch.bool or mask.is_complex():
-        raise TypeError(f"{name} has dtype {mask.dtype}; pass whole numbers, one per player (mask.long())")
+        raise TypeError(f"{name} has dtype {mask.dtype}; pass integers, the ids of the players, such as mask.long()")
     if mask.is_floating_point() and not bool((mask.isfinite() & (mask == mask.round())).all()):
-        raise ValueError(f"{name} contains fractions or non-finite values; pass whole numbers, one per player")
+        raise ValueError(f"{name} contains fractions or non-finite values; pass integers, the ids of the players")
     mask = mask.to(tensor.device, torch.long)
     if mask.numel() and int(mask.min()) < 0:
         raise ValueError(f"{name} contains the negative id {int(mask.min())}; number the players from 0")

@@ -15,9 +15,9 @@ def parse_positive_int(text: str) -> int:
     """Parse an int of at least 1.
 
     Raises:
-        ValueError: If ``text`` is anything else.
+        ValueError: If ``text`` is anything else. The message is a phrase that :meth:`Registry.create` completes.
     """
-    # int() would accept underscores, signs and digits of other scripts
+    # int() also accepts underscores, signs and digits of other scripts. Nine digits always fit into 32 bits.
     if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) < 1:
         raise ValueError("an int of at least 1")
     return int(text)
@@ -27,7 +27,7 @@ def parse_natural(text: str) -> int:
     """Parse an int of at least 0.
 
     Raises:
-        ValueError: If ``text`` is anything else.
+        ValueError: If ``text`` is anything else. The message is a phrase that :meth:`Registry.create` completes.
     """
     if not (text.isascii() and text.isdecimal()) or len(text) > 9:
         raise ValueError("an int of at least 0")
@@ -38,7 +38,7 @@ def parse_text(text: str) -> str:
     """Parse any non-empty text.
 
     Raises:
-        ValueError: If ``text`` is empty.
+        ValueError: If ``text`` is empty. The message is a phrase that :meth:`Registry.create` completes.
     """
     if not text:
         raise ValueError("a value")
@@ -51,11 +51,13 @@ class Entry(Generic[T]):
 
     Args:
         name (str): Name of the item.
-        factory (Callable): Creates the item, from the argument if there is one.
+        factory (Callable): Creates the item. It is called with the parsed argument, or without arguments if none was
+            passed.
         help (str): Description in a few words.
         argument (str or None): Name of the argument in help and messages, for example ``M``. None if the item takes
             no argument.
-        parse (Callable): Converts the argument's text. A ValueError says what the argument must be.
+        parse (Callable): Converts the text of the argument. For invalid text, it raises a ValueError whose message is a
+            phrase that describes valid text, for example ``an int of at least 1``.
         required (bool): Whether the argument must be passed.
     """
 
@@ -68,7 +70,7 @@ class Entry(Generic[T]):
 
     @property
     def spec(self) -> str:
-        """The name with its argument, for example ``gradient:M``."""
+        """Name of the item followed by the name of its argument, for example ``gradient:M``."""
         return self.name if self.argument is None else f"{self.name}:{self.argument}"
 
 
@@ -76,7 +78,7 @@ class Registry(Generic[T]):
     """Items of one kind that can be created by name.
 
     Args:
-        kind (str): What the items are, for messages: ``"removal"``.
+        kind (str): Kind of the items, for messages, for example ``"removal"``.
 
     Examples::
 
@@ -102,24 +104,27 @@ class Registry(Generic[T]):
         """Add an item.
 
         Args:
-            name (str): Name of the item. It contains no colon, comma or white space.
-            factory (Callable): Creates the item, from the argument if there is one.
+            name (str): Name of the item, without colons, commas or whitespace.
+            factory (Callable): Creates the item. It is called with the parsed argument, or without arguments if none
+                was passed.
             help (str, optional): Description in a few words.
                 Default: ``""``
             argument (str, optional): Name of the argument in help and messages.
                 Default: None, no argument
-            parse (Callable, optional): Converts the argument's text. A ValueError says what the argument must be.
-                Default: an int of at least 1
+            parse (Callable, optional): Converts the text of the argument, as in :class:`Entry`.
+                Default: :func:`parse_positive_int`
             required (bool, optional): Whether the argument must be passed.
                 Default: False
 
         Raises:
-            ValueError: If the name is taken or contains a colon, comma or white space.
+            ValueError: If the name is already registered, is empty, or contains a colon, a comma or whitespace.
         """
         if name in self._entries:
             raise ValueError(f"{self.kind} {name!r} is already registered; pass another name")
         if not name or set(name) & {":", ",", *" \t\n"}:
-            raise ValueError(f"{self.kind} {name!r} is not a valid name; pass one without colon, comma or white space")
+            raise ValueError(
+                f"{self.kind} {name!r} is not a valid name; pass a name without colons, commas or whitespace"
+            )
         self._entries[name] = Entry(name, factory, help, argument, parse, required)
 
     def register_value(self, name: str, value: T, *, help: str = "") -> None:
@@ -127,17 +132,20 @@ class Registry(Generic[T]):
 
         Args:
             name (str): Name of the item.
-            value: The item.
+            value (object): The item.
             help (str, optional): Description in a few words.
                 Default: ``""``
 
         Raises:
-            ValueError: As :meth:`register`.
+            ValueError: As in :meth:`register`.
         """
         self.register(name, lambda: value, help=help)
 
     def unregister(self, name: str) -> None:
         """Remove an item.
+
+        Args:
+            name (str): Name of the item.
 
         Raises:
             ValueError: If no item has this name.
@@ -147,10 +155,17 @@ class Registry(Generic[T]):
         del self._entries[name]
 
     def create(self, spec: str) -> T:
-        """Create an item from ``NAME`` or ``NAME:ARGUMENT``.
+        """Create an item.
+
+        Args:
+            spec (str): ``NAME`` or ``NAME:ARGUMENT``.
+
+        Returns:
+            The item.
 
         Raises:
-            ValueError: If the name is unknown or the argument does not fit. The message lists the registered items.
+            ValueError: If the name is unknown, or if the argument is missing, invalid or not accepted. For an unknown
+                name, the message lists the registered items.
         """
         name, colon, text = spec.partition(":")
         entry = self._entries.get(name)
@@ -166,7 +181,7 @@ class Registry(Generic[T]):
             value = entry.parse(text)
         except ValueError as error:
             raise ValueError(
-                f"{self.kind} {spec!r} is not valid; pass {entry.spec}, {entry.argument} being {error}"
+                f"{self.kind} {spec!r} is not valid; pass {entry.spec}, where {entry.argument} is {error}"
             ) from None
         return entry.factory(value)
 
@@ -177,7 +192,7 @@ class Registry(Generic[T]):
 
     @property
     def specs(self) -> list[str]:
-        """How each item is written, for example ``gradient:M``."""
+        """Spec of each item, for example ``gradient:M``, in the order of registration."""
         return [entry.spec for entry in self._entries.values()]
 
     def describe(self) -> str:

@@ -1,12 +1,12 @@
 """Rewards: scalars computed from the model's logits and the target.
 
-A reward is a function ``(logits, target) -> rewards``. Logits have shape ``(rows, classes)``, the target ``(rows,)``
-(int64), and the rewards ``(rows,)``. A single class is the logit of a sigmoid classifier: its target is 0 and stands
-for the positive class. If the user passed no target and there are several classes, the target is None. Half precision
-arrives as float32.
+A reward is a function ``(logits, target) -> rewards``. The logits have shape ``(rows, classes)``, the target has shape
+``(rows,)`` and dtype int64, and the rewards have shape ``(rows,)``. Logits in half precision are converted to float32
+before the call. If there is one class, its logit is that of a sigmoid classifier, and the target is 0, the positive
+class. If there are several classes and the user passed no target, the target is None.
 
-To add a reward, write the function and register it at the end of this file. Decorate it with :func:`traits` if it needs
-a target or rounds relatively.
+To add a reward, write the function and register it at the end of this file. Decorate it with :func:`traits` unless the
+defaults of :class:`Traits` describe it.
 """
 
 from abc import ABC, abstractmethod
@@ -27,13 +27,16 @@ Reward: TypeAlias = Callable[[Tensor, RewardTarget], Tensor]
 
 @dataclass(frozen=True)
 class Traits:
-    """What the search has to know about a reward.
+    """What the game and the search need to know about a reward.
 
     Args:
-        needs_target (bool): Whether the reward cannot be computed without a target.
-        rounds_relatively (bool): Whether the rounding error is proportional to the reward, as it is for probabilities.
-            Otherwise it is proportional to the logits.
-        accepts_probabilities (bool): Whether the reward is meaningful if the model returns probabilities.
+        needs_target (bool, optional): Whether the reward cannot be computed without a target.
+            Default: False
+        rounds_relatively (bool, optional): Whether the rounding error is proportional to the reward, as it is for
+            probabilities. If False, it is proportional to the logits.
+            Default: False
+        accepts_probabilities (bool, optional): Whether the reward is meaningful if the model returns probabilities.
+            Default: True
     """
 
     needs_target: bool = False
@@ -47,7 +50,14 @@ F = TypeVar("F", bound=Callable[..., Tensor])
 def traits(
     *, needs_target: bool = True, rounds_relatively: bool = False, accepts_probabilities: bool = False
 ) -> Callable[[F], F]:
-    """Declare the traits of a reward function, see :class:`Traits`."""
+    """Return a decorator that declares the traits of a reward function.
+
+    The defaults are those of rewards that are computed from the logits of a target.
+
+    Args:
+        needs_target, rounds_relatively, accepts_probabilities (bool, optional): As in :class:`Traits`.
+            Default: True, False and False
+    """
 
     def declare(function: F) -> F:
         function.traits = Traits(needs_target, rounds_relatively, accepts_probabilities)  # type: ignore[attr-defined]
@@ -57,7 +67,7 @@ def traits(
 
 
 def traits_of(reward: object) -> Traits:
-    """Return the traits of a reward. A function without :func:`traits` may ignore its target."""
+    """Return the traits of a reward. A function that declares none has the defaults of :class:`Traits`."""
     declared = getattr(reward, "traits", None)
     return declared if isinstance(declared, Traits) else Traits()
 
@@ -72,7 +82,7 @@ class ExampleReward(ABC):
         Args:
             logits (Tensor): Shape ``(rows, classes)``.
             target (Tensor or None): Shape ``(rows,)``, int64.
-            examples (Tensor): The example of each row. Shape ``(rows,)``, int64, on the CPU.
+            examples (Tensor): Example of each row. Shape ``(rows,)``, int64, on the CPU.
 
         Returns:
             Tensor: Shape ``(rows,)``.
@@ -82,10 +92,17 @@ class ExampleReward(ABC):
 @traits()
 def log_odds(logits: Tensor, target: Tensor) -> Tensor:
     r"""
-    :math:`\log \frac{P(y)}{1 - P(y)}`, the reward of the paper (Section 3).
+    Compute the log-odds :math:`\log \frac{P(y)}{1 - P(y)}` of the target :math:`y`, as in the paper (Section 3).
 
-    The log-odds are the target's logit minus the log-sum-exp of the other logits. In this form they remain finite and
-    exact where the confidence itself rounds to 0 or 1.
+    The log-odds are the target's logit minus the log-sum-exp of the other logits. This form stays finite and accurate
+    when the confidence itself rounds to 0 or 1. For a single logit, the log-odds are the logit.
+
+    Args:
+        logits (Tensor): Shape ``(rows, classes)``.
+        target (Tensor): Class of each row. Shape ``(rows,)``, int64.
+
+    Returns:
+        Tensor: Shape ``(rows,)``, floating.
     """
     logits = _as_floating(logits)
     if logits.shape[1] == 1:
@@ -96,7 +113,16 @@ def log_odds(logits: Tensor, target: Tensor) -> Tensor:
 
 @traits()
 def log_probability(logits: Tensor, target: Tensor) -> Tensor:
-    r""":math:`\log P(y)`."""
+    r"""
+    Compute the logarithm of the confidence, :math:`\log P(y)` for the target :math:`y`.
+
+    Args:
+        logits (Tensor): Shape ``(rows, classes)``.
+        target (Tensor): Class of each row. Shape ``(rows,)``, int64.
+
+    Returns:
+        Tensor: Shape ``(rows,)``, floating.
+    """
     logits = _as_floating(logits)
     if logits.shape[1] == 1:
         return torch.nn.functional.logsigmoid(logits[:, 0])
@@ -105,7 +131,18 @@ def log_probability(logits: Tensor, target: Tensor) -> Tensor:
 
 @traits(rounds_relatively=True)
 def probability(logits: Tensor, target: Tensor) -> Tensor:
-    """P(y): the softmax over the classes, or the sigmoid of a single logit."""
+    r"""
+    Compute the confidence :math:`P(y)` of the target :math:`y`.
+
+    The confidence is the softmax over the classes, or the sigmoid of a single logit.
+
+    Args:
+        logits (Tensor): Shape ``(rows, classes)``.
+        target (Tensor): Class of each row. Shape ``(rows,)``, int64.
+
+    Returns:
+        Tensor: Shape ``(rows,)``, floating.
+    """
     logits = _as_floating(logits)
     if logits.shape[1] == 1:
         return logits[:, 0].sigmoid()
@@ -114,16 +151,25 @@ def probability(logits: Tensor, target: Tensor) -> Tensor:
 
 @traits(accepts_probabilities=True)
 def output(logits: Tensor, target: Tensor) -> Tensor:
-    """The model's output at the target, unchanged. Captum's own classes attribute this value."""
+    """
+    Return the model's output at the target, unchanged. Captum's own classes attribute this value.
+
+    Args:
+        logits (Tensor): Shape ``(rows, classes)``.
+        target (Tensor): Class of each row. Shape ``(rows,)``, int64.
+
+    Returns:
+        Tensor: Shape ``(rows,)``, in the dtype of the logits.
+    """
     return _select_target(logits, target)
 
 
 @dataclass(frozen=True)
 class Contrast:
     r"""
-    :math:`\log \frac{P(first)}{P(second)}`, which explains why the model prefers one class to another.
+    The log-ratio :math:`\log \frac{P(first)}{P(second)}`, which explains why the model prefers one class to another.
 
-    It is the difference of the two logits. It ignores the target.
+    It equals the difference of the two logits and ignores the target.
 
     Args:
         first (int): Index of the class to support.
@@ -131,8 +177,8 @@ class Contrast:
 
     Raises:
         TypeError: If a class is not an int.
-        ValueError: If the classes are equal or negative. When the reward is computed: if the model does not have one of
-            the classes.
+        ValueError: If the classes are equal or negative. When the reward is computed: if the model does not have both
+            classes.
     """
 
     first: int
@@ -152,15 +198,16 @@ class Contrast:
 @dataclass(frozen=True)
 class Versus:
     r"""
-    :math:`\log \frac{P(y)}{P(other)}`: :class:`Contrast` between the target and another class.
+    The log-ratio :math:`\log \frac{P(y)}{P(other)}` between the target :math:`y` and another class, as in
+    :class:`Contrast`.
 
     Args:
         other (int): Index of the class to oppose.
 
     Raises:
         TypeError: If ``other`` is not an int.
-        ValueError: If ``other`` is negative. When the reward is computed: if the model does not have the class, or it
-            is the target.
+        ValueError: If ``other`` is negative. When the reward is computed: if the model does not have the class, or if
+            the class is the target.
     """
 
     other: int
@@ -177,7 +224,13 @@ class Versus:
 
 
 def contrast(first: int, second: int) -> Contrast:
-    """Create the reward :class:`Contrast`."""
+    """Create the reward :class:`Contrast`, with the same arguments and errors.
+
+    Examples::
+
+        >>> # why does the model prefer class 281 to class 207?
+        >>> MoXIInsertion(model, reward=contrast(281, 207)).attribute(x)
+    """
     return Contrast(first, second)
 
 
@@ -188,7 +241,7 @@ def predicted_class(logits: Tensor) -> Tensor:
         logits (Tensor): Shape ``(rows, classes)``.
 
     Returns:
-        Tensor: Shape ``(rows,)``, int64. For a single logit, 0 (its class) if positive and -1 otherwise.
+        Tensor: Shape ``(rows,)``, int64. For a single logit, 0 (the positive class) if it is positive and -1 otherwise.
     """
     if logits.shape[1] == 1:
         return torch.where(logits[:, 0] > 0, 0, -1)
@@ -199,10 +252,13 @@ REWARDS: Registry[Reward] = Registry("reward")
 
 
 def get_reward(reward: object) -> Reward:
-    """Return the reward of that name, or the callable itself.
+    """Convert the name of a reward to the reward. A callable is returned unchanged.
+
+    Args:
+        reward (str or Callable): Name of a registered reward, or a function ``(logits, target) -> rewards``.
 
     Raises:
-        ValueError: If ``reward`` is neither a registered reward nor a callable.
+        ValueError: If ``reward`` is neither the name of a registered reward nor a callable.
     """
     if callable(reward):
         return reward

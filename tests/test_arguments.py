@@ -66,11 +66,11 @@ def test_baselines_become_a_tuple_with_one_entry_per_input() -> None:
     ("baselines", "error", "message"),
     [
         ((0, 1), ValueError, "baselines has 2 entries, but inputs has 1 tensors"),
-        (float("nan"), ValueError, r"baselines\[0\] is nan; pass a finite number"),
-        ("mean", TypeError, r"baselines\[0\] is a str; pass a number or a tensor"),
-        (torch.tensor([[torch.inf] * 3]), ValueError, r"baselines\[0\] contains non-finite values"),
-        (torch.zeros(4), ValueError, r"baselines\[0\] has shape \(4,\)"),
-        (torch.zeros(1, 2, 3), ValueError, r"baselines\[0\] has shape \(1, 2, 3\)"),
+        (float("nan"), ValueError, r"baselines is nan; pass a finite number"),
+        ("mean", TypeError, r"baselines is a str; pass a number or a tensor"),
+        (torch.tensor([[torch.inf] * 3]), ValueError, r"baselines contains non-finite values"),
+        (torch.zeros(4), ValueError, r"baselines has shape \(4,\)"),
+        (torch.zeros(1, 2, 3), ValueError, r"baselines has shape \(1, 2, 3\)"),
     ],
 )
 def test_bad_baselines_are_rejected(baselines: Any, error: type[Exception], message: str) -> None:

@@ -40,12 +40,12 @@ def test_a_registry_lists_its_items_in_the_order_of_registration(shapes: Registr
         ("Circle", r"shape 'Circle' is unknown"),
         ("circle:1", r"shape 'circle:1' has an argument, but circle takes none; pass circle"),
         ("layer", r"shape 'layer' needs an argument; pass layer:LAYER"),
-        ("polygon:", r"shape 'polygon:' is not valid; pass polygon:N, N being an int of at least 1"),
-        ("polygon:0", r"N being an int of at least 1"),
-        ("polygon:-3", r"N being an int of at least 1"),
-        ("polygon:1.5", r"N being an int of at least 1"),
-        ("polygon:3:4", r"N being an int of at least 1"),
-        ("layer:-1", r"LAYER being an int of at least 0"),
+        ("polygon:", r"shape 'polygon:' is not valid; pass polygon:N, where N is an int of at least 1"),
+        ("polygon:0", r"where N is an int of at least 1"),
+        ("polygon:-3", r"where N is an int of at least 1"),
+        ("polygon:1.5", r"where N is an int of at least 1"),
+        ("polygon:3:4", r"where N is an int of at least 1"),
+        ("layer:-1", r"where LAYER is an int of at least 0"),
     ],
 )
 def test_an_invalid_spec_raises_an_error_that_says_what_to_pass(shapes: Registry[str], spec: str, message: str) -> None:
@@ -67,7 +67,7 @@ def test_a_name_can_be_registered_once_and_again_after_unregister(shapes: Regist
 
 @pytest.mark.parametrize("name", ["", "a:b", "a,b", "a b", "a\tb", "a\n"])
 def test_a_name_that_could_not_be_parsed_is_rejected(shapes: Registry[str], name: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a valid name; pass one without colon, comma or white space"):
+    with pytest.raises(ValueError, match=r"is not a valid name; pass a name without colons, commas or whitespace"):
         shapes.register(name, lambda: "shape")
 
 

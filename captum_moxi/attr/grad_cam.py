@@ -55,9 +55,9 @@ class GradCam(LayerGradCam):
                         ``(B, C, h, w)`` or a sequence ``(B, tokens, features)`` of prefix tokens and one token for each
                         patch. The default depends on the model:
 
-                        - ViT, DeiT, ViT-MSN and DINOv2: the output of the last block but one, which enters the first
-                          layer norm of the last block, as in the MoXI paper (Section 5). After the last block, patches
-                          often have no gradient, because the classifier reads only the class token.
+                        - ViT, DeiT, ViT-MSN and DINOv2: the output of the second-to-last layer of the encoder, which
+                          enters the first layer norm of the last layer, as in the MoXI paper (Section 5). After the
+                          last layer, patches often have no gradient, because the classifier reads only the class token.
 
                         - ResNet, ConvNeXt and other transformers models with stages: the last stage.
 
@@ -67,7 +67,7 @@ class GradCam(LayerGradCam):
                         applies one. See ``captum.attr.LayerGradCam``.
                         Default: None
             patch_size (int or tuple[int, int], optional): Height and width in pixels of the patches that the tokens of
-                        a sequence represent; an int for square patches. By default, it is read from the model if
+                        a sequence represent. An int means square patches. None reads them from the model if
                         ``forward_func`` is a module.
                         Default: None
 
@@ -99,8 +99,8 @@ class GradCam(LayerGradCam):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Examples to explain, with the batch along dimension 0. If
                         ``forward_func`` takes several tensors, pass a tuple.
-            target (int, tuple, Tensor or list, optional): Output index whose gradients are computed, usually a class,
-                        in any form that ``captum.attr.LayerGradCam`` accepts.
+            target (int, tuple, Tensor or list, optional): Index of the output whose gradients are computed, usually a
+                        class, in any form that ``captum.attr.LayerGradCam`` accepts.
                         Default: None
             additional_forward_args (Any, optional): Arguments that follow the inputs in the call of ``forward_func``:
                         one argument that is not a tuple, or a tuple of arguments.
@@ -123,8 +123,8 @@ class GradCam(LayerGradCam):
               several tensors. ``captum.attr.LayerAttribution.interpolate`` upsamples a map to the size of the input.
 
         Raises:
-            ValueError: If the target does not fit, or if the layer returns a sequence whose tokens are not those of the
-                        inputs' patches.
+            ValueError: If the target has the wrong number of entries or a negative index, or if the layer returns a
+                        sequence whose tokens do not correspond to the patches of the inputs.
             TypeError: If the inputs are not tensors.
         """
         tensors = check_inputs(inputs)
@@ -159,19 +159,19 @@ class GradCam(LayerGradCam):
         return gradients.mean(spatial, keepdim=True) if spatial else gradients
 
     def _to_map(self, values: Tensor, inputs: Tensor) -> Tensor:
-        """Arrange tokens ``(B, tokens, C)`` of images as ``(B, C, rows, columns)``; return other values unchanged."""
+        """Arrange tokens ``(B, tokens, C)`` of images as ``(B, C, rows, columns)``. Return other values unchanged."""
         if values.dim() != 3 or inputs.dim() != 4:
             return values
         layer = f"layer {type(self.layer).__name__} has shape {tuple(values.shape)}, a sequence of tokens"
         if self.patch_size is None:
             raise ValueError(
-                f"{layer}, and the size of their patches is unknown; pass patch_size, or a layer whose output is "
+                f"{layer}, but the size of their patches is unknown; pass patch_size, or a layer whose output is "
                 "(B, C, H, W)"
             )
         grid = models.PatchGrid.of(inputs, self.patch_size)
         if not models.fits_prefix(values.shape[1], grid.n_patches):
             raise ValueError(
-                f"{layer}, which are not those of {grid.rows} x {grid.columns} patches and a few prefix tokens; pass a "
+                f"{layer}, but the inputs have {grid.rows} x {grid.columns} patches and a few prefix tokens; pass a "
                 "layer with one token for each patch"
             )
         return grid.tokens_to_map(values)
@@ -181,20 +181,20 @@ class GradCamPlusPlus(GradCam):
     r"""
     Grad-CAM++ for convolutional networks and vision transformers.
 
-    Grad-CAM++ weights the gradients of a channel by where they matter (Chattopadhay et al., 'Grad-CAM++: Generalized
-    Gradient-based Visual Explanations for Deep Convolutional Networks', WACV 2018). With :math:`g` the gradient of the
-    target's score :math:`S` with respect to an activation map :math:`A` of channel c, and the higher derivatives being
-    those of :math:`\exp(S)` as in that paper (Eqs. 11, 13 and 19):
+    Grad-CAM++ weights the gradients at each position of a channel (Chattopadhay et al., 'Grad-CAM++: Generalized
+    Gradient-based Visual Explanations for Deep Convolutional Networks', WACV 2018). Let :math:`g` be the gradient of
+    the target's score :math:`S` with respect to the activation map :math:`A` of channel c. The higher derivatives are
+    those of :math:`\exp(S)`, as in that paper (Eqs. 11, 13 and 19):
 
     .. math::
         \alpha = \frac{g^2}{2 g^2 + g^3 \sum_{a, b} A_{ab}}, \qquad w_c = \sum_{i, j} \alpha_{ij} \, relu(g_{ij})
 
-    The factor :math:`\exp(S)`, which all weights of an example share, is left out. Several objects of one class, or
-    several parts of one object, count alike, whereas Grad-CAM favors the largest one. The method was designed for
-    non-negative activations. Activations of tokens have either sign, so that :math:`\alpha` can become large where its
-    denominator is close to 0.
+    The factor :math:`\exp(S)`, which all weights of an example share, is left out. Grad-CAM favors the largest of
+    several objects of one class, or of several parts of one object. Grad-CAM++ gives them equal weight. The method was
+    designed for non-negative activations. Activations of tokens have either sign, so :math:`\alpha` can become large
+    where its denominator is close to 0.
 
-    Arguments are those of :class:`GradCam`.
+    The arguments are those of :class:`GradCam`.
 
     Examples::
 
@@ -225,6 +225,6 @@ def _default_layer(forward_func: ForwardFunc) -> nn.Module:
     if isinstance(stages, nn.ModuleList):
         return stages[-1]
     raise ValueError(
-        "layer is None, and forward_func is not a transformers model with patch tokens or stages; pass the module to "
+        "layer is None, but forward_func is not a transformers model with patch tokens or stages; pass the module to "
         "use, for example the last convolution"
     )

@@ -42,9 +42,9 @@ class MoXILocalization(PerturbationAttribution):
     .. math::
         \log \frac{P(p)}{1 - P(p)} - \log \frac{P(t)}{1 - P(t)}
 
-    The second deletion starts from the remaining players. It removes those that support the target, by decreasing the
-    target's log-odds until the target is no longer predicted. The attributions show the second deletion. (The appendix
-    omits the logarithm of the second term. Here, both terms are log-odds.)
+    The second deletion starts from the remaining players. It removes the players that support the target, by decreasing
+    the target's log-odds until the target is no longer predicted. The attributions show the second deletion. The
+    appendix omits the logarithm of the second term. Here, both terms are log-odds.
 
     If the target is the predicted class, the first deletion removes no player, and the result is that of
     :class:`captum_moxi.MoXIDeletion` with ``stop="flip"``.
@@ -82,7 +82,8 @@ class MoXILocalization(PerturbationAttribution):
                         Default: 1
 
         Raises:
-            ValueError: If ``reward`` is unknown or ``beam_width`` is less than 1.
+            ValueError: If ``reward``, or the name of a removal or screen, is unknown, or if ``beam_width`` is less than
+                        1.
             TypeError: If ``removal``, ``screen`` or ``beam_width`` has the wrong type.
         """
         super().__init__(forward_func)
@@ -165,12 +166,12 @@ class MoXILocalization(PerturbationAttribution):
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**, or a tuple of **attributions** and **selections**:
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*): The score of each value's player, in the shape and on
-              the device of the inputs. The player that the second deletion removed at step k of K gets (K - k + 1) / K,
-              all others 0. All scores of an example are 0 if the first deletion did not make the model predict the
-              target. float32, or float64 if the model returns float64. A tuple if ``inputs`` is a tuple.
+              the device of the inputs. The player that the second deletion removed at step k of K gets (K - k + 1) / K.
+              All other players get 0. All scores of an example are 0 if the first deletion did not make the model
+              predict the target. float32, or float64 if the model returns float64. A tuple if ``inputs`` is a tuple.
             - **selections** (*tuple[Selection, Selection]*): The selections of the first and of the second deletion.
-              The rewards of the first are the difference above, and its ``flipped`` tells whether the target became the
-              predicted class. Returned if ``return_selection`` is True.
+              The rewards of the first selection are the difference above. Its field ``flipped`` shows whether the
+              target became the predicted class. Returned if ``return_selection`` is True.
 
         Raises:
             ValueError: If the target is missing, if the model returns a single logit, and in the cases of

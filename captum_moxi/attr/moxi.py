@@ -29,7 +29,7 @@ from captum_moxi.rewards import Reward, get_reward
 from captum_moxi.search import Selection, greedy, rank_independently
 from captum_moxi.search.screens import Screen, get_screen
 
-# What `attribute` returns: attributions, followed by what the caller asked for in addition.
+# ``attribute`` returns the attributions, followed by the results that the caller requested in addition.
 Results: TypeAlias = Inputs | tuple[Inputs | Selection | Tensor, ...]
 
 
@@ -65,7 +65,7 @@ class MoXIAttribution(PerturbationAttribution):
 
                         - a transformers output object with ``logits``
 
-                        A transformers image classifier can be passed unchanged, also if it is compiled or wrapped in
+                        A transformers image classifier can be passed unchanged, even if it is compiled or wrapped in
                         DataParallel.
             reward (str or Callable, optional): The quantity :math:`f` that insertion increases and deletion decreases.
                         Either a callable ``(logits, target) -> rewards`` with shapes ``(rows, classes)``, ``(rows,)``
@@ -88,11 +88,12 @@ class MoXIAttribution(PerturbationAttribution):
             removal (Removal or str, optional): How absent players are removed from the input:
                         :class:`captum_moxi.TokenRemoval`, :class:`captum_moxi.AttentionRemoval` or
                         :class:`captum_moxi.BaselineRemoval`, or a name from the registry
-                        ``captum_moxi.removal.REMOVALS``, for example ``"blur"``. If None, token removal is used for
-                        models with patch tokens if no baselines are passed, and baseline fill in all other cases.
+                        ``captum_moxi.removal.REMOVALS``, for example ``"blur"``. If None, token removal is used if the
+                        model has patch tokens and no baselines are passed, and baseline fill in all other cases.
                         Default: None
-            interactions (bool, optional): Whether each step takes the interaction with the players chosen before into
-                        account. False ranks players by their Shapley value alone; the paper calls this variant MoXI(-).
+            interactions (bool, optional): Whether each step adds the interaction with the players chosen so far to the
+                        Shapley value of a player. False ranks players by their Shapley values alone. The paper calls
+                        this variant MoXI(-).
                         Default: True
             screen (Screen or str, optional): Decides which candidates each step evaluates, and so reduces the cost:
 
@@ -112,15 +113,15 @@ class MoXIAttribution(PerturbationAttribution):
                         step evaluated and skipped. None evaluates all candidates: the exact greedy search of the paper.
                         Default: None
             beam_width (int, optional): Number of groups of players that the search keeps after each step: the group of
-                        greedy search and the best groups beside it. The cost grows in proportion. The result is the
-                        group with the best reward after the last step. Its reward is never worse than that of
-                        ``beam_width=1`` after the same number of steps, and with ``stop="flip"`` the search never needs
-                        more steps; at earlier steps, its reward can be worse.
+                        greedy search and the best other groups. The cost grows in proportion. The result is the group
+                        with the best reward after the last step. Its reward is never worse than that of
+                        ``beam_width=1`` after the same number of steps. With ``stop="flip"``, the search never needs
+                        more steps. At earlier steps, the reward can be worse.
                         Default: 1
 
         Raises:
-            ValueError: If ``reward`` is unknown, if ``beam_width`` is less than 1, or if a screen or a beam is combined
-                        with ``interactions=False``.
+            ValueError: If ``reward``, or the name of a removal or screen, is unknown, if ``beam_width`` is less than 1,
+                        or if a screen or a beam is combined with ``interactions=False``.
             TypeError: If ``removal``, ``screen`` or ``beam_width`` has the wrong type.
         """
         super().__init__(forward_func)
@@ -252,14 +253,14 @@ class MoXIAttribution(PerturbationAttribution):
         limit the search.
 
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): Examples to explain, with shape ``(B, ...)``: dimension 0 is the
-                        number of examples B. If ``forward_func`` takes a single tensor, pass a tensor. If it takes
-                        several tensors, pass a tuple of tensors with the examples aligned. Any dtype that the model
-                        accepts.
+            inputs (Tensor or tuple[Tensor, ...]): Examples to explain, of shape ``(B, ...)``, in any dtype that the
+                        model accepts. Dimension 0 is the number of examples B. If ``forward_func`` takes a single
+                        tensor, pass a tensor. If it takes several tensors, pass a tuple of tensors whose examples are
+                        in the same order.
             baselines (scalar, Tensor, tuple of scalar or Tensor, optional): Values that replace those of absent players
                         under baseline fill. They can be provided as:
 
-                        - a single scalar, if ``inputs`` is a single tensor; it replaces every value of the input
+                        - a single scalar, if ``inputs`` is a single tensor. It replaces every value of the input
 
                         - a single tensor, if ``inputs`` is a single tensor, with the shape of the input or
                           broadcastable to it
@@ -276,7 +277,8 @@ class MoXIAttribution(PerturbationAttribution):
 
                         - a list of B ints or a tensor of shape ``(B,)``, with the class of each example
 
-                        For outputs with more than two dimensions, the classes being dimension 1, it can be provided as:
+                        For outputs with more than two dimensions, where dimension 1 is the class, it can be provided
+                        as:
 
                         - a single tuple with one index for each dimension after the batch, the class first, which
                           applies to all examples
@@ -293,9 +295,10 @@ class MoXIAttribution(PerturbationAttribution):
                         unchanged in every forward pass.
                         Default: None
             feature_mask (Tensor or tuple[Tensor, ...], optional): Assigns each input value to a player. One tensor for
-                        each input tensor, with the shape of the input or broadcastable to it. It contains integers from
-                        0, the ids of the players. Values with the same id, also in different tensors, belong to the
-                        same player. Ids may have gaps. If dimension 0 has size B, every example has its own players.
+                        each input tensor, with the shape of the input or broadcastable to it. It contains integers of
+                        at least 0, the ids of the players. Values with the same id belong to the same player, even in
+                        different tensors. Ids may have gaps. If dimension 0 has size B, each example has its own
+                        players.
                         :func:`captum_moxi.patch_mask` creates masks of rectangular patches.
                         If None, the players of a transformers image model are patches: those of the model itself if it
                         has patch tokens (ViT, DeiT, ViT-MSN, DINOv2), and 16 x 16 pixels otherwise. In all other cases,
@@ -323,8 +326,8 @@ class MoXIAttribution(PerturbationAttribution):
                         Default: False
             score (str, optional): How players are scored:
 
-                        - ``"rank"``: the player chosen at step k of the K steps of its example gets (K - k + 1) / K, so
-                          that the first player gets 1. Players that were never chosen get 0.
+                        - ``"rank"``: the player chosen at step k of the K steps of its example gets (K - k + 1) / K.
+                          The first player gets 1. Players that were never chosen get 0.
 
                         - ``"gain"``: each player gets the rise (insertion) or fall (deletion) of the reward at the step
                           that chose it. Players that were never chosen get 0. After a search through all players, the
@@ -335,8 +338,8 @@ class MoXIAttribution(PerturbationAttribution):
                         of the players and the reward, confidence, prediction, Shapley value and interaction at each
                         step.
                         Default: False
-            return_convergence_delta (bool, optional): Whether to also return the convergence delta, see
-                        :meth:`compute_convergence_delta`. It requires ``score="gain"``.
+            return_convergence_delta (bool, optional): Whether to also return the convergence delta (see
+                        :meth:`compute_convergence_delta`). It requires ``score="gain"``.
                         Default: False
 
         Returns:
@@ -347,16 +350,27 @@ class MoXIAttribution(PerturbationAttribution):
               1. A tuple if ``inputs`` is a tuple. Ranks are float32, or float64 if the model returns float64. Gains
               have the dtype of the model's output if it is floating point, and otherwise that of the reward.
             - **selection** (*Selection*): The selection, on the CPU. Returned if ``return_selection`` is True.
-            - **delta** (*Tensor*): Shape ``(B,)``. Returned if ``return_convergence_delta`` is True.
+            - **delta** (*Tensor*): Convergence delta. Shape ``(B,)``, floating. Returned if
+              ``return_convergence_delta`` is True.
 
         Raises:
-            ValueError: If an argument does not fit. Most checks run before the first forward pass: ``stop``, ``score``
-                        and ``min_confidence``; ``n_steps`` and ``perturbations_per_eval`` less than 1; an empty batch
-                        or non-finite inputs; a target, mask or baseline of the wrong shape or out of range; a mask that
-                        cuts through a patch under token removal; too many players by default. If only the model's
-                        output shows the number of classes, a missing or too large target is reported after the first
-                        pass. During the search, an error is raised if logits or rewards are non-finite; it names the
-                        coalition.
+            ValueError: Before the first forward pass:
+
+                        - ``stop``, ``score`` or ``min_confidence`` has a value that is not listed above
+
+                        - ``n_steps`` or ``perturbations_per_eval`` is less than 1
+
+                        - ``inputs`` is an empty batch or contains non-finite values
+
+                        - a target, feature mask or baseline has the wrong shape or is out of range
+
+                        - the feature mask cuts through a patch under token removal or attention masking
+
+                        - ``feature_mask`` is None and there would be more than 600 players
+
+                        After the first forward pass: a target is missing or too large, if only the output of the model
+                        shows the number of classes. During the search: logits or rewards are non-finite. The message
+                        names the coalition.
             TypeError: If an argument has the wrong type.
         """
         _check_options(n_steps, stop, min_confidence, score, return_convergence_delta)
@@ -413,20 +427,20 @@ class MoXIAttribution(PerturbationAttribution):
         r"""
         Compute the difference between the sum of the players' gains and :math:`f(N) - f(\emptyset)`.
 
-        For a search through all players, it is zero up to rounding. Otherwise, it is minus the rise (insertion) or
-        fall (deletion) of the reward that the remaining players would cause.
+        After a search through all players, it is zero up to rounding. Otherwise, it is the negative of the rise
+        (insertion) or fall (deletion) of the reward that the remaining players would cause.
 
         Args:
             attributions (Tensor or tuple[Tensor, ...]): The result of ``attribute(..., score="gain")``.
             inputs, baselines, target, additional_forward_args, feature_mask, perturbations_per_eval: The arguments of
-                        that call, see :meth:`attribute`.
+                        that call of :meth:`attribute`.
 
         Returns:
-            Tensor: The sum of the scores, each player counted once, minus f(N) - f(empty set). Shape ``(B,)``, floating
-            point, on the device of the attributions.
+            Tensor: Sum of the scores, with each player counted once, minus f(N) - f(empty set). Shape ``(B,)``,
+            floating, on the device of the attributions.
 
         Raises:
-            ValueError: If the attributions do not have the shape of the inputs.
+            ValueError: If the attributions do not have the shape of the inputs, and in the cases of :meth:`attribute`.
         """
         with preserved_state(self.forward_func, input_devices(inputs)):
             game = self._game(
@@ -505,8 +519,8 @@ class MoXIInsertion(MoXIAttribution):
     Methods that score players one by one give a high rank to all players that carry the same information. Here, a
     player that repeats what the chosen players already tell has a negative interaction with them and is chosen later.
 
-    A full ranking of n players evaluates n (n + 1) / 2 coalitions. The search to the flip (``stop="flip"``) takes only
-    a few steps on most photographs.
+    A full ranking of n players evaluates n (n + 1) / 2 coalitions. With ``stop="flip"``, the search needs only a few
+    steps on most photographs.
 
     Examples::
 
@@ -543,8 +557,8 @@ class MoXIDeletion(MoXIAttribution):
     (Eq. 11).
 
     A full ranking of n players evaluates n (n + 1) / 2 coalitions. The coalitions of the first steps contain almost the
-    whole input, so that a few steps of deletion take several times as long as the same steps of insertion under token
-    removal. :class:`captum_moxi.GradientScreen` reduces this cost.
+    whole input. Under token removal, a few steps of deletion therefore take several times as long as the same steps of
+    insertion. :class:`captum_moxi.GradientScreen` reduces this cost.
 
     Examples::
 
@@ -562,8 +576,8 @@ def _check_search(interactions: bool, screen: Screen | None, beam_width: int) ->
     check_positive_int("beam_width", beam_width)
     if not interactions and (screen is not None or beam_width > 1):
         raise ValueError(
-            "interactions is False, which ranks all players at once without candidates or a beam; pass screen=None and "
-            "beam_width=1 with it"
+            f"interactions is False, but screen is {screen!r} and beam_width is {beam_width}, and a ranking without "
+            "interactions has no steps that they could apply to; pass screen=None and beam_width=1"
         )
 
 
@@ -588,7 +602,7 @@ def _warn_if_random(forward_func: ForwardFunc) -> None:
     layer = find_random_layer(forward_func)
     if layer is not None:
         _warn(
-            f"the model is in training mode, and its {layer} makes forward passes differ; call model.eval() for a "
+            f"forward_func is in training mode, and its {layer} makes forward passes differ; call model.eval() for a "
             "reproducible selection"
         )
 
@@ -597,14 +611,14 @@ def _warn_if_nothing_to_delete(selection: Selection) -> None:
     examples = (selection.n_steps == 0).nonzero().flatten().tolist()
     if examples:
         _warn(
-            f"the target is not the predicted class of example {', '.join(map(str, examples))}, so deletion to the "
-            "flip has nothing to delete; pass the predicted class (negate a single logit that is negative), or locate "
-            "the target with MoXILocalization"
+            f"the target is not the predicted class of example {', '.join(map(str, examples))}, so deletion with "
+            "stop='flip' removes no player; pass the predicted class (for a single logit that is negative, negate the "
+            "logit), or locate the target with MoXILocalization"
         )
 
 
 def _warn(message: str) -> None:
-    # Points to the line that called `attribute`, past this function, its caller, `attribute` and Captum's decorator.
+    # Skips this function, its caller, ``attribute`` and Captum's decorator, to point to the user's line.
     warnings.warn(message, stacklevel=5)
 
 
@@ -622,7 +636,7 @@ def _convergence_delta(attributions: tuple[Tensor, ...], game: CoalitionGame) ->
     shapes = [tuple(values.shape) for values in attributions]
     expected = [(game.n_examples, *x.shape[1:]) for x in game.call.inputs]
     if shapes != expected:
-        raise ValueError(f"attributions have shapes {shapes}; pass the result of attribute, of shapes {expected}")
+        raise ValueError(f"attributions has shapes {shapes}; pass the result of attribute, of shapes {expected}")
     empty_coalitions = torch.zeros(game.n_examples, game.n_players, dtype=torch.bool)
     empty = game.outcome(empty_coalitions, torch.arange(game.n_examples))
     total = scores_to_players(attributions, game.call.players, game.call.inputs).sum(1)

@@ -1,4 +1,4 @@
-"""AttentionRollout: the attention that reaches the class token from each patch, through all layers."""
+"""AttentionRollout: the attention of the class token to each patch, through all layers."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,7 +15,7 @@ from captum_moxi.attr.usage import Inputs, log_usage, match_inputs
 
 class AttentionRollout(Attribution):
     r"""
-    Attention from the class token back to the patches, through all layers of a vision transformer.
+    The attention of the class token to the patches, through all layers of a vision transformer.
 
     The attention of each layer, averaged over its heads, is mixed in equal parts with the identity, which stands for
     the residual connection. The matrices of all layers are then multiplied (Abnar and Zuidema, 'Quantifying Attention
@@ -55,8 +55,8 @@ class AttentionRollout(Attribution):
         r"""
         Args:
             inputs (Tensor or tuple[Tensor]): Images of shape ``(B, C, H, W)``.
-            target (optional): Ignored, because rollout does not depend on the class. It is accepted so that all
-                        attribution methods can be called in the same way.
+            target (int, tuple, Tensor or list, optional): Ignored, because rollout does not depend on the class. It is
+                        accepted so that all attribution methods can be called in the same way.
                         Default: None
             additional_forward_args (Any, optional): Arguments that follow the inputs in the call of ``forward_func``:
                         one argument that is not a tuple, or a tuple of arguments.
@@ -140,7 +140,7 @@ class _AttentionProduct(TorchFunctionMode):
     ) -> None:
         """Multiply by the attention of one layer, given the arguments of ``scaled_dot_product_attention``."""
         n_tokens = key.shape[-2]
-        # Without a token before those of the patches, no row gives the attention of a class token.
+        # Without a prefix token, no row contains the attention of a class token.
         has_prefix = n_tokens > self.n_patches and models.fits_prefix(n_tokens, self.n_patches)
         if query.shape[-2] != n_tokens or not has_prefix:
             return
@@ -160,7 +160,7 @@ class _AttentionProduct(TorchFunctionMode):
 def _check_images(tensors: tuple[Tensor, ...]) -> Tensor:
     if len(tensors) != 1 or tensors[0].dim() != 4:
         shapes = [tuple(x.shape) for x in tensors]
-        raise ValueError(f"inputs have shapes {shapes}; pass one tensor of images (B, C, H, W)")
+        raise ValueError(f"inputs has shapes {shapes}; pass one tensor of images (B, C, H, W)")
     return tensors[0]
 
 
@@ -169,7 +169,7 @@ def _patch_size(forward_func: ForwardFunc) -> tuple[int, int]:
     if models.needs_grid(forward_func) or size is None:
         name = type(models.module_of(forward_func) or forward_func).__name__
         raise ValueError(
-            f"AttentionRollout needs one token for each patch, and {name} has none; pass a ViT, DeiT, ViT-MSN or "
-            "DINOv2 classifier"
+            f"AttentionRollout needs one token for each patch, but forward_func is a {name}, which has none; pass a "
+            "ViT, DeiT, ViT-MSN or DINOv2 classifier"
         )
     return size

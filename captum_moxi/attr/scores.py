@@ -64,7 +64,7 @@ def score_players(selection: Selection, game: CoalitionGame, *, score: Score) ->
 
 
 def _scores_by_player(step_values: Tensor, selection: Selection, ids: Tensor) -> Tensor:
-    """Assign the value of each step, ``(B, K)``, to the player that it chose, ``(B, n)``; 0 if never chosen."""
+    """Assign the value of each step, ``(B, K)``, to the player that it chose, ``(B, n)``. Other players get 0."""
     examples, steps = (selection.order >= 0).nonzero(as_tuple=True)
     scores = torch.zeros(len(step_values), len(ids), dtype=torch.float64)
     positions = torch.searchsorted(ids, selection.order[examples, steps])

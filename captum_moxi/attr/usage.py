@@ -25,5 +25,5 @@ def log_usage() -> Callable[[Function], Function]:
 
 
 def match_inputs(tensors: tuple[Tensor, ...], inputs: Inputs) -> Inputs:
-    """Return the tensors as a tuple if the inputs are one, and otherwise the only tensor."""
+    """Return the tensors as a tuple if the inputs are a tuple, otherwise the only tensor."""
     return tensors if isinstance(inputs, tuple) else tensors[0]

@@ -1,7 +1,7 @@
 """Explanations of single images by a Hugging Face classifier.
 
-Each function takes a classifier and an image, and returns an object that converts itself to a dictionary, a figure or
-an HTML page, and saves itself. The command line calls these functions, and your own programs can do the same.
+Each function takes a classifier and an image. It returns an object that converts itself to a dictionary, a figure or an
+HTML page, and that saves itself. The command line is a thin layer over these functions.
 """
 
 from captum_moxi.explanation.comparisons import CompareSettings, ComparisonReport, ImageComparison, compare_image

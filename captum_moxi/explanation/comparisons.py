@@ -28,23 +28,24 @@ class CompareSettings:
     """How to compare methods on an image.
 
     Args:
-        methods (Sequence[str], optional): Names in ``captum_moxi.methods.METHODS``.
+        methods (Sequence[str], optional): Names in ``captum_moxi.methods.METHODS``, some with an argument, for example
+            ``"shapley:200"``.
             Default: moxi, moxi-minus, shapley, gradcam, gradcam++, rollout, random
         modes (Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both.
             Default: both
-        metrics (Sequence[str], optional): Names in ``captum_moxi.metrics.METRICS``: the columns of the summary.
+        metrics (Sequence[str], optional): Names in ``captum_moxi.metrics.METRICS``. They are the columns of the summary.
             Default: players-to-flip, area
-        n_steps (int, optional): Largest number of patches that methods order and curves evaluate.
+        n_steps (int, optional): Maximum number of patches that MoXI chooses, and at which the curves end.
             Default: 30
-        grid (int, optional): ``N`` for N x N players.
-            Default: None, the model's own patches
+        grid (int, optional): Number of rows and columns of patches: ``N`` divides the image into N x N players.
+            Default: None, the model's own patches, or patches of 16 x 16 pixels if it has none
         removal (Removal, optional): How absent patches are removed.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
-        reward (str, optional): Name in ``captum_moxi.rewards.REWARDS``. In ``"contrast:CLASS"`` the class can be a
-            name.
+        reward (str, optional): Name in ``captum_moxi.rewards.REWARDS``. In ``"contrast:CLASS"``, the class is an index
+            or a name.
             Default: ``"log_odds"``
-        screen (Screen, optional): Which patches each deletion step of MoXI evaluates.
-            Default: None, all patches: the exact search
+        screen (Screen, optional): Decides which patches each deletion step of MoXI evaluates. Insertion evaluates all.
+            Default: None, all patches (the exact search)
     """
 
     methods: tuple[str, ...] = DEFAULT_METHODS
@@ -59,8 +60,11 @@ class CompareSettings:
     def check(self, classifier: ImageClassifier) -> None:
         """Check that the methods, metrics and reward exist, and that the classifier has the class of the reward.
 
+        Args:
+            classifier (ImageClassifier): Classifier to explain.
+
         Raises:
-            ValueError: If not.
+            ValueError: If a name is unknown, or if the classifier does not have the class.
         """
         get_methods(self.methods)
         get_metrics(self.metrics)
@@ -69,11 +73,11 @@ class CompareSettings:
 
 @dataclass(frozen=True, eq=False)
 class ImageComparison:
-    """Several methods on one image. :func:`compare_image` creates it.
+    """Several methods on one image, as returned by :func:`compare_image`.
 
     Args:
         image (PreparedImage): The image.
-        target (int): Index of the explained class.
+        target (int): Index of the target class.
         settings (CompareSettings): How the methods were compared.
         comparison (Comparison): Orders, curves and costs of the methods, for a batch of one image.
     """
@@ -85,6 +89,9 @@ class ImageComparison:
 
     def page(self) -> str:
         """Render an HTML page with a slider along the path of each method.
+
+        Returns:
+            str: The HTML source.
 
         Raises:
             ImportError: If Bokeh is not installed.
@@ -122,10 +129,10 @@ def compare_image(
 
     Args:
         classifier (ImageClassifier): Classifier, as returned by :func:`captum_moxi.models.load`.
-        image (Image): Image.
-        name (str, optional): Name of the image, for example its path. It seeds the random order.
+        image (Image): Image to explain.
+        name (str, optional): Name of the image, for example its path. The file name is the seed of the random order.
             Default: ``"image"``
-        target (str or int, optional): Class to explain: an index, a name, or an unambiguous part of a name.
+        target (str or int, optional): Target class: an index, a name, or an unambiguous part of a name.
             Default: None, the predicted class
         settings (CompareSettings, optional): How to compare the methods.
             Default: None, the default methods in both modes
@@ -162,15 +169,16 @@ def compare_image(
 
 
 class ComparisonReport:
-    """Reports the comparisons of several images in a folder.
+    """Writes the comparisons of several images to a folder.
 
-    :meth:`add` appends rows to ``comparison.csv`` at once, so an interrupted run keeps the images that were compared.
-    The rows have a column for each registered metric. :meth:`save_figures` draws the first images and the mean curves.
+    :meth:`add` writes the rows of an image to ``comparison.csv`` immediately, so that they are kept if a later image
+    fails. The rows have a column for each registered metric. :meth:`save_figures` draws the first images and the mean
+    curves.
 
     Args:
-        folder (Path): Folder of the report, which must exist.
+        folder (Path): Existing folder to write to.
         settings (CompareSettings): How the methods are compared.
-        gallery_size (int, optional): Number of images that the galleries show.
+        gallery_size (int, optional): Maximum number of images in the galleries.
             Default: 12
 
     Examples::
@@ -191,7 +199,11 @@ class ComparisonReport:
         self._masks: list[Tensor] = []
 
     def add(self, result: ImageComparison) -> None:
-        """Append the rows of an image to ``comparison.csv``, and keep its curves."""
+        """Append the rows of an image to ``comparison.csv``, and keep its curves. The first call replaces the file.
+
+        Args:
+            result (ImageComparison): Comparison of the image.
+        """
         _append_rows(
             self.folder / "comparison.csv",
             [{"image": result.image.name, **record} for record in result.comparison.records()],
@@ -218,8 +230,8 @@ class ComparisonReport:
         n_players = int(comparison.n_players[0])
         n_evaluated = min(n_players, self.settings.n_steps)
         return (
-            f"{self._table(comparison)}\n\n{len(self._comparisons)} images, {n_players} players, "
-            f"curves to {n_evaluated} of them{self._screened()}; see {self.folder}"
+            f"{self._table(comparison)}\n\n{len(self._comparisons)} images of {n_players} patches; curves up to "
+            f"{n_evaluated} patches{self._screened()}; results in {self.folder}"
         )
 
     def _table(self, comparison: Comparison) -> str:
@@ -227,18 +239,18 @@ class ComparisonReport:
         rows = [
             {"": result.mode, "method": result.method}
             | {column: cell for metric in metrics for column, cell in metric.summarize(result.curve).items()}
-            | {"seconds an example": result.seconds}
+            | {"seconds per example": result.seconds}
             for result in _insertion_first(comparison.results)
         ]
-        return markdown_table([_of_images(column) for column in rows[0]], [list(row.values()) for row in rows])
+        return markdown_table([_image_title(column) for column in rows[0]], [list(row.values()) for row in rows])
 
     def _screened(self) -> str:
-        """Names the methods whose deletion uses the screen."""
+        """Name the methods whose deletion uses the screen."""
         screen = self.settings.screen
         if screen is None:
             return ""
         titles = [method.title for method in get_methods(self.settings.methods) if method.rescreen is not None]
-        return "".join(f"; {title}'s deletion by {screen!r}" for title in titles)
+        return "".join(f"; {title}'s deletion uses {screen!r}" for title in titles)
 
 
 def _append_rows(path: Path, rows: list[Record], *, first: bool) -> None:
@@ -258,7 +270,7 @@ def _gallery_figure(pictures: Tensor, masks: Tensor, comparison: Comparison, *, 
 
 
 def _curves_figure(comparison: Comparison) -> Figure:
-    """Accuracy above confidence, one column for each mode."""
+    """Plot the accuracy above the confidence, with one column for each mode."""
     columns = len(_modes(comparison))
     figure = Figure(figsize=(4.6 * columns, 6.4), layout="constrained")
     accuracy, confidence = figure.subplots(2, columns, squeeze=False)
@@ -275,6 +287,6 @@ def _insertion_first(results: tuple[Result, ...]) -> list[Result]:
     return sorted(results, key=lambda result: MODES.index(result.mode))
 
 
-def _of_images(column: str) -> str:
-    """The title of a column in terms of images and patches."""
-    return column.replace("players", "patches").replace("examples", "images").replace("an example", "an image")
+def _image_title(column: str) -> str:
+    """Return the title of a column with "image" instead of "example" and "patches" instead of "players"."""
+    return column.replace("players", "patches").replace("example", "image")

@@ -32,24 +32,26 @@ class ExplainSettings:
     Args:
         modes (Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both.
             Default: both
-        stop (str, optional): ``"flip"`` stops once the prediction flips. None ranks all patches.
+        stop (str, optional): ``"flip"`` stops when the prediction flips: the target becomes the predicted class
+            (insertion), or stops being it (deletion). None ranks all patches.
             Default: ``"flip"``
-        min_confidence (float, optional): The confidence that an insertion flip must exceed.
+        min_confidence (float, optional): Confidence that the target must exceed for insertion to flip, from 0 to 1.
             Default: 0
-        n_steps (int, optional): Largest number of patches to choose.
+        n_steps (int, optional): Maximum number of patches to choose.
             Default: None, all patches
-        grid (int, optional): ``N`` for N x N players.
-            Default: None, the model's own patches
+        grid (int, optional): Number of rows and columns of patches: ``N`` divides the image into N x N players.
+            Default: None, the model's own patches, or patches of 16 x 16 pixels if it has none
         removal (Removal, optional): How absent patches are removed.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
         reward (str or Callable, optional): Name in ``captum_moxi.rewards.REWARDS``, or a function
-            ``(logits, target) -> rewards``. In ``"contrast:CLASS"`` the class can be a name.
+            ``(logits, target) -> rewards``. In ``"contrast:CLASS"``, the class is an index or a name.
             Default: ``"log_odds"``
-        interactions (bool, optional): False ranks the patches independently: MoXI(-).
+        interactions (bool, optional): Whether each step counts the interaction with the patches chosen before. False
+            ranks the patches independently, which the paper calls MoXI(-).
             Default: True
-        screen (Screen, optional): Which patches each step evaluates.
-            Default: None, all patches: the exact search
-        beam_width (int, optional): Number of groups kept at each step.
+        screen (Screen, optional): Decides which patches each step evaluates.
+            Default: None, all patches (the exact search)
+        beam_width (int, optional): Number of groups of patches that the search keeps after each step.
             Default: 1
     """
 
@@ -67,14 +69,17 @@ class ExplainSettings:
     def check(self, classifier: ImageClassifier) -> None:
         """Check that the reward exists, and that the classifier has its class.
 
+        Args:
+            classifier (ImageClassifier): Classifier to explain.
+
         Raises:
-            ValueError: If not.
+            ValueError: If the reward is unknown, or if the classifier does not have the class.
         """
         if isinstance(self.reward, str):
             with_class_indices(self.reward, classifier)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the settings for JSON, without the modes and with screens and removals as text."""
+        """Return all settings except the modes as JSON types. Screens and removals become text."""
         return {
             "stop": self.stop or "never",
             "min_confidence": self.min_confidence,
@@ -94,7 +99,8 @@ class SearchResult(NamedTuple):
     """Result of one search.
 
     Args:
-        attribution (Tensor): Heat map. Shape ``(H, W)``, on the CPU.
+        attribution (Tensor): Heat map, in which the first patch has the score 1 and patches that were not chosen 0.
+            Shape ``(H, W)``, float32, on the CPU.
         selection (Selection): Selection of one example.
     """
 
@@ -104,11 +110,11 @@ class SearchResult(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """The groups of patches that explain the prediction of one image. :func:`explain` creates it.
+    """The groups of patches that explain the prediction of one image, as returned by :func:`explain`.
 
     Args:
         image (PreparedImage): The image.
-        target (int): Index of the explained class.
+        target (int): Index of the target class.
         settings (ExplainSettings): How the image was explained.
         results (dict[str, SearchResult]): Result of the search in each mode.
     """
@@ -125,11 +131,14 @@ class Explanation:
 
     @property
     def label(self) -> str:
-        """Name of the explained class."""
+        """Name of the target class."""
         return self.image.classifier.labels[self.target]
 
     def to_dict(self) -> dict[str, object]:
-        """Return everything but the image and the heat maps for JSON. ``Selection.from_dict`` reads the selections."""
+        """Return everything except the image and the heat maps as JSON types.
+
+        ``Selection.from_dict`` restores the selections.
+        """
         image = self.image
         settings = self.settings.to_dict() | {"removal": repr(image.removal), "device": str(image.pixel_values.device)}
         return {
@@ -144,20 +153,23 @@ class Explanation:
         }
 
     def figure(self) -> Figure:
-        """Draw the image, and for each mode the heat map, the group of patches and the path of the confidence."""
+        """Draw the image, and for each mode the heat map, the group of patches and the path of the search."""
         search = self._search_options()
         figure, _ = explanation_figure(
             self.image.picture,
             self.image.mask,
             list(self.results.values()),
             target=self.target,
-            title=f"{self.image.title}: {self._prediction()}" + (f"\nby {search}" if search else ""),
+            title=f"{self.image.title}: {self._prediction()}" + (f"\nwith {search}" if search else ""),
             min_confidence=self.settings.min_confidence,
         )
         return figure
 
     def page(self) -> str:
         """Render an HTML page with a slider along the path of each mode.
+
+        Returns:
+            str: The HTML source.
 
         Raises:
             ImportError: If Bokeh is not installed.
@@ -183,18 +195,18 @@ class Explanation:
         return path_page(paths, labels=image.classifier.labels, title=f"{image.title}: {self._prediction()}")
 
     def summary(self) -> str:
-        """Return one line with the explained class and how many patches flip the prediction."""
+        """Return one line with the target class and the number of patches that flip the prediction."""
         outcomes = "; ".join(_outcome(selection) for selection in self.selections.values())
         if "deletion" in self.selections and not int(self.selections["deletion"].n_steps[0]):
             outcomes = f"{self._why_nothing_to_delete()}; {outcomes}"
         search = self._search_options()
-        return f"{self._prediction()}; {outcomes}" + (f" (by {search})" if search else "")
+        return f"{self._prediction()}; {outcomes}" + (f" (with {search})" if search else "")
 
     def save(self, folder: Path, *, stem: str | None = None, html: bool = False) -> Path:
         """Save a figure, a JSON file and, if requested, an HTML page.
 
         Args:
-            folder (Path): Folder, which is created if it does not exist.
+            folder (Path): Folder to write to. It is created if it does not exist.
             stem (str, optional): File name without suffix.
                 Default: None, the stem of the image's name
             html (bool, optional): Whether to save a page as well. Requires Bokeh.
@@ -202,6 +214,9 @@ class Explanation:
 
         Returns:
             Path: File of the figure.
+
+        Raises:
+            ImportError: If ``html`` is True and Bokeh is not installed.
         """
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{stem or Path(self.image.name).stem}.png"
@@ -212,7 +227,7 @@ class Explanation:
         return path
 
     def _prediction(self) -> str:
-        """The explained class, its confidence, and the predicted class if it is another one."""
+        """Return the target class, its confidence, and the predicted class if it is another one."""
         prediction = f"{self.label} (confidence {self.image.confidence(self.target):.2f})"
         predicted = self.image.predicted
         if predicted in (-1, self.target):
@@ -220,7 +235,7 @@ class Explanation:
         return f"{prediction}, though {self.image.classifier.labels[predicted]} is predicted"
 
     def _search_options(self) -> str:
-        """The screen and the beam, as far as they differ from the exact greedy search."""
+        """Return the screen and the beam, or an empty string for the exact greedy search."""
         screen, beam_width = self.settings.screen, self.settings.beam_width
         return ", ".join(
             ([repr(screen)] if screen else []) + ([f"beam of {beam_width}"] if beam_width > 1 else []),
@@ -229,7 +244,7 @@ class Explanation:
     def _why_nothing_to_delete(self) -> str:
         if self.image.predicted < 0:
             return "the logit is below 0, so there is nothing to delete"
-        return "captum-moxi localize shows where it is"
+        return f"captum-moxi localize shows where {self.label} is"
 
 
 def explain(
@@ -245,21 +260,21 @@ def explain(
 
     Args:
         classifier (ImageClassifier): Classifier, as returned by :func:`captum_moxi.models.load`.
-        image (Image): Image.
+        image (Image): Image to explain.
         name (str, optional): Name of the image in figures, JSON and file names, for example its path.
             Default: ``"image"``
-        target (str or int, optional): Class to explain: an index, a name, or an unambiguous part of a name.
+        target (str or int, optional): Target class: an index, a name, or an unambiguous part of a name.
             Default: None, the predicted class
         settings (ExplainSettings, optional): How to explain the image.
-            Default: None, both modes up to the flip, by the exact search
-        show_progress (bool, optional): Show a progress bar.
+            Default: None, both modes up to the flip, with the exact search
+        show_progress (bool, optional): Whether to show a progress bar for each search.
             Default: False
 
     Returns:
         Explanation: Selections and heat maps.
 
     Raises:
-        ValueError: If the model has no such class, or if the settings do not fit the model.
+        ValueError: If the model does not have the class, or if the settings do not fit the model.
 
     Examples::
 
@@ -297,7 +312,7 @@ def _search(
         beam_width=settings.beam_width,
     )
     with warnings.catch_warnings():
-        # the summary tells that another class is predicted
+        # The summary already says that another class is predicted.
         warnings.filterwarnings("ignore", message="the target is not the predicted class")
         attribution, selection = method.attribute(
             image.pixel_values,
@@ -315,6 +330,5 @@ def _search(
 def _outcome(selection: Selection) -> str:
     n_steps = int(selection.n_steps[0])
     patches = f"{n_steps} patch{'' if n_steps == 1 else 'es'}"
-    if not selection.flipped[0]:
-        return f"{selection.mode} does not flip in {patches}"
-    return f"insertion flips with {patches}" if selection.mode == "insertion" else f"deletion flips without {patches}"
+    verb = "flips" if selection.flipped[0] else "does not flip"
+    return f"{selection.mode} {verb} {'with' if selection.mode == 'insertion' else 'without'} {patches}"

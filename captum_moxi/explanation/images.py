@@ -16,7 +16,10 @@ from captum_moxi.rewards import REWARDS, predicted_class, probability
 
 
 class ClassDict(TypedDict):
-    """A class in JSON. Both values are -1 and None if the single logit of a sigmoid classifier is negative."""
+    """A class in JSON.
+
+    If the model has a single logit, and the logit is not positive, the index is -1 and the label None.
+    """
 
     index: int
     label: str | None
@@ -29,10 +32,10 @@ class PreparedImage:
     Args:
         classifier (ImageClassifier): The classifier.
         name (str): Name of the image, for example its path.
-        pixel_values (Tensor): Input of the model. Shape ``(1, 3, H, W)``.
-        logits (Tensor): Output of the model. Shape ``(1, classes)``, float32.
+        pixel_values (Tensor): Input of the model. Shape ``(1, 3, H, W)``, in the model's dtype and on its device.
+        logits (Tensor): Output of the model. Shape ``(1, classes)``, float32, on the model's device.
         removal (Removal): How absent players are removed.
-        feature_mask (Tensor): Player id of each pixel. Shape ``(1, 1, H, W)``, int64.
+        feature_mask (Tensor): Player id of each pixel. Shape ``(1, 1, H, W)``, int64, on the CPU.
     """
 
     classifier: ImageClassifier
@@ -49,7 +52,7 @@ class PreparedImage:
 
     @property
     def picture(self) -> Tensor:
-        """Image to look at. Shape ``(H, W, 3)``, in [0, 1], on the CPU."""
+        """The model's input as an image in [0, 1]. Shape ``(H, W, 3)``, float32, on the CPU."""
         return self.classifier.to_images(self.pixel_values)[0]
 
     @property
@@ -64,15 +67,18 @@ class PreparedImage:
 
     @property
     def predicted(self) -> int:
-        """Index of the predicted class; -1 if the model has a single logit, which is negative."""
+        """Index of the predicted class. For a model with a single logit, 0 if it is positive and -1 otherwise."""
         return int(predicted_class(self.logits))
 
     def target(self, name: str | int | None = None) -> int:
-        """Return the index of the class to explain.
+        """Return the index of the target class.
 
         Args:
             name (str or int, optional): Index, name, or unambiguous part of a name.
                 Default: None, the predicted class, or the only class of a model with a single logit
+
+        Returns:
+            int: Index of the class.
 
         Raises:
             ValueError: If the model has no such class.
@@ -80,7 +86,11 @@ class PreparedImage:
         return max(0, self.predicted) if name is None else self.classifier.class_index(name)
 
     def confidence(self, target: int) -> float:
-        """Return the probability of a class."""
+        """Return the confidence in a class: its probability, from 0 to 1.
+
+        Args:
+            target (int): Index of the class.
+        """
         return float(probability(self.logits, torch.tensor([target], device=self.logits.device)))
 
     def predicted_dict(self) -> ClassDict:
@@ -114,14 +124,14 @@ def prepare_image(
             Default: ``"image"``
         removal (Removal, optional): How absent players are removed.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
-        grid (int, optional): ``N`` for N x N players.
-            Default: None, the model's own patches
+        grid (int, optional): Number of rows and columns of patches: ``N`` divides the image into N x N players.
+            Default: None, the model's own patches, or patches of 16 x 16 pixels if it has none
 
     Returns:
         PreparedImage: The image, on the classifier's device.
 
     Raises:
-        ValueError: If the grid cuts through patches whose tokens are removed.
+        ValueError: If the grid is finer than the image, or cuts through patches whose tokens are removed.
 
     Examples::
 
@@ -144,17 +154,17 @@ def prepare_image(
 
 
 def with_class_indices(reward: str, classifier: ImageClassifier) -> str:
-    """Replace the class name in a reward's spec by the index of the class.
+    """Replace the class name in the text of a reward by the index of the class.
 
     Args:
-        reward (str): Name in ``captum_moxi.rewards.REWARDS``. An argument ``CLASS`` may be the name of a class.
+        reward (str): Name in ``captum_moxi.rewards.REWARDS``, with its argument. The argument ``CLASS`` may be a name.
         classifier (ImageClassifier): The classifier.
 
     Returns:
         str: For example ``"contrast:281"`` for ``"contrast:tabby"``.
 
     Raises:
-        ValueError: If the reward is unknown, or if the model has no such class.
+        ValueError: If the reward is unknown, or if the model does not have the class.
     """
     class_name = class_argument(reward)
     if class_name is not None:
@@ -164,7 +174,7 @@ def with_class_indices(reward: str, classifier: ImageClassifier) -> str:
 
 
 def class_argument(reward: str) -> str | None:
-    """Return the class in a reward's spec, for example ``"tabby"`` in ``"contrast:tabby"``; None if it has none."""
+    """Return the class in the text of a reward, for example ``"tabby"`` for ``"contrast:tabby"``, or None."""
     name, colon, argument = reward.partition(":")
     takes_class = any(entry.name == name and entry.argument == "CLASS" for entry in REWARDS.entries)
     return argument if takes_class and colon else None
@@ -176,6 +186,6 @@ def first_synonym(label: str) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions that an explanation depends on."""
+    """Return the versions of Python and of the packages that an explanation depends on."""
     packages = ("captum-moxi", "torch", "captum", "transformers")
     return {"python": platform.python_version()} | {package: version(package) for package in packages}

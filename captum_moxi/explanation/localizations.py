@@ -1,4 +1,4 @@
-"""Shows where classes are in one image, including classes that are not predicted."""
+"""Locates classes in one image, including classes that are not predicted."""
 
 import json
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ class LocalizeSettings:
     """How to localize classes in an image.
 
     Args:
-        n_steps (int, optional): Largest number of patches that each of the two phases deletes.
-            Default: None, all patches
-        grid (int, optional): ``N`` for N x N players.
-            Default: None, the model's own patches
+        n_steps (int, optional): Maximum number of patches that each of the two deletions removes.
+            Default: None, as many as needed
+        grid (int, optional): Number of rows and columns of patches: ``N`` divides the image into N x N players.
+            Default: None, the model's own patches, or patches of 16 x 16 pixels if it has none
         removal (Removal, optional): How absent patches are removed.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
-        screen (Screen, optional): Which patches each step evaluates.
-            Default: None, all patches: the exact search
+        screen (Screen, optional): Decides which patches each step evaluates.
+            Default: None, all patches (the exact search)
     """
 
     n_steps: int | None = None
@@ -40,7 +40,7 @@ class LocalizeSettings:
     screen: Screen | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """Return the settings for JSON, with screens and removals as text."""
+        """Return the settings as JSON types. Screens and removals become text."""
         return {
             "n_steps": self.n_steps,
             "grid": self.grid,
@@ -50,14 +50,14 @@ class LocalizeSettings:
 
 
 class LocalizedClass(NamedTuple):
-    """Where a class is.
+    """The location of a class in an image.
 
     Args:
         class_index (int): Index of the class.
         label (str): Name of the class.
-        attribution (Tensor): Heat map. Shape ``(H, W)``, on the CPU.
+        attribution (Tensor): Heat map of the patches in ``until_lost``. Shape ``(H, W)``, float32, on the CPU.
         until_predicted (Selection): Patches that were deleted until the class was predicted.
-        until_lost (Selection): Patches that were then deleted until it was no longer predicted.
+        until_lost (Selection): Patches that were then deleted until the class was no longer predicted.
     """
 
     class_index: int
@@ -67,7 +67,7 @@ class LocalizedClass(NamedTuple):
     until_lost: Selection
 
     def to_dict(self) -> dict[str, object]:
-        """Return the class and the selections for JSON."""
+        """Return the class and the selections as JSON types: ``until_predicted`` as "gone", ``until_lost`` as "held"."""
         return {
             "index": self.class_index,
             "label": self.label,
@@ -76,19 +76,19 @@ class LocalizedClass(NamedTuple):
         }
 
     def summary(self) -> str:
-        """Return one line with the number of patches deleted in each phase."""
+        """Return one line with the number of patches that each of the two deletions removed."""
         name = first_synonym(self.label)
         if not self.until_predicted.flipped[0]:
             return f"{name} is never predicted"
-        n_deleted, n_held = int(self.until_predicted.n_steps[0]), int(self.until_lost.n_steps[0])
-        start = f"with {n_deleted} patches taken away" if n_deleted else "as the image is"
-        end = f"lost without {n_held} more" if self.until_lost.flipped[0] else "not lost"
-        return f"{name} is predicted {start}, and {end}"
+        n_first, n_second = int(self.until_predicted.n_steps[0]), int(self.until_lost.n_steps[0])
+        start = f"without {_count_patches(n_first)}" if n_first else "on the whole image"
+        outcome = "lost" if self.until_lost.flipped[0] else "not lost"
+        return f"{name} is predicted {start} and {outcome} after deleting {_count_patches(n_second, more=n_first > 0)}"
 
 
 @dataclass(frozen=True, eq=False)
 class Localization:
-    """Where classes are in one image. :func:`localize` creates it.
+    """The locations of classes in one image, as returned by :func:`localize`.
 
     Args:
         image (PreparedImage): The image.
@@ -101,7 +101,10 @@ class Localization:
     classes: tuple[LocalizedClass, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """Return everything but the image and the heat maps for JSON. ``Selection.from_dict`` reads the selections."""
+        """Return everything except the image and the heat maps as JSON types.
+
+        ``Selection.from_dict`` restores the selections.
+        """
         image = self.image
         settings = self.settings.to_dict() | {"removal": repr(image.removal), "device": str(image.pixel_values.device)}
         return {
@@ -115,7 +118,7 @@ class Localization:
         }
 
     def figure(self) -> Figure:
-        """Draw the image, and for each class what was deleted before it was predicted, and its heat map."""
+        """Draw the image. For each class, draw the image without the patches that hide the class, and its heat map."""
         image = self.image
         figure, _ = localization_figure(
             image.picture,
@@ -140,7 +143,7 @@ class Localization:
         """Save a figure and a JSON file.
 
         Args:
-            folder (Path): Folder, which is created if it does not exist.
+            folder (Path): Folder to write to. It is created if it does not exist.
             stem (str, optional): File name without suffix, to which ``-classes`` is added.
                 Default: None, the stem of the image's name
 
@@ -162,26 +165,26 @@ def localize(
     targets: Sequence[str | int] = (),
     settings: LocalizeSettings | None = None,
 ) -> Localization:
-    """Find what hides a class in an image, and what the class then depends on.
+    """Find the patches that hide a class in an image, and the patches on which the class then depends.
 
-    The first phase deletes patches until the class is predicted, the second until it is no longer predicted (the MoXI
-    paper, Appendix F and Figure 5). See :class:`captum_moxi.MoXILocalization`.
+    The first deletion removes patches until the class is predicted. The second removes patches until the class is no
+    longer predicted (the MoXI paper, Appendix F and Figure 5). See :class:`captum_moxi.MoXILocalization`.
 
     Args:
         classifier (ImageClassifier): Classifier, as returned by :func:`captum_moxi.models.load`.
-        image (Image): Image.
+        image (Image): Image in which the classes are located.
         name (str, optional): Name of the image in figures, JSON and file names, for example its path.
             Default: ``"image"``
-        targets (Sequence[str or int], optional): Classes: indices, names, or unambiguous parts of names.
+        targets (Sequence[str or int], optional): Classes to locate: indices, names, or unambiguous parts of names.
             Default: ``()``, the two most likely classes
         settings (LocalizeSettings, optional): How to localize the classes.
-            Default: None, the exact search
+            Default: None, the model's own patches and the exact search
 
     Returns:
         Localization: Selections and heat maps.
 
     Raises:
-        ValueError: If the model has no such class or a single logit, or if the settings do not fit the model.
+        ValueError: If the model does not have a class or has a single logit, or if the settings do not fit the model.
 
     Examples::
 
@@ -190,7 +193,7 @@ def localize(
         >>> settings = LocalizeSettings(screen=GradientScreen(8))
         >>> localization = localize(load(model), open_image("desk.jpg"), targets=["desk", "mouse"], settings=settings)
         >>> localization.summary()
-        'desk is predicted as the image is, and lost without 12 more; mouse is predicted with 9 patches taken away, ...'
+        'desk is predicted on the whole image and lost after deleting 12 patches; mouse is predicted without 9 patches...'
         >>> localization.figure()
     """
     settings = settings or LocalizeSettings()
@@ -201,6 +204,10 @@ def localize(
         settings=settings,
         classes=tuple(_localize_class(prepared, index, settings=settings) for index in indices),
     )
+
+
+def _count_patches(count: int, *, more: bool = False) -> str:
+    return f"{count} {'more ' if more else ''}patch{'' if count == 1 else 'es'}"
 
 
 def _most_likely(image: PreparedImage, *, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The game: maps coalitions to model output and rewards. Code below this package knows only coalitions and rewards."""
+"""The game, which maps coalitions to model output and rewards. Code that uses it knows only coalitions and rewards."""
 
 from captum_moxi.game.batching import Cost
 from captum_moxi.game.coalition import MAX_PLAYERS, CoalitionGame

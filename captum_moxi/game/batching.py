@@ -12,11 +12,11 @@ from captum_moxi import models
 from captum_moxi.game.outputs import as_tensor, check_row_count
 from captum_moxi.removal import MaskedModel
 
-# a row that keeps its activations for a backward pass needs the memory of about this many rows that do not
+# A row that keeps its activations for a backward pass needs the memory of about this many forward rows.
 ROWS_PER_BACKWARD_ROW = 8
 NO_GRADIENT = "pass a screen that needs no gradient, such as LastGainsScreen"
 
-# The tensors that are read from the output of a pass, one entry per row.
+# Tensors that are read from the output of a pass, each with one entry per row.
 Columns: TypeAlias = tuple[Tensor, ...]
 ReadOutput: TypeAlias = Callable[[Tensor, Tensor], Columns]
 RunPass: TypeAlias = Callable[[Tensor, Tensor], Columns | None]
@@ -27,9 +27,12 @@ class Cost:
     """What a game has cost so far.
 
     Args:
-        rows (int): Rows that the model evaluated, including the first forward pass of the inputs.
-        passes (int): Forward passes.
-        backward_rows (int): Rows that also went backward through the model.
+        rows (int, optional): Rows that the model evaluated, including those of the unchanged inputs.
+            Default: 0
+        passes (int, optional): Forward passes.
+            Default: 0
+        backward_rows (int, optional): Rows that also went backward through the model.
+            Default: 0
     """
 
     rows: int = 0
@@ -51,8 +54,8 @@ class Cost:
 class BatchedModel:
     """A masked model that evaluates any number of rows, in passes that fit into memory.
 
-    It learns two things about the model while it runs: how many rows fit into memory, and whether the model returns one
-    value for the whole batch instead of one for each row.
+    While it runs, it finds out how many rows fit into memory, and whether the model returns one value for the whole
+    batch instead of one value for each row.
 
     Args:
         masked (MaskedModel): Model with players removed.
@@ -62,7 +65,7 @@ class BatchedModel:
 
     Attributes:
         aggregates (bool): Whether the model returns one value for the whole batch.
-        cost (Cost): What was run so far.
+        cost (Cost): Rows and passes so far.
     """
 
     def __init__(self, masked: MaskedModel, *, perturbations_per_eval: int | None, has_target: bool) -> None:
@@ -72,7 +75,7 @@ class BatchedModel:
         self.aggregates = False
         self._per_eval = perturbations_per_eval
         self._has_target = has_target
-        # after memory ran out: the divisor of the number of rows per pass, for each memory need of a row
+        # After memory ran out: the divisor of the number of rows per pass, by the memory that a row needs.
         self._divisors: dict[int, int] = {}
 
     @property
@@ -87,7 +90,8 @@ class BatchedModel:
             Tensor: Output of the model.
 
         Raises:
-            ValueError: If the output has neither one row for each example nor one value.
+            ValueError: If the output has neither one row for each example nor one value for the whole batch, or if the
+                inputs have different batch sizes.
         """
         call = self.call
         output = as_tensor(models.call_model(call.forward_func, *call.inputs, *call.additional_forward_args))
@@ -101,7 +105,7 @@ class BatchedModel:
             )
         elif any(len(x) != call.batch for x in call.inputs):
             raise ValueError(
-                f"inputs have first dimensions {[len(x) for x in call.inputs]}; pass tensors with the same batch size"
+                f"inputs has batch sizes {[len(x) for x in call.inputs]}; pass tensors with the same first dimension"
             )
         return output
 
@@ -110,9 +114,9 @@ class BatchedModel:
 
         Args:
             coalitions (Tensor): Shape ``(M, n)``, bool, on the CPU.
-            examples (Tensor): Shape ``(M,)``, int64, on the CPU.
-            read (Callable): Maps the output of a pass and the examples of its rows to one or more tensors with an entry
-                for each row.
+            examples (Tensor): Example of each row. Shape ``(M,)``, int64, on the CPU.
+            read (Callable): Maps the output of a pass and the examples of its rows to one or more tensors with one
+                entry for each row.
 
         Returns:
             tuple[Tensor, ...] or None: What ``read`` returns for all rows, on the CPU. None if there are no rows.
@@ -131,11 +135,11 @@ class BatchedModel:
 
         Args:
             coalitions (Tensor): Shape ``(M, n)``, bool, on the CPU.
-            examples (Tensor): Shape ``(M,)``, int64, on the CPU.
+            examples (Tensor): Example of each row. Shape ``(M,)``, int64, on the CPU.
             read_rewards (Callable): Maps the output of a pass and the examples of its rows to rewards ``(rows,)``.
 
         Returns:
-            Tensor or None: Shape ``(M, stages, n)``, on the CPU. None if there are no rows.
+            Tensor or None: Shape ``(M, stages, n)``, floating, on the CPU. None if there are no rows.
 
         Raises:
             ValueError: If the model or the reward cannot be differentiated.
@@ -146,9 +150,9 @@ class BatchedModel:
         def run_pass(coalitions: Tensor, examples: Tensor) -> Columns:
             return (self._backward(coalitions, examples, read_rewards),)
 
-        # absent players go through the model as well
-        everyone = self.call.players.exists.expand(self.n_examples, -1)[examples]
-        sizes = self.masked.sizes(everyone, examples)
+        # A relaxed model also processes absent players, so rows have the size of the full coalition.
+        full_coalitions = self.call.players.exists.expand(self.n_examples, -1)[examples]
+        sizes = self.masked.sizes(full_coalitions, examples)
         columns = self._run_in_passes(coalitions, examples, sizes, run_pass, rows_per_row=ROWS_PER_BACKWARD_ROW)
         return None if columns is None else columns[0]
 
@@ -159,7 +163,8 @@ class BatchedModel:
         else:
             output = as_tensor(self.masked(coalitions, examples))
             if self._per_eval is None and output.numel() == 1 < len(coalitions):
-                # With a single example, the first pass cannot tell one value per row from one per batch. This one can.
+                # For a single example, only a pass with several rows shows whether there is one value per row or one
+                # per batch.
                 self._set_aggregates(output)
                 return None
             check_row_count(output, len(coalitions))
@@ -173,7 +178,7 @@ class BatchedModel:
         try:
             relaxed, gates = self.masked.relaxed(coalitions, examples)
         except RuntimeError as error:
-            # raised by numpy() and similar methods
+            # numpy() and similar methods raise this error.
             if "requires grad" in str(error):
                 raise ValueError(f"forward_func cannot be differentiated ({error}); {NO_GRADIENT}") from error
             raise
@@ -192,52 +197,57 @@ class BatchedModel:
     def _run_in_passes(
         self, coalitions: Tensor, examples: Tensor, sizes: Tensor, run_pass: RunPass, rows_per_row: int = 1
     ) -> Columns | None:
-        """Run all rows, those of one size together. A row needs the memory of ``rows_per_row`` forward rows."""
+        """Run all rows, grouped by size, and return their columns in the order of the rows.
+
+        A row needs the memory of ``rows_per_row`` forward rows.
+        """
         columns: list[Columns] = []
         finished: list[Tensor] = []
         for size in sizes.unique().tolist():
-            waiting = self._slots((sizes == size).nonzero().flatten(), examples)
-            wanted = self._slots_per_pass(size)
-            while len(waiting):
-                limit = max(1, wanted // self._divisors.get(rows_per_row, rows_per_row))
-                # passes of equal length instead of a short one at the end
-                slots = waiting[: math.ceil(len(waiting) / math.ceil(len(waiting) / limit))]
+            pending = self._slots((sizes == size).nonzero().flatten(), examples)
+            slots_per_pass = self._slots_per_pass(size)
+            while len(pending):
+                limit = max(1, slots_per_pass // self._divisors.get(rows_per_row, rows_per_row))
+                # Passes of equal length avoid a short and inefficient pass at the end.
+                slots = pending[: math.ceil(len(pending) / math.ceil(len(pending) / limit))]
                 rows = slots.flatten()
                 try:
-                    part = run_pass(*self._rows_of_pass(rows, slots.shape[1], coalitions, examples))
+                    pass_columns = run_pass(*self._rows_of_pass(rows, slots.shape[1], coalitions, examples))
                 except torch.OutOfMemoryError:
                     if len(slots) == 1:
                         raise
-                    # from now on half as many rows, at every size
-                    self._divisors[rows_per_row] = math.ceil(wanted / (len(slots) // 2))
+                    # Later passes have half as many rows, at every size.
+                    self._divisors[rows_per_row] = math.ceil(slots_per_pass / (len(slots) // 2))
                     continue
-                if part is None:
-                    wanted = self._slots_per_pass(size)
+                if pass_columns is None:
+                    slots_per_pass = self._slots_per_pass(size)
                     continue
                 if self._copies_batch:
                     is_row = rows >= 0
-                    part, rows = tuple(column[is_row.to(column.device)] for column in part), rows[is_row]
-                columns.append(part)
+                    pass_columns = tuple(column[is_row.to(column.device)] for column in pass_columns)
+                    rows = rows[is_row]
+                columns.append(pass_columns)
                 finished.append(rows)
-                waiting = waiting[len(slots) :]
+                pending = pending[len(slots) :]
         if not finished:
             return None
-        in_order = torch.cat(finished).argsort()
-        return tuple(torch.cat(parts).cpu()[in_order] for parts in zip(*columns, strict=True))
+        original_order = torch.cat(finished).argsort()
+        return tuple(torch.cat(parts).cpu()[original_order] for parts in zip(*columns, strict=True))
 
     def _slots(self, rows: Tensor, examples: Tensor) -> Tensor:
-        """Arrange rows as they go through the model together.
+        """Arrange rows in slots. The rows of a slot go through the model in the same pass.
 
         Returns:
-            Tensor: Shape ``(slots, 1)`` if rows are independent, otherwise ``(slots, B)``: copies of the batch, with -1
-            where an example has no more rows.
+            Tensor: Shape ``(slots, 1)`` if rows are independent. Otherwise ``(slots, B)``: each slot is a copy of the
+            batch, with -1 for examples that have no more rows.
         """
         if not self._copies_batch:
             return rows[:, None]
-        owners = examples[rows]
-        turn = (owners[:, None] == torch.arange(self.n_examples)).long().cumsum(0).gather(1, owners[:, None])[:, 0] - 1
-        slots = torch.full((int(turn.max()) + 1, self.n_examples), -1)
-        slots[turn, owners] = rows
+        row_examples = examples[rows]
+        is_of_example = row_examples[:, None] == torch.arange(self.n_examples)
+        slot_of_row = is_of_example.long().cumsum(0).gather(1, row_examples[:, None])[:, 0] - 1
+        slots = torch.full((int(slot_of_row.max()) + 1, self.n_examples), -1)
+        slots[slot_of_row, row_examples] = rows
         return slots
 
     def _rows_of_pass(self, rows: Tensor, width: int, coalitions: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,12 +255,12 @@ class BatchedModel:
         if not self._copies_batch:
             return coalitions[rows], examples[rows]
         is_row = rows >= 0
-        owners = torch.where(is_row, examples[rows], torch.arange(width).repeat(len(rows) // width))
-        everyone = self.call.players.exists.expand(self.n_examples, -1)[owners]
-        return torch.where(is_row[:, None], coalitions[rows], everyone), owners
+        row_examples = torch.where(is_row, examples[rows], torch.arange(width).repeat(len(rows) // width))
+        full_coalitions = self.call.players.exists.expand(self.n_examples, -1)[row_examples]
+        return torch.where(is_row[:, None], coalitions[rows], full_coalitions), row_examples
 
     def _slots_per_pass(self, size: int) -> int:
-        """Return how many slots of this size one forward pass takes."""
+        """Return how many slots with rows of this size one forward pass processes."""
         if self.aggregates:
             return 1
         if self._per_eval is None:
@@ -262,12 +272,12 @@ class BatchedModel:
         return self._per_eval is not None and self.masked.copies_batch
 
     def _set_aggregates(self, output: Tensor) -> None:
-        """From now on, treat the batch as one example."""
+        """Treat the batch as one example from now on."""
         reason = f"forward_func returned one value for the whole batch, with shape {tuple(output.shape)}"
         if self._per_eval not in (None, 1):
             raise ValueError(f"{reason}, but perturbations_per_eval is {self._per_eval}; pass 1")
         if not self.call.players.shared:
             raise ValueError(f"{reason}, but feature_mask has one mask for each example; pass one mask for all")
         if self._has_target:
-            raise ValueError(f"{reason}, but a target was passed; pass target=None")
+            raise ValueError(f"{reason}, but target was passed; pass target=None")
         self.aggregates = True

@@ -40,14 +40,15 @@ Coalitions = TypeVar("Coalitions", Tensor, np.ndarray)
 
 class CoalitionGame:
     r"""
-    A cooperative game: players are features, and the value of a coalition is the reward of the model's output if only
-    these players are present.
+    A cooperative game whose players are features of the model's inputs.
 
-    The game of one input is a function of coalitions. It is therefore a ``forward_func`` for every perturbation method
-    of Captum, and a value function for other game-theory libraries, with the removal and the reward that MoXI uses.
+    The value of a coalition is the reward of the model's output when only the players of the coalition are present. The
+    game of one input is a function of coalitions. It can therefore serve as a ``forward_func`` for every perturbation
+    method of Captum, and as a value function for other game-theory libraries, with the removal and the reward that MoXI
+    uses.
 
-    A game is immutable. :meth:`restrict` and :meth:`with_reward` return new games, which share the model and the count
-    of its rows.
+    A game is immutable. :meth:`restrict` and :meth:`with_reward` return new games, which share the model and its
+    ``cost``.
 
     Args:
         forward_func (Callable): Model. A transformers image classifier, or any function or module that returns logits.
@@ -56,19 +57,21 @@ class CoalitionGame:
             passing baselines selects baseline fill.
             Default: None
         target (int, tuple, Tensor or list, optional): As in ``captum.attr.FeatureAblation``. In outputs with more than
-            two dimensions, the second is the class.
+            two dimensions, dimension 1 is the class.
             Default: None
         additional_forward_args (Any, optional): As in ``captum.attr.FeatureAblation``.
             Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): As in ``captum.attr.FeatureAblation``.
-            Default: None, the patches of a transformers image model; otherwise each value is a player
-        removal (Removal or str, optional): How absent players are removed, also by name, for example ``"blur"``.
+            Default: None, the patches of a transformers image model. For other models, each value is a player.
+        removal (Removal or str, optional): How absent players are removed: a removal or its name, for example
+            ``"blur"``.
             Default: None, token removal if the model has patch tokens, otherwise baseline fill
         reward (str or Callable, optional): Name of a registered reward, or a function ``(logits, target) -> (rows,)``.
             Default: ``"log_odds"``
-        perturbations_per_eval (int, optional): Maximum number of coalitions in one forward pass, times the batch size.
-            Under baseline fill, a pass then contains whole copies of the batch, as in Captum, for functions in which a
-            row's place in the batch matters. An example that needs fewer coalitions is repeated unchanged.
+        perturbations_per_eval (int, optional): Maximum number of coalitions of each example in one forward pass. Under
+            baseline fill, each pass then contains whole copies of the batch, as in Captum. This is for functions in
+            which the position of a row in the batch matters. An example that needs fewer coalitions is repeated
+            unchanged.
             Default: None, rows of any examples, as many as the memory allows
 
     Attributes:
@@ -83,11 +86,11 @@ class CoalitionGame:
         removal (Removal): How absent players are removed.
         output_dtype (torch.dtype): Dtype of the model's output.
         rounds_relatively (bool): Whether the rounding error of the reward is proportional to the reward.
-        cost (Cost): Rows and passes so far, a snapshot.
+        cost (Cost): Snapshot of the rows and passes so far.
 
     Raises:
-        ValueError: If an argument has the wrong shape or value. When the game is played: if the model returns
-            non-finite logits. The message names the coalition.
+        ValueError: If an argument has the wrong shape or value. When coalitions are evaluated: if the model returns
+            non-finite logits, or the reward is not finite. The message names the coalition.
         TypeError: If an argument has the wrong type.
 
     Examples::
@@ -149,7 +152,7 @@ class CoalitionGame:
         exists: Tensor,
         full_output: Tensor,
     ) -> None:
-        """Set all attributes, once."""
+        """Set all attributes. Called once for each game."""
         self._model = model
         self._targets = targets
         self._reward = reward
@@ -175,13 +178,13 @@ class CoalitionGame:
         The columns of coalitions stay the same.
 
         Args:
-            exists (Tensor): Players that remain, for each example. Shape ``(B, n)``, bool.
+            exists (Tensor): Whether each example keeps each player. Shape ``(B, n)``, bool.
 
         Returns:
             CoalitionGame: New game.
 
         Raises:
-            ValueError: If ``exists`` has another shape, or contains a player that an example does not have.
+            ValueError: If ``exists`` has another shape or dtype, or contains a player that an example does not have.
         """
         exists = exists.cpu()
         if exists.shape != self.exists.shape or exists.dtype is not torch.bool:
@@ -227,19 +230,23 @@ class CoalitionGame:
         return game
 
     def __call__(self, coalitions: Coalitions) -> Coalitions:
-        """Return the values of coalitions of the one input.
+        """Return the values of coalitions, in a game of one example.
 
         Args:
             coalitions (Tensor or ndarray): Shape ``(M, n)``, or ``(n,)`` for one coalition. bool, or numbers that are 0
                 or 1.
 
         Returns:
-            Tensor or ndarray: Shape ``(M,)``. The same type as ``coalitions``, on the same device.
+            Tensor or ndarray: Shape ``(M,)``, in the dtype of the reward. The same type as ``coalitions``, on the same
+            device.
+
+        Raises:
+            ValueError: If the game has more than one example, or if ``coalitions`` has the wrong shape or values.
         """
         if self.n_examples > 1:
             raise ValueError(
-                f"the game has {self.n_examples} examples, but calling it is for one; create one game for each "
-                "example, or call outcome(coalitions, examples)"
+                f"the game has {self.n_examples} examples, but only a game of one example can be called; create one "
+                "game for each example, or call outcome(coalitions, examples)"
             )
         rows = torch.as_tensor(coalitions)
         rewards = self.outcome(rows[None] if rows.dim() == 1 else rows).rewards
@@ -254,7 +261,11 @@ class CoalitionGame:
                 Default: None, the only example
 
         Returns:
-            Outcome: On the CPU.
+            Outcome: Rewards, confidences and predictions of shape ``(M,)``, on the CPU.
+
+        Raises:
+            ValueError: If ``coalitions`` or ``examples`` has the wrong shape or values, or if the model returns
+                non-finite logits.
         """
         coalitions, examples = self._check_rows(coalitions, examples)
         with torch.no_grad():
@@ -288,7 +299,7 @@ class CoalitionGame:
             dtype (torch.dtype): torch.bfloat16 or torch.float16.
 
         Returns:
-            Tensor: Shape ``(M,)``, on the CPU. Non-finite on overflow.
+            Tensor: Shape ``(M,)``, floating, on the CPU. Non-finite on overflow.
         """
         coalitions, examples = self._check_rows(coalitions, examples)
         with torch.no_grad(), torch.autocast(self.call.inputs[0].device.type, dtype):
@@ -297,14 +308,15 @@ class CoalitionGame:
 
     def effects(self, coalitions: Tensor, examples: Tensor | None = None) -> Tensor:
         r"""
-        Estimate to first order what each player contributes to a coalition, with one backward pass per row.
+        Estimate the contribution of each player to a coalition by derivatives of the reward.
 
-        The model is relaxed: a gate between 0 (absent) and 1 (present) determines how far each player is present at
+        The model is relaxed: a gate between 0 (absent) and 1 (present) controls how much each player contributes at
         each stage of the model where players enter. The derivative of the reward with respect to a player's gates,
-        summed over the stages, approximates :math:`f(A \cup b) - f(A \setminus b)`. Under baseline fill, the only stage
-        is the input, ``baseline + gate * (input - baseline)``. The estimate is the gradient times (input - baseline),
-        summed over the player. Under token removal, each attention is a stage, and the gate weights what the token's
-        keys contribute.
+        summed over the stages, is a first-order approximation of :math:`f(A \cup b) - f(A \setminus b)`. Under baseline
+        fill, the only stage is the input, ``baseline + gate * (input - baseline)``. The estimate is then the gradient
+        times (input - baseline), summed over the values of the player. Under token removal and attention masking, each
+        attention is a stage, and the gate weights the keys of the player's tokens. Each row goes through the model
+        forward and backward once.
 
         Args:
             coalitions (Tensor): Shape ``(M, n)``. bool, or numbers that are 0 or 1.
@@ -315,10 +327,10 @@ class CoalitionGame:
             Tensor: Derivative at each stage. Shape ``(M, stages, n)``, floating, on the CPU.
 
         Raises:
-            ValueError: If the forward function, the reward or the removal has no such derivative.
+            ValueError: If the forward function, the reward or the removal cannot be differentiated.
         """
         coalitions, examples = self._check_rows(coalitions, examples)
-        # the gradient is needed even if the caller has disabled gradients
+        # The derivatives are needed even if the caller has disabled gradients.
         with torch.inference_mode(False), torch.enable_grad():
             derivatives = self._model.differentiate(
                 coalitions, examples, lambda output, rows: self._read_outcome(output, rows)[0]
@@ -329,13 +341,13 @@ class CoalitionGame:
         """Return the positions of players, given by their ids: the columns of a coalition.
 
         Args:
-            ids (Tensor): Ids of players, of any shape, int64. -1 stays -1.
+            ids (Tensor): Ids of players, of any shape, int64. -1 means no player and stays -1.
 
         Returns:
             Tensor: The shape of ``ids``, int64, on the CPU.
 
         Raises:
-            ValueError: If a player does not exist.
+            ValueError: If no player has one of the ids.
         """
         return self.call.players.positions_of(ids)
 
@@ -349,21 +361,22 @@ class CoalitionGame:
             to_images (Callable): Converts pixel values ``(M, C, H, W)`` to images ``(M, H, W, 3)`` in [0, 1].
 
         Returns:
-            Tensor: Images of shape ``(M, H, W, 3)``. Patches whose tokens are removed are gray.
+            Tensor: Images of shape ``(M, H, W, 3)``, floating. Patches whose tokens are removed are gray.
 
         Raises:
-            ValueError: If the game has other inputs than one batch of images.
+            ValueError: If the inputs of the game are not one batch of images.
         """
         if len(self.call.inputs) != 1 or self.call.inputs[0].dim() != 4:
             shapes = [tuple(x.shape) for x in self.call.inputs]
             raise ValueError(
-                f"pictures need one input of images (B, C, H, W), but the game's inputs have shapes {shapes}"
+                f"pictures need one input of images (B, C, H, W), but the game has inputs of shapes {shapes}; create "
+                "the game with one batch of images"
             )
         return self._model.masked.pictures(*self._check_rows(coalitions, examples), to_images)
 
     @property
     def cost(self) -> Cost:
-        """Rows and passes so far, a snapshot."""
+        """Snapshot of the rows and passes so far."""
         return self._model.cost
 
     @functools.cached_property
@@ -390,7 +403,7 @@ class CoalitionGame:
         return (output.reshape(1, 1) if self._model.aggregates else output,)
 
     def _check_rows(self, coalitions: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return coalitions as bool, without players that do not exist, and the example of each row, on the CPU."""
+        """Return the coalitions as bool, without players that an example lacks, and the examples, on the CPU."""
         if coalitions.dim() != 2 or coalitions.shape[1] != self.n_players:
             raise ValueError(
                 f"coalitions has shape {tuple(coalitions.shape)}; pass (M, {self.n_players}), one column per player"
@@ -418,7 +431,7 @@ class CoalitionGame:
         return examples.long()
 
     def _checked_outcome(self, columns: Columns, coalitions: Tensor, examples: Tensor) -> Outcome:
-        """Return the outcome, or raise a ValueError that names the first coalition that is not finite."""
+        """Return the outcome, or raise a ValueError that names the first coalition whose outcome is not finite."""
         rewards, confidences, predictions, status = columns
         if bool(status.any()):
             row = int(status.nonzero()[0])
@@ -452,11 +465,13 @@ def _too_many_players(n: int, inputs: tuple[Tensor, ...], patch_size: tuple[int,
     if len(inputs) == 1 and inputs[0].dim() == 4:
         height, width = inputs[0].shape[2:]
         patch_height, patch_width = patch_size or (1, 1)
-        # whole patches per player, as many as bring the number of players below the limit
-        times = 1
-        while -(-height // (times * patch_height)) * -(-width // (times * patch_width)) > MAX_PLAYERS // 2:
-            times += 1
-        suggestion = f"feature_mask=patch_mask({(height, width)}, {(times * patch_height, times * patch_width)})"
+        # The suggested players consist of whole patches. Their number is well below the limit, because the cost grows
+        # with its square.
+        multiple = 1
+        while -(-height // (multiple * patch_height)) * -(-width // (multiple * patch_width)) > MAX_PLAYERS // 2:
+            multiple += 1
+        player_size = (multiple * patch_height, multiple * patch_width)
+        suggestion = f"feature_mask=patch_mask({(height, width)}, {player_size})"
     return (
         f"feature_mask is None, which makes {n:,} players, and a full ranking needs {n * (n + 1) // 2:,} rows for each "
         f"example; pass {suggestion}"

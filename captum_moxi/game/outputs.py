@@ -8,16 +8,16 @@ from torch import Tensor
 from captum_moxi.arguments import ModelOutput, warn_user
 from captum_moxi.rewards import ExampleReward, Reward, predicted_class, probability
 
-# what is not finite in a row
+# Status of a row: which of its values are not finite.
 FINITE, LOGITS_NOT_FINITE, REWARD_NOT_FINITE = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What the model returns for M coalitions.
+    """Rewards, confidences and predictions of M coalitions.
 
     Args:
-        rewards (Tensor): Shape ``(M,)``, in the reward's dtype.
+        rewards (Tensor): Shape ``(M,)``, in the dtype of the reward.
         confidences (Tensor): P(target). Shape ``(M,)``, floating. NaN if there is no target.
         predictions (Tensor): Predicted class. Shape ``(M,)``, int64. For a single logit, 0 if positive and -1
             otherwise.
@@ -32,18 +32,22 @@ def as_tensor(output: ModelOutput) -> Tensor:
     """Return the output of a forward function as a tensor.
 
     Raises:
-        TypeError: If it is neither a tensor nor a number.
+        TypeError: If the output is neither a tensor nor a number.
     """
     if isinstance(output, Tensor):
         return output
     if isinstance(output, int | float):
-        # Captum also converts numbers to int64 and float64, the precision of Python
+        # Captum also converts numbers to int64 and float64, the precision of Python numbers.
         return torch.tensor(output, dtype=torch.int64 if isinstance(output, int) else torch.float64)
     raise TypeError(f"forward_func returned a {type(output).__name__}; return a tensor of logits, or a number")
 
 
 def check_row_count(output: Tensor, rows: int) -> None:
-    """Check that the model returned one row for each row of its input."""
+    """Check that the model returned one row for each row of its input.
+
+    Raises:
+        ValueError: If the number of rows is different.
+    """
     if output.shape[:1] != (rows,):
         raise ValueError(
             f"forward_func returned shape {tuple(output.shape)} for {rows} rows; return one row for each example, or "
@@ -67,7 +71,7 @@ def warn_if_probabilities(output: Tensor) -> None:
 def read_outcome(
     logits: Tensor, target: Tensor | None, examples: Tensor, reward: Reward | ExampleReward
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute reward, confidence, prediction and finiteness of each row, on the model's device.
+    """Compute the reward, confidence, prediction and status of each row, on the device of the logits.
 
     Args:
         logits (Tensor): Shape ``(rows, classes)``.
@@ -76,8 +80,11 @@ def read_outcome(
         reward (Callable): Reward.
 
     Returns:
-        tuple[Tensor, Tensor, Tensor, Tensor]: Rewards, confidences, predictions, and ``FINITE``, ``LOGITS_NOT_FINITE``
-        or ``REWARD_NOT_FINITE``. Shape ``(rows,)`` each.
+        tuple[Tensor, Tensor, Tensor, Tensor]: Rewards, confidences, predictions, and the status (``FINITE``,
+        ``LOGITS_NOT_FINITE`` or ``REWARD_NOT_FINITE``). Shape ``(rows,)`` each.
+
+    Raises:
+        ValueError: If ``reward`` does not return a tensor of shape ``(rows,)``.
     """
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
@@ -97,6 +104,13 @@ def read_outcome(
 
 
 def read_probabilities(logits: Tensor) -> Tensor:
-    """Return the probabilities of all classes, or the sigmoid of a single logit."""
+    """Return the probabilities of all classes, or the sigmoid of a single logit.
+
+    Args:
+        logits (Tensor): Shape ``(rows, classes)``.
+
+    Returns:
+        Tensor: Shape ``(rows, classes)``, float32.
+    """
     logits = logits.float()
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)

@@ -1,4 +1,4 @@
-"""Targets: checks them against the model's classes, and selects what they refer to from the model's output."""
+"""Targets: checks them against the model's output, and selects the logits and the class that they refer to."""
 
 from dataclasses import dataclass
 
@@ -21,13 +21,18 @@ class Targets:
     def check_classes(self, n_classes: int, *, required: bool) -> None:
         """Check the targets against the number of classes.
 
+        Args:
+            n_classes (int): Number of classes of the model.
+            required (bool): Whether the reward needs a target.
+
         Raises:
-            ValueError: If a target does not fit, or is missing although it is required.
+            ValueError: If a target is out of range or has several indices, or if it is missing although required.
         """
         if self.indices is None:
             if n_classes > 1 and required:
                 raise ValueError(
-                    f"target is None, but the model returns {n_classes} classes and the reward needs one; pass target"
+                    f"target is None, but the model returns {n_classes} classes and the reward needs one; pass the "
+                    "class to explain"
                 )
             return
         for target in self.indices:
@@ -43,10 +48,15 @@ class Targets:
                 )
 
     def check_output(self, output: Tensor, *, required: bool) -> None:
-        """Check the targets against the model's output, whose first dimension is the batch.
+        """Check the targets against the model's output.
+
+        Args:
+            output (Tensor): Output of the model, with the batch along dimension 0.
+            required (bool): Whether the reward needs a target.
 
         Raises:
-            ValueError: If a target does not fit, or is missing although it is required.
+            ValueError: If a target is out of range or has the wrong number of indices, or if it is missing although
+                required.
         """
         if output.dim() <= 2:
             self.check_classes(1 if output.dim() == 1 else output.shape[1], required=required)
@@ -67,7 +77,8 @@ class Targets:
             examples (Tensor): Example of each row. Shape ``(rows,)``, int64.
 
         Returns:
-            tuple[Tensor, Tensor or None]: Logits of shape ``(rows, classes)``, and targets of shape ``(rows,)``.
+            tuple[Tensor, Tensor or None]: Logits of shape ``(rows, classes)``, and classes of shape ``(rows,)``, int64.
+            The classes are None if the user passed no target and the model does not return a single logit.
         """
         if output.dim() == 1:
             output = output[:, None]
@@ -78,6 +89,6 @@ class Targets:
         rows = [self.indices[i] for i in examples.tolist()]
         classes = torch.tensor([index[0] for index in rows], device=output.device)
         if output.dim() > 2:
-            rest = torch.tensor([index[1:] for index in rows], device=output.device)
-            output = output.movedim(1, -1)[(torch.arange(len(output), device=output.device), *rest.unbind(1))]
+            other_indices = torch.tensor([index[1:] for index in rows], device=output.device)
+            output = output.movedim(1, -1)[(torch.arange(len(output), device=output.device), *other_indices.unbind(1))]
         return output, classes

@@ -96,13 +96,13 @@ class ImageClassifier:
         """Find a class by its index, its name, one of the comma-separated synonyms, or an unambiguous part of the name.
 
         Args:
-            name (str or int): Class to find. Upper and lower case are equal.
+            name (str or int): Index or name of the class. Case is ignored.
 
         Returns:
             int: Index of the class.
 
         Raises:
-            ValueError: If no class matches, or several do. The message lists the closest ones.
+            ValueError: If no class or more than one class matches. The message lists similar or matching names.
         """
         labels = self.labels
         text = str(name).strip()
@@ -110,24 +110,27 @@ class ImageClassifier:
             if not 0 <= int(text) < len(labels):
                 raise ValueError(f"class {text} does not exist; the model has classes 0 to {len(labels) - 1}")
             return int(text)
-        folded = [label.casefold() for label in labels]
-        # "crane" and "crane (n02012849)" are both cranes; a user who asks for a crane is told about both
-        synonyms = [[re.sub(r"\s*\(.*\)$", "", part).strip() for part in label.split(",")] for label in folded]
-        wanted = text.casefold()
-        whole_names = [i for i, parts in enumerate(synonyms) if wanted in (folded[i], *parts)]
-        partial_names = [i for i, label in enumerate(folded) if wanted and wanted in label]
+        lowercase_labels = [label.casefold() for label in labels]
+        # Without its parentheses, "crane (n02012849)" also matches "crane", so a user who asks for a crane learns that
+        # there are two.
+        synonyms = [
+            [re.sub(r"\s*\(.*\)$", "", synonym).strip() for synonym in label.split(",")] for label in lowercase_labels
+        ]
+        query = text.casefold()
+        whole_names = [i for i, names in enumerate(synonyms) if query in (lowercase_labels[i], *names)]
+        partial_names = [i for i, label in enumerate(lowercase_labels) if query and query in label]
         for matches in (whole_names, partial_names):
             if len(matches) == 1:
                 return matches[0]
             if matches:
                 listed = "; ".join(f"{i} ({labels[i]})" for i in matches[:5]) + ("; ..." if len(matches) > 5 else "")
                 raise ValueError(f"class {text!r} matches {len(matches)} classes: {listed}; pass an index")
-        close = difflib.get_close_matches(wanted, [part for parts in synonyms for part in parts], 3, 0.5)
-        hint = f"; similar names are {', '.join(close)}" if close else f"; a class is, for example, {labels[0]!r}"
-        raise ValueError(f"class {text!r} is not one of the model's {len(labels)} classes{hint}")
+        similar = difflib.get_close_matches(query, [name for names in synonyms for name in names], 3, 0.5)
+        suggestion = f"a name such as {', '.join(similar)}" if similar else f"an index, or a name such as {labels[0]!r}"
+        raise ValueError(f"class {text!r} is not one of the model's {len(labels)} classes; pass {suggestion}")
 
     def _normalization(self, device: torch.device) -> tuple[Tensor, Tensor] | None:
-        """Mean and standard deviation of shape ``(3, 1, 1)``, or None if the processor does not normalize."""
+        """Return mean and standard deviation of shape ``(3, 1, 1)``, or None if the processor does not normalize."""
         if not getattr(self.processor, "do_normalize", False):
             return None
         mean, std = (
@@ -147,7 +150,7 @@ def load(
         name (str or path): Hub name, for example ``google/vit-base-patch16-224``, or a folder written by
             ``save_pretrained`` that contains config.json, safetensors weights and preprocessor_config.json.
         device (str or torch.device, optional): Device of the model.
-            Default: None, CUDA if available, otherwise the CPU
+            Default: None, CUDA if it is available, otherwise the CPU
         dtype (torch.dtype, optional): Dtype of the weights.
             Default: torch.float32
 
@@ -155,8 +158,8 @@ def load(
         ImageClassifier: Model in evaluation mode, image processor and name.
 
     Raises:
-        ValueError: If there is no such folder or hub model, it is not an image classifier, or its weights are not
-            safetensors.
+        ValueError: If there is no such folder or hub model, if it is not an image classifier, or if its weights are
+            incomplete or not in the safetensors format.
 
     Examples::
 
@@ -166,7 +169,7 @@ def load(
     _check_folder(name)
     try:
         processor = AutoImageProcessor.from_pretrained(name)
-        model, loading = AutoModelForImageClassification.from_pretrained(
+        model, loading_info = AutoModelForImageClassification.from_pretrained(
             name, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
@@ -175,8 +178,8 @@ def load(
             f"model {str(name)!r} could not be loaded as an image classifier ({reason}); "
             "pass a reachable hub name, or a folder written by save_pretrained"
         ) from error
-    if loading["missing_keys"]:
-        missing = ", ".join(sorted(loading["missing_keys"])[:3])
+    if loading_info["missing_keys"]:
+        missing = ", ".join(sorted(loading_info["missing_keys"])[:3])
         raise ValueError(
             f"model {str(name)!r} has no weights for {missing}, so it is not a trained classifier; pass a trained one"
         )
@@ -212,18 +215,20 @@ class LogitsModel(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        # a new module is in training mode, which other packages reject
+        # A new module is in training mode, which some packages reject.
         self.training = model.training
 
     def forward(self, pixel_values: Tensor, *args: Any) -> Tensor:
+        """Return the logits ``(B, classes)`` of pixel values ``(B, 3, H, W)``."""
         logits: Tensor = call_model(self.model, pixel_values, *args)
         return logits
 
 
 def call_model(forward_func: ForwardFunc, *args: Any) -> ModelOutput:
-    """Call a forward function and return its logits if the output has any.
+    """Call a forward function. Return ``output.logits`` if the output is an object with logits, otherwise the output.
 
-    A ViT or DeiT that receives an image of another size than its own interpolates its position embeddings.
+    If the size of the images is not the size that the model was trained on, a transformers model that can interpolate
+    its position embeddings does so, for example ViT or DeiT.
     """
     kwargs = {}
     model = module_of(forward_func)
@@ -234,7 +239,7 @@ def call_model(forward_func: ForwardFunc, *args: Any) -> ModelOutput:
 
 
 def _has_other_size(model: PreTrainedModel, images: Tensor) -> bool:
-    """Return whether images have another size than the model's, and the model can interpolate its positions."""
+    """Return whether the size of the images is not the model's, and the model can interpolate its positions."""
     size = getattr(model.config, "image_size", None)
     if size is None or "interpolate_pos_encoding" not in inspect.signature(model.forward).parameters:
         return False
@@ -243,7 +248,11 @@ def _has_other_size(model: PreTrainedModel, images: Tensor) -> bool:
 
 
 def num_classes(forward_func: ForwardFunc) -> int | None:
-    """Return the number of classes of a transformers classifier, or None if it is not known for certain."""
+    """Return the number of classes of a transformers classifier.
+
+    Returns:
+        int or None: None for other functions, and for models whose classification head does not match their config.
+    """
     module = module_of(forward_func)
     if isinstance(module, LogitsModel):
         module = module_of(module.model)

@@ -10,12 +10,16 @@ from torch.nn.modules.dropout import _DropoutNd
 from captum_moxi.arguments import ForwardFunc
 from captum_moxi.models.unwrap import module_of, transformer
 
-# where layers of transformers keep the rates of functional dropout and stochastic depth
+# Attributes in which layers of transformers models keep the rates of functional dropout and stochastic depth.
 DROPOUT_RATES = ("attention_dropout", "dropout_prob", "drop_prob")
 
 
 def find_random_layer(forward_func: ForwardFunc) -> str | None:
-    """Return the type of a layer in training mode that makes forward passes differ, or None if there is none."""
+    """Find a layer in training mode that makes forward passes of the same input differ.
+
+    Returns:
+        str or None: Name of the layer's class. None if there is no such layer.
+    """
     module = module_of(forward_func)
     for part in module.modules() if module is not None else ():
         rates = [getattr(part, name, 0) for name in DROPOUT_RATES]
@@ -31,7 +35,8 @@ def find_random_layer(forward_func: ForwardFunc) -> str | None:
 def preserved_state(forward_func: ForwardFunc, devices: Iterable[torch.device]) -> Iterator[None]:
     """Restore the random state of the devices, and the statistics of batch norms in training mode, on exit."""
     module = module_of(forward_func)
-    norms = [part for part in module.modules() if part.training and isinstance(part, _BatchNorm)] if module is not None else []
+    parts = module.modules() if module is not None else ()
+    norms = [part for part in parts if part.training and isinstance(part, _BatchNorm)]
     saved = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
     with torch.random.fork_rng(devices=[device for device in devices if device.type == "cuda"]):
         try:
@@ -58,6 +63,6 @@ def sdpa_attention(forward_func: ForwardFunc) -> Iterator[None]:
 
 @contextmanager
 def eager_mode() -> Iterator[None]:
-    """Run compiled modules in eager mode until exit. Compiled code does not run hooks that were added later."""
+    """Run compiled modules in eager mode until exit, because compiled code ignores hooks that were added later."""
     with torch.compiler.set_stance("force_eager"):
         yield

@@ -14,20 +14,21 @@ from captum_moxi.arguments import ForwardFunc
 from captum_moxi.models.huggingface import LogitsModel
 from captum_moxi.models.unwrap import module_of, on_one_device, transformer
 
-# More prefix tokens than any known model has; a longer remainder means that the sequence is not one of patches.
+# No known model has more prefix tokens. A sequence with more tokens beyond the patches is not a sequence of patches.
 MAX_PREFIX = 16
 
 
 @dataclass(frozen=True)
 class TokenFamily:
-    """A family of models from whose sequence tokens can be removed.
+    """A family of models that accept a sequence without the tokens of absent patches.
 
-    The classifier reads a sequence of prefix tokens and patch tokens, and the layers accept a sequence of any length.
+    The sequence consists of prefix tokens followed by patch tokens, and the layers accept a sequence of any length.
 
     Args:
-        n_prefix (Callable): Number of tokens before the patch tokens, given the model.
-        first_token_classifiers (tuple[str, ...]): Names of the classes whose classifier reads only the first token of
-            the last layer.
+        n_prefix (Callable): Maps the model to the number of tokens before the patch tokens.
+        first_token_classifiers (tuple[str, ...], optional): Names of the model classes whose classifier reads only the
+            first token of the last layer.
+            Default: ()
     """
 
     n_prefix: Callable[[PreTrainedModel], int]
@@ -46,7 +47,7 @@ def _class_and_register_tokens(model: PreTrainedModel) -> int:
     return 1 + int(model.config.num_register_tokens)
 
 
-# By ``model_type``. Other models (Swin, BEiT, DINOv3, convolutional networks) need the whole grid.
+# Families by ``config.model_type``. Other models (Swin, BEiT, DINOv3, convolutional networks) need the whole grid.
 FAMILIES: dict[str, TokenFamily] = {
     "vit": TokenFamily(_class_token, ("ViTForImageClassification",)),
     "deit": TokenFamily(_class_and_distillation_token, ("DeiTForImageClassification",)),
@@ -74,7 +75,7 @@ class PatchGrid:
 
     @classmethod
     def of(cls, images: Tensor, patch_size: tuple[int, int]) -> "PatchGrid":
-        """Create the grid of images ``(B, C, H, W)``."""
+        """Create the grid of images ``(B, C, H, W)``, given height and width of a patch in pixels."""
         height, width = patch_size
         return cls(images.shape[2] // height, images.shape[3] // width, height, width)
 
@@ -125,10 +126,13 @@ def patch_size(model: PreTrainedModel) -> tuple[int, int]:
 
 
 def find_patch_size(forward_func: ForwardFunc) -> tuple[int, int] | None:
-    """Return height and width in pixels of the patches of a forward function's tokens, or None if unknown.
+    """Return height and width in pixels of the patches that the tokens of a forward function represent.
 
-    In models other than those of transformers, the first convolution whose stride is its kernel size is taken for the
-    patch projection.
+    In models that are not from transformers, the first convolution whose stride equals its kernel size is assumed to be
+    the patch projection.
+
+    Returns:
+        tuple[int, int] or None: None if there is no such convolution.
     """
     model = transformer(forward_func)
     if model is not None and has_patch_tokens(model):
@@ -141,7 +145,10 @@ def find_patch_size(forward_func: ForwardFunc) -> tuple[int, int] | None:
 
 
 def fits_prefix(n_tokens: int, n_patches: int) -> bool:
-    """Return whether a sequence of ``n_tokens`` can consist of a few prefix tokens and ``n_patches`` patch tokens."""
+    """Return whether a sequence of ``n_tokens`` can consist of prefix tokens and ``n_patches`` patch tokens.
+
+    There can be at most ``MAX_PREFIX`` prefix tokens, and fewer than patch tokens.
+    """
     return 0 <= n_tokens - n_patches < min(MAX_PREFIX + 1, n_patches)
 
 
@@ -163,14 +170,14 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def first_token_module(forward_func: ForwardFunc) -> nn.Module | None:
-    """Return the module of the last layer after which only the first token is needed.
+    """Return the module of the last layer from which on only the first token is needed.
 
-    After the last attention, tokens no longer interact. If the classifier reads only the first token, the rest of the
-    last layer needs only that token.
+    After the last attention, tokens no longer interact. If the classifier reads only the first token, the modules after
+    this attention need only that token.
 
     Returns:
-        nn.Module or None: None if the classifier reads other tokens, if hooks watch the last layer, or if the forward
-        function is not the model's own.
+        nn.Module or None: None if the classifier reads other tokens, if the last layer has hooks, or if the forward
+        function is neither the model nor its ``forward`` method.
     """
     inner: object = on_one_device(forward_func)
     if getattr(inner, "__name__", None) in ("forward", "__call__"):

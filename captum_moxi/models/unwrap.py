@@ -10,7 +10,7 @@ from captum_moxi.arguments import ForwardFunc
 def on_one_device(forward_func: ForwardFunc) -> ForwardFunc:
     """Return the model inside DataParallel and torch.compile.
 
-    DataParallel would scatter rows that belong together.
+    Hooks on the model must see the whole batch, which DataParallel would split over several devices.
     """
     while True:
         if isinstance(forward_func, nn.DataParallel | nn.parallel.DistributedDataParallel):

@@ -1,4 +1,4 @@
-"""Interactive HTML pages that follow a path of an image with a slider. Requires Bokeh (extra ``html``)."""
+"""HTML pages with a slider that shows an image at each step of a path. Requires Bokeh (extra ``html``)."""
 
 from captum_moxi.page.html import path_page
 from captum_moxi.page.paths import PagePath, follow_path

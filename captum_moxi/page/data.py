@@ -39,10 +39,11 @@ def path_data(path: PagePath, *, labels: Sequence[str]) -> PathData:
 
     Args:
         path (PagePath): The path.
-        labels (Sequence[str]): Class names by index.
+        labels (Sequence[str]): Names of the classes, in order of their indices.
 
     Returns:
-        PathData: Images as data URIs, and the most likely classes with their colors. The target is escaped for HTML.
+        PathData: Images as data URIs, and the five most likely classes at each step with their colors. The name of the
+        target is escaped for HTML.
     """
     top = path.probabilities.topk(min(TOP_CLASSES, path.probabilities.shape[1]), dim=1)
     classes: list[list[int]] = top.indices.tolist()

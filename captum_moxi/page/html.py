@@ -7,14 +7,14 @@ from captum_moxi.page.paths import PagePath
 
 
 def path_page(paths: Sequence[PagePath], *, labels: Sequence[str], title: str) -> str:
-    """Render the paths of one image as an HTML page with a slider. The page needs neither a network nor a server.
+    """Render the paths of one image as an HTML page with a slider.
 
-    The page shows the image as the model sees it, the confidence in the target along the path, and the five most
+    The page is one self-contained file, which works without a network or a server. It shows the image as the model sees it, the confidence in the target along the path, and the five most
     likely classes. Buttons switch between insertion and deletion, and a menu switches between methods.
 
     Args:
-        paths (Sequence[PagePath]): One path per method and mode. All methods need the same modes.
-        labels (Sequence[str]): Class names by index.
+        paths (Sequence[PagePath]): One path per method and mode. All methods must have the same modes.
+        labels (Sequence[str]): Names of the classes, in order of their indices.
         title (str): Title of the page.
 
     Returns:

@@ -61,11 +61,11 @@ class Panel:
 
 
 def render_page(paths: Sequence[PathData], *, size: tuple[int, int], title: str) -> str:
-    """Render the page that shows the first path at its start.
+    """Render the page. When it is opened, it shows the start of the first path.
 
     Args:
-        paths (Sequence[PathData]): Data of one path or more.
-        size (tuple[int, int]): Height and width of the images.
+        paths (Sequence[PathData]): Data of one or more paths.
+        size (tuple[int, int]): Height and width of the images in pixels.
         title (str): Title of the page.
 
     Returns:
@@ -94,19 +94,19 @@ def render_page(paths: Sequence[PathData], *, size: tuple[int, int], title: str)
 
 
 def _controls(paths: Sequence[PathData]) -> dict[str, Model]:
-    """The mode buttons, the method menu (hidden for a single method) and the step slider."""
+    """Create the mode buttons, the method menu (hidden for a single method) and the step slider."""
     modes = list(dict.fromkeys(path["mode"] for path in paths))
     methods = list(dict.fromkeys(path["method"] for path in paths))
     last = len(paths[0]["confidences"]) - 1
     return {
         "modes": RadioButtonGroup(labels=modes, active=0, name="modes"),
-        "method": Select(title="chosen by", value=methods[0], options=methods, visible=len(methods) > 1, name="method"),
+        "method": Select(title="method", value=methods[0], options=methods, visible=len(methods) > 1, name="method"),
         "slider": Slider(start=0, end=max(last, 1), value=0, step=1, title="patches", width=700, name="slider"),
     }
 
 
 def _picture_panel(path: PathData, *, size: tuple[int, int]) -> Panel:
-    """The image as the model sees it."""
+    """Draw the image as the model sees it."""
     height, width = size
     picture = ColumnDataSource({"url": path["images"][:1], "x": [0], "y": [1]}, name="picture")
     plot = figure(
@@ -124,7 +124,7 @@ def _picture_panel(path: PathData, *, size: tuple[int, int]) -> Panel:
 
 
 def _confidence_panel(path: PathData) -> Panel:
-    """The confidence in the target along the path, with a marker at the current step and a line at the flip."""
+    """Draw the confidence in the target along the path, with a marker at the current step and a line at the flip."""
     confidences = path["confidences"]
     n_points = len(confidences)
     curve = ColumnDataSource({"step": list(range(n_points)), "confidence": confidences})
@@ -149,12 +149,12 @@ def _confidence_panel(path: PathData) -> Panel:
 
 
 def _classes_panel(path: PathData) -> Panel:
-    """The probabilities of the most likely classes as bars."""
+    """Draw the probabilities of the most likely classes as bars."""
     labels = path["labels"][0]
     bars = ColumnDataSource(
         {"label": labels, "probability": path["probabilities"][0], "color": path["colors"][0]}, name="bars"
     )
-    # A categorical axis starts at the bottom; the most likely class goes to the top.
+    # A categorical axis starts at the bottom, but the most likely class should be at the top.
     classes = FactorRange(factors=labels[::-1])
     plot = figure(
         width=460,

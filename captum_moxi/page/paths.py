@@ -1,4 +1,4 @@
-"""Follows one path of an image: what the model sees and predicts at each step."""
+"""Paths: what the model sees and predicts as the players of an image are inserted or deleted one by one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from captum_moxi.search import has_flipped
 
 @dataclass(frozen=True, eq=False)
 class PagePath:
-    """What the model sees and predicts along a path of K steps: at its start and after each step.
+    """What the model sees and predicts before the first and after each of the K steps of a path.
 
     Args:
         method (str): Name of the method that chose the path, for example ``"MoXI"``.
         mode (str): ``"insertion"`` or ``"deletion"``.
         images (Tensor): Images ``(K + 1, H, W, 3)`` in [0, 1], as the model sees them.
         probabilities (Tensor): Class probabilities ``(K + 1, classes)``.
-        target (int): The class that is explained.
+        target (int): Index of the target class.
         n_players (int): Number of players of the image.
-        flip (int or None): First step after which the prediction is flipped.
+        flip (int or None): First step after which the prediction is flipped, or None if it never flips.
     """
 
     method: str
@@ -57,7 +57,7 @@ def follow_path(
             Default: ``"MoXI"``
         example (int, optional): Index of the example in the game.
             Default: 0
-        min_confidence (float, optional): The confidence that an insertion flip must exceed.
+        min_confidence (float, optional): Confidence that the target must exceed for insertion to flip.
             Default: 0
 
     Returns:
@@ -97,7 +97,7 @@ def follow_path(
 
 
 def _path_coalitions(game: CoalitionGame, order: Sequence[int], mode: Mode, *, example: int) -> Tensor:
-    """``(K + 1, n)`` bool: the players that are present before the first step and after each step."""
+    """Return the coalitions before the first step and after each step. Shape ``(K + 1, n)``, bool."""
     positions = game.positions_of(torch.tensor(list(order), dtype=torch.long))
     moved = torch.zeros(len(positions) + 1, game.n_players, dtype=torch.bool)
     for step, position in enumerate(positions.tolist(), 1):
@@ -106,7 +106,7 @@ def _path_coalitions(game: CoalitionGame, order: Sequence[int], mode: Mode, *, e
 
 
 def _predictions(probabilities: Tensor) -> Tensor:
-    """``(M,)`` int64: the predicted class. For a model with a single logit, 0 if it is positive and -1 otherwise."""
+    """Return the predicted classes. Shape ``(M,)``, int64. For a single logit, 0 if it is positive and -1 otherwise."""
     if probabilities.shape[1] == 1:
         return torch.where(probabilities[:, 0] > 0.5, 0, -1)
     return probabilities.argmax(1)

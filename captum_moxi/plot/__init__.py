@@ -1,8 +1,9 @@
 """Plots of selections, comparisons and localizations, based on :mod:`captum.attr.visualization` and matplotlib.
 
-Each function draws into ``ax`` or ``axes``, or creates a figure if none are passed, and returns the figure with its
-axes. Images are ``(H, W, 3)`` in [0, 1], as returned by :meth:`captum_moxi.models.ImageClassifier.to_images`. Feature
-masks are ``(H, W)`` int64 and hold the player id of each pixel.
+Functions with an argument ``ax`` or ``axes`` draw into existing axes, or into a new figure if none are passed. All
+functions that draw return the figure and its axes. Tensors are on the CPU. Images are ``(H, W, 3)`` float32 in [0, 1],
+as returned by :meth:`captum_moxi.models.ImageClassifier.to_images`. Feature masks are ``(H, W)`` int64 and contain the
+player id of each pixel.
 """
 
 from captum_moxi.plot.comparisons import show_comparison

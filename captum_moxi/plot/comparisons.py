@@ -1,4 +1,4 @@
-"""Galleries of a comparison: the patches that flip the prediction, by image and method."""
+"""Galleries of a comparison: the patches that flip the prediction, for each image and method."""
 
 import numpy as np
 import torch
@@ -16,14 +16,14 @@ from captum_moxi.plot.style import AxesArray, figure_of
 def show_comparison(
     images: Tensor, masks: Tensor, comparison: Comparison, *, mode: Mode = "insertion", axes: AxesArray | None = None
 ) -> tuple[Figure, AxesArray]:
-    """Draw the patches that flip the prediction, by method, as in Figure 4 of the MoXI paper.
+    """Draw the patches that flip the prediction, one row per image and one column per method.
 
-    The number of patches is below each image. If the prediction does not flip, all patches of the curve are drawn and
-    their number is marked with ``>``.
+    The layout is that of Figure 4 of the MoXI paper. The caption below each image is the number of patches. If the
+    prediction does not flip, all patches of the curve are drawn, and their number is marked with ``>``.
 
     Args:
         images (Tensor): Images ``(B, H, W, 3)`` in [0, 1].
-        masks (Tensor): Feature masks ``(B or 1, H, W)`` int64: the player id of each pixel.
+        masks (Tensor): Feature masks ``(B or 1, H, W)`` int64, which contain the player id of each pixel.
         comparison (Comparison): Result of :func:`captum_moxi.compare` on these images.
         mode (str, optional): ``"insertion"`` shows the patches in color over a faded image. ``"deletion"`` fills them
             with gray.
@@ -68,7 +68,7 @@ def _grid(axes: AxesArray | None, *, shape: tuple[int, int]) -> tuple[Figure, Ax
 
 
 def _flip_group(comparison: Comparison, method: str, mode: Mode, *, example: int) -> tuple[list[int], str]:
-    """The players that flip the prediction, or all players of the curve, and the caption that counts them."""
+    """Return the players that flip the prediction, or else all players of the curve, and a caption with their number."""
     result = comparison.of(method, mode)
     to_flip = comparison.players_to_flip(method, mode)[example]
     flips = not torch.isnan(to_flip)

@@ -60,7 +60,9 @@ def _panels(axes: Sequence[Axes] | AxesArray | None, *, n_modes: int) -> tuple[F
         return figure, grid[0]
     panels = np.atleast_1d(np.asarray(axes, dtype=object))
     if len(panels) != n_modes:
-        raise ValueError(f"axes has {len(panels)} axes for {n_modes} modes; pass one axes for each mode")
+        raise ValueError(
+            f"axes contains {len(panels)} Axes, but the comparison has {n_modes} modes; pass one Axes for each mode"
+        )
     return figure_of(panels[0]), panels
 
 
@@ -75,6 +77,6 @@ def _plot_mode(ax: Axes, comparison: Comparison, mode: Mode, quantity: Quantity)
 
 
 def _mean(curve: Curve, quantity: Quantity) -> npt.NDArray[np.float64]:
-    """``(P,)``: the curve averaged over examples."""
-    heights = {"confidences": curve.confidences, "correct": curve.correct, "rewards": curve.rewards}
-    return heights[quantity].double().mean(0).numpy()
+    """Return the mean over the examples at each of the P fractions. Shape ``(P,)``, float64."""
+    values = {"confidences": curve.confidences, "correct": curve.correct, "rewards": curve.rewards}
+    return values[quantity].double().mean(0).numpy()

@@ -1,4 +1,4 @@
-"""The figure of one explanation: for each search a heat map, the group of patches and the path."""
+"""The figure of one explanation: a heat map, the group of patches and the path of each search."""
 
 from collections.abc import Sequence
 
@@ -22,17 +22,17 @@ def explanation_figure(
     title: str = "",
     min_confidence: float = 0.0,
 ) -> tuple[Figure, AxesArray]:
-    """Draw the image, and for each search its heat map, the group that it found and its path.
+    """Draw the image, and for each search the heat map, the group of patches that it found, and the path.
 
     Args:
         image (Tensor): Image ``(H, W, 3)`` in [0, 1].
         mask (Tensor): Feature mask ``(H, W)`` int64: the player id of each pixel.
-        results (Sequence[tuple[Tensor, Selection]]): For each search, the heat map ``(H, W)`` and the selection of one
-            example.
-        target (int): The class that is explained.
+        results (Sequence[tuple[Tensor, Selection]]): For each search, the heat map ``(H, W)`` with nonnegative scores,
+            and the selection of one example.
+        target (int): Index of the target class.
         title (str, optional): Title of the figure.
             Default: no title
-        min_confidence (float, optional): The confidence that an insertion flip must exceed.
+        min_confidence (float, optional): Confidence that the target must exceed for insertion to flip.
             Default: 0
 
     Returns:

@@ -1,8 +1,7 @@
 """Plots of pairwise interactions: as a matrix, and as links between patches.
 
-Both plots share one rule for their scale. The strongest color and the widest line stand for the strongest interaction
-of the matrix, but for at least :data:`MIN_SCALE`. Without this limit, a matrix of interactions that are all close to 0
-would look like one of strong interactions.
+By default, the strongest color and the widest line represent the strongest interaction of the matrix, or
+:data:`MIN_SCALE` if all interactions are weaker. Without this minimum, interactions close to 0 would look strong.
 """
 
 from collections.abc import Sequence
@@ -19,8 +18,8 @@ from torch import Tensor
 from captum_moxi.plot.patches import highlight_patches
 from captum_moxi.plot.style import BLUE, VERMILION, DashPattern, canvas
 
-# Smallest default scale, in the unit of the reward. Under log-odds, 1 multiplies the odds by e. No interaction of two
-# probabilities exceeds 2.
+# Smallest default scale, in the unit of the reward. An interaction of 1 in log-odds multiplies the odds by e. An
+# interaction in probabilities is never stronger than 2.
 MIN_SCALE = 1.0
 
 # Larger matrices are drawn without the number in each cell.
@@ -37,16 +36,16 @@ DIAGONAL_GRAY = "0.88"
 def plot_interactions(
     matrix: Tensor, players: Sequence[int], *, title: str = "", scale: float | None = None, ax: Axes | None = None
 ) -> tuple[Figure, Axes]:
-    """Plot pairwise interactions as a matrix with one number per cell.
+    """Plot pairwise interactions as a matrix.
 
-    Each cell off the diagonal shows the interaction of two players. The diagonal of ``matrix`` contains minus the
-    Shapley value of each player, which is not an interaction. The plot shows the Shapley value itself there, on gray
-    and outside of the color scale.
+    Each cell off the diagonal shows the interaction of two players. The diagonal of ``matrix`` contains the negated
+    Shapley value of each player, which is not an interaction. The plot shows the Shapley value itself on the diagonal,
+    on gray and outside of the color scale. Cells contain numbers if there are at most 12 players.
 
     Args:
         matrix (Tensor): Interactions ``(m, m)``, for example from
             :func:`captum_moxi.interactions.self_context_pairs` or
-            :func:`captum_moxi.interactions.full_context_pairs`. The diagonal is minus the Shapley values.
+            :func:`captum_moxi.interactions.full_context_pairs`. The diagonal contains the negated Shapley values.
         players (Sequence[int]): Ids of the m players.
         title (str, optional): Title of the plot.
             Default: no title
@@ -57,7 +56,7 @@ def plot_interactions(
             Default: None, a new figure
 
     Returns:
-        tuple[Figure, Axes]
+        tuple[Figure, Axes]: The figure and its axes.
 
     Raises:
         ValueError: If the shape of ``matrix`` does not match the number of players, or ``scale`` is not positive.
@@ -106,14 +105,14 @@ def show_links(
         title (str, optional): Title of the plot.
             Default: no title
         scale (float, optional): Interaction with the widest line, in the unit of the reward. Stronger interactions
-            have the same width. Interactions below 1% of the scale are omitted. Pass the same scale to several plots
-            to compare them.
+            have the same width. Interactions weaker than 1 % of the scale are omitted. Pass the same scale to several
+            plots to compare them.
             Default: None, the strongest interaction of two different players, but at least 1
         ax (Axes, optional): Axes to draw into.
             Default: None, a new figure
 
     Returns:
-        tuple[Figure, Axes]
+        tuple[Figure, Axes]: The figure and its axes.
 
     Raises:
         ValueError: If the shape of ``matrix`` does not match the number of players, or ``scale`` is not positive.
@@ -133,7 +132,7 @@ def show_links(
 
 
 def _check_scale(matrix: Tensor, players: Sequence[int], scale: float | None) -> float:
-    """Check the arguments, and return the scale: the given one, or one that fits the pairs of different players."""
+    """Check the arguments, and return the passed scale, or the default scale of the matrix."""
     size = len(players)
     if tuple(matrix.shape) != (size, size):
         raise ValueError(f"matrix has shape {tuple(matrix.shape)} for {size} players; pass shape ({size}, {size})")
@@ -175,7 +174,7 @@ def _format_number(number: float, *, digits: int) -> str:
 
 
 def _center(mask: Tensor, player: int) -> tuple[float, float]:
-    """The mean ``(x, y)`` of the pixels of a player."""
+    """Return the mean ``(x, y)`` of the pixels of a player."""
     y, x = (mask == player).nonzero().double().mean(0).tolist()
     return x, y
 

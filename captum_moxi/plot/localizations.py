@@ -19,15 +19,16 @@ LocalizedClass = tuple[str, Tensor, tuple[Selection, Selection]]
 def localization_figure(
     image: Tensor, mask: Tensor, results: Sequence[LocalizedClass], *, title: str = ""
 ) -> tuple[Figure, AxesArray]:
-    """Draw the image, and for each class what had to be deleted before it is predicted, and its heat map.
+    """Draw the image. For each class, draw the image without the patches that hide the class, and its heat map.
 
-    The figure follows Figure 5 of the MoXI paper.
+    The layout is that of Figure 5 of the MoXI paper.
 
     Args:
         image (Tensor): Image ``(H, W, 3)`` in [0, 1].
         mask (Tensor): Feature mask ``(H, W)`` int64: the player id of each pixel.
-        results (Sequence[tuple[str, Tensor, tuple[Selection, Selection]]]): For each class its name, its heat map
-            ``(H, W)`` and the two selections of one example, as :class:`captum_moxi.MoXILocalization` returns them.
+        results (Sequence[tuple[str, Tensor, tuple[Selection, Selection]]]): For each class, its name, its heat map
+            ``(H, W)`` with nonnegative scores, and the two selections of one example that
+            :class:`captum_moxi.MoXILocalization` returns.
         title (str, optional): Title of the figure.
             Default: no title
 
@@ -66,7 +67,7 @@ def _remainder_title(deleted: Sequence[int], *, name: str, predicted: bool) -> s
     if not predicted:
         # All players were deleted, including those that support the class.
         return title
-    return f"{title}\nthat speak{'s' if len(deleted) == 1 else ''} against {name}"
+    return f"{title}\nthat oppose{'s' if len(deleted) == 1 else ''} {name}"
 
 
 def _outcome(until_predicted: Selection, until_lost: Selection) -> str:

@@ -31,7 +31,7 @@ def patches_alone(image: Tensor, mask: Tensor, players: Sequence[int], *, keep: 
 
 
 def highlight_patches(image: Tensor, mask: Tensor, players: Sequence[int], *, mode: Mode) -> Tensor:
-    """Highlight a group of players in the way that suits the mode.
+    """Highlight a group of players in an image.
 
     Args:
         image (Tensor): Image ``(H, W, 3)`` in [0, 1].
@@ -63,7 +63,7 @@ def show_patches(
             Default: None, a new figure
 
     Returns:
-        tuple[Figure, Axes]
+        tuple[Figure, Axes]: The figure and its axes.
 
     Examples::
 
@@ -88,7 +88,7 @@ def show_heat_map(image: Tensor, attribution: Tensor, *, ax: Axes | None = None)
             Default: None, a new figure
 
     Returns:
-        tuple[Figure, Axes]
+        tuple[Figure, Axes]: The figure and its axes.
     """
     figure, ax = canvas(ax)
     if not attribution.any():
@@ -110,5 +110,5 @@ def show_heat_map(image: Tensor, attribution: Tensor, *, ax: Axes | None = None)
 
 
 def _covered(mask: Tensor, players: Sequence[int]) -> Tensor:
-    """``(H, W, 1)`` bool: whether each pixel belongs to one of the players."""
+    """Return whether each pixel belongs to one of the players. Shape ``(H, W, 1)``, bool."""
     return torch.isin(mask, torch.tensor(list(players), dtype=mask.dtype))[:, :, None]

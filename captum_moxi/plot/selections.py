@@ -1,4 +1,4 @@
-"""Plots of a selection: its steps, the image along its path, and the model output at each step."""
+"""Plots of a selection: its steps, the image along its path, and the model's output at each step."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from captum_moxi.plot.patches import patches_alone
 from captum_moxi.plot.style import BLACK, BLUE, ORANGE, SKY, canvas, patches_label
 from captum_moxi.search import Selection, has_flipped
 
-# Steps that show_path draws by default: Fibonacci numbers, dense where a path changes most.
+# Steps that show_path draws by default. Fibonacci numbers are dense at the beginning, where a path changes most.
 DEFAULT_STEPS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144)
 
-# Paths with more steps are drawn without markers, hatches and bar edges, which would merge.
+# Paths with more steps are drawn without markers, hatches and bar edges, which would overlap.
 MAX_DETAILED_STEPS = 40
 
 MAX_COLORBAR_TICKS = 8
@@ -29,15 +29,15 @@ def flip_step(selection: Selection, target: int, *, min_confidence: float = 0.0,
 
     Args:
         selection (Selection): A selection.
-        target (int): The target class.
-        min_confidence (float, optional): The confidence that an insertion flip must exceed.
+        target (int): Index of the target class.
+        min_confidence (float, optional): Confidence that the target must exceed for insertion to flip.
             Default: 0
-        example (int, optional): Index of the example.
+        example (int, optional): Index of the example in the selection.
             Default: 0
 
     Returns:
-        int or None: The number of steps, 0 if the prediction is flipped before the first step, or None if it never
-        flips.
+        int or None: Number of the step, counted from 1. 0 if the prediction is flipped before the first step, and None
+        if it never flips.
     """
     stop = int(selection.n_steps[example]) + 1
     flipped = has_flipped(
@@ -53,7 +53,7 @@ def flip_step(selection: Selection, target: int, *, min_confidence: float = 0.0,
 def show_steps(
     image: Tensor, mask: Tensor, selection: Selection, *, example: int = 0, ax: Axes | None = None
 ) -> tuple[Figure, Axes]:
-    """Color each selected player by its step, over the image in grayscale, with a color bar.
+    """Draw the image in grayscale, and color each selected player by its step.
 
     Args:
         image (Tensor): Image ``(H, W, 3)`` in [0, 1].
@@ -65,7 +65,7 @@ def show_steps(
             Default: None, a new figure
 
     Returns:
-        tuple[Figure, Axes]
+        tuple[Figure, Axes]: The figure and its axes.
     """
     figure, ax = canvas(ax, size=(4.6, 4))
     ax.axis("off")
@@ -73,7 +73,7 @@ def show_steps(
     n_steps = int(selection.n_steps[example])
     if not n_steps:
         return figure, ax
-    # The reversed map makes the first step, which matters most, the brightest. This survives printing in grayscale.
+    # The reversed map makes the first step the brightest, also if the figure is printed in grayscale.
     colors = colormaps["viridis_r"]
     norm = BoundaryNorm(np.arange(0.5, n_steps + 1.5), colors.N) if n_steps > 1 else None
     step_map = _step_map(mask, selection.order[example, :n_steps].tolist()).numpy()
@@ -97,7 +97,7 @@ def show_path(
 ) -> tuple[Figure, Axes]:
     """Draw the image at several steps of the path, side by side, with the step and the confidence below each.
 
-    Absent players are gray.
+    Absent players are gray. There is no confidence if the selection has no target.
 
     Args:
         image (Tensor): Image ``(H, W, 3)`` in [0, 1].
@@ -112,7 +112,7 @@ def show_path(
             Default: None, a new figure
 
     Returns:
-        tuple[Figure, Axes]
+        tuple[Figure, Axes]: The figure and its axes.
     """
     last = int(selection.n_steps[example])
     visible = sorted({step for step in steps if 0 <= step < last} | {last})
@@ -145,11 +145,11 @@ def plot_path(
             Default: 0
         flip (int, optional): Step to mark as the flip.
             Default: None
-        ax (Axes, optional): Axes for the confidence. Reward and gains are drawn on twin axes to its right.
+        ax (Axes, optional): Axes for the confidence. Reward and gains are drawn on twin axes with a scale on the right.
             Default: None, a new figure
 
     Returns:
-        tuple[Figure, Axes]
+        tuple[Figure, Axes]: The figure, and the axes of the confidence.
     """
     figure, ax = canvas(ax, size=(6, 3.2))
     n_steps = int(selection.n_steps[example])
@@ -172,7 +172,7 @@ def plot_path(
 
 
 def _step_map(mask: Tensor, players: Sequence[int]) -> Tensor:
-    """``(H, W)``: the step that selected the player of each pixel, from 1; NaN for players not selected."""
+    """Return the step that selected the player of each pixel, counted from 1. Shape ``(H, W)``, NaN if not selected."""
     steps = torch.full(mask.shape, torch.nan)
     for step, player in enumerate(players, 1):
         steps[mask == player] = step

@@ -1,7 +1,7 @@
 """Colors, line styles and figure helpers that all plots share.
 
-The colors are the palette of Okabe and Ito, which remains distinguishable under color vision deficiency. Wherever a
-color carries meaning, a hatch, dash or number carries it too, so that figures survive printing in grayscale.
+The colors are the palette of Okabe and Ito, which people with color vision deficiency can distinguish. Wherever a color
+has a meaning, a hatch, a dash or a number has the same meaning, so that figures can be printed in grayscale.
 """
 
 import os
@@ -45,11 +45,11 @@ class LineStyle(TypedDict):
 def line_style(index: int, *, dash: int | None = None) -> LineStyle:
     """Return the style of the line with a given index. The first line is the widest.
 
-    The first 14 styles are distinct. This holds for every fixed ``dash`` too, because lines from the eighth on are
-    then thinner.
+    The first 14 styles are distinct. This is also true if ``dash`` is fixed, because the eighth and all following lines
+    are then thinner.
 
     Args:
-        index (int): Index of the line.
+        index (int): Index of the line, counted from 0.
         dash (int, optional): Index of the dash pattern. Use it to encode a second property, for example color for
             the method and dash for the run.
             Default: None, derived from ``index``
@@ -70,8 +70,10 @@ def line_style(index: int, *, dash: int | None = None) -> LineStyle:
 def label_curves(ax: Axes, mode: Mode, *, ylabel: str) -> None:
     """Label axes that show curves over fractions of players.
 
+    The title states the mode and whether higher or lower is better.
+
     Args:
-        ax (Axes): The axes. The title states the mode and whether higher or lower is better.
+        ax (Axes): Axes to label.
         mode (str): ``"insertion"`` or ``"deletion"``.
         ylabel (str): Label of the vertical axis.
     """
@@ -83,7 +85,7 @@ def label_curves(ax: Axes, mode: Mode, *, ylabel: str) -> None:
 
 
 def patches_label(mode: Mode) -> str:
-    """Return the axis label for the number of patches that a mode has moved."""
+    """Return the axis label for the number of patches that were inserted or deleted."""
     return "patches inserted" if mode == "insertion" else "patches deleted"
 
 
@@ -107,7 +109,7 @@ def canvas(ax: Axes | None, *, size: tuple[float, float] = (4, 4)) -> tuple[Figu
             Default: (4, 4)
 
     Returns:
-        tuple[Figure, Axes]
+        tuple[Figure, Axes]: The figure and its axes.
     """
     return plt.subplots(figsize=size, layout="constrained") if ax is None else (figure_of(ax), ax)
 

@@ -37,7 +37,10 @@ REMOVALS.register("blur", lambda: BaselineRemoval("blur"), help="fill with the b
 
 
 def get_removal(removal: object) -> Removal | None:
-    """Return the removal of that name, or the removal itself; None for None.
+    """Convert the name of a removal to the removal. A removal or None is returned unchanged.
+
+    Args:
+        removal (Removal, str or None): Removal, or its name in ``REMOVALS``.
 
     Raises:
         ValueError: If the name is unknown.
@@ -54,10 +57,15 @@ def get_removal(removal: object) -> Removal | None:
 
 
 def default_removal(forward_func: ForwardFunc, inputs: tuple[Tensor, ...], *, has_baselines: bool) -> Removal:
-    """Return the removal that fits the model.
+    """Return the removal that is used if the user passes none.
 
-    It is token removal for images of a classifier with patch tokens if no baselines were passed. Otherwise it is
-    baseline fill.
+    It is token removal if the model is an image classifier with patch tokens, the input is one batch of images, and no
+    baselines were passed. Otherwise it is baseline fill.
+
+    Args:
+        forward_func (Callable): Model.
+        inputs (tuple[Tensor, ...]): Inputs, with the examples along dimension 0.
+        has_baselines (bool): Whether the user passed baselines.
     """
     model = models.transformer(forward_func)
     is_classifier = model is not None and "ForImageClassification" in type(model).__name__

@@ -14,14 +14,15 @@ class AttentionRemoval(SequenceRemoval):
     Mask the attention to absent patches from layer k to the last layer (the paper, Appendix D and Figure 10).
 
     Layers before k see the whole image. From layer k on, tokens interact only through attention, so a token that no
-    other token attends to has no effect. It is removed from the sequence at the input of layer k. The result equals
-    masking the attention weights of all later layers, in any attention implementation, and costs only the remaining
-    tokens. A classifier that averages the patch tokens (DINOv2) averages the present ones.
+    other token attends to has no effect. The tokens of absent patches are therefore removed from the sequence at the
+    input of layer k. The result equals that of masking the attention weights of layer k and all later layers, in any
+    attention implementation, and the cost is that of the remaining tokens. A classifier that averages the patch tokens
+    (DINOv2) averages the present ones.
 
-    With ``from_layer=0`` this is :class:`captum_moxi.TokenRemoval`.
+    ``from_layer=0`` is equivalent to :class:`captum_moxi.TokenRemoval`.
 
     Args:
-        from_layer (int, optional): Index of the first layer that masks.
+        from_layer (int, optional): Index k of the first layer whose attention is masked, counted from 0.
             Default: 0
         layers (Sequence[nn.Module] or str, optional): Layers of the model, first to last, or the dotted name of the
             module that lists them (``"blocks"`` in timm's VisionTransformer, ``"encoder.layers"`` in torchvision's).

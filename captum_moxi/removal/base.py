@@ -1,4 +1,4 @@
-"""What a removal is: how a coalition becomes an input of the model."""
+"""The interface of a removal, which turns coalitions into inputs of the model."""
 
 import os
 from abc import ABC, abstractmethod
@@ -13,9 +13,9 @@ from captum_moxi import models
 from captum_moxi.arguments import Baseline, ForwardFunc, ModelOutput
 from captum_moxi.players import Players, patch_mask
 
-# gray level of absent players in pictures of coalitions that have no pixels of their own
+# Gray level, from 0 to 1, of absent players in pictures of coalitions, if the removal gives them no pixels.
 GRAY = 0.5
-# share of the free memory that one forward pass may use
+# One forward pass may use 1 / MEMORY_SHARE of the free memory.
 MEMORY_SHARE = 4
 
 ToImages = Callable[[Tensor], Tensor]
@@ -23,13 +23,13 @@ ToImages = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ForwardCall:
-    """One call of a model for a batch, in Captum's terms, with its players.
+    """The arguments of a call of the model, in Captum's terms, and the players of its inputs.
 
     Args:
         forward_func (Callable): Model.
         inputs (tuple[Tensor, ...]): Inputs, with the examples along dimension 0.
-        baselines (tuple or None): One number or tensor per input tensor, or None if the user passed none.
-        additional_forward_args (tuple): Arguments that follow the inputs.
+        baselines (tuple[Tensor or float, ...] or None): One baseline per input tensor, or None if the user passed none.
+        additional_forward_args (tuple[Any, ...]): Arguments that follow the inputs.
         players (Players): Players of the inputs.
     """
 
@@ -45,7 +45,11 @@ class ForwardCall:
         return self.inputs[0].shape[0]
 
     def arguments(self, examples: Tensor) -> tuple[Any, ...]:
-        """Return the additional arguments for rows of these examples. Tensors with a batch dimension are indexed."""
+        """Return the additional arguments for rows of these examples. Tensors with a batch dimension are indexed.
+
+        Args:
+            examples (Tensor): Example of each row. Shape ``(rows,)``, int64.
+        """
         return tuple(
             arg[examples.to(arg.device)] if self.has_batch(arg) else arg for arg in self.additional_forward_args
         )
@@ -56,9 +60,13 @@ class ForwardCall:
 
 
 class MaskedModel(ABC):
-    """A model with players removed: maps coalitions of the batch's examples to model output."""
+    """A model with players removed: maps coalitions of the batch's examples to model output.
 
-    # Whether a pass can hold whole copies of the batch, with the rows in the batch's order, as in Captum's own classes
+    Args:
+        call (ForwardCall): Call of the model, with its players.
+    """
+
+    # Whether a pass can contain whole copies of the batch, with the rows in the order of the batch, as in Captum.
     copies_batch: ClassVar[bool] = False
 
     def __init__(self, call: ForwardCall) -> None:
@@ -74,15 +82,23 @@ class MaskedModel(ABC):
             examples (Tensor): Example of the batch that each row belongs to. Shape ``(rows,)``, int64, on the CPU.
 
         Returns:
-            Output of the model, one row per coalition.
+            Tensor, int, float or an output object with ``logits``: Output of the model, one row per coalition.
         """
 
     @abstractmethod
     def rows_per_pass(self, size: int) -> int:
-        """Return the number of rows of this size that one forward pass should process, given the available memory."""
+        """Return the number of rows that one forward pass should process, given the available memory.
+
+        Args:
+            size (int): What the rows share, in the sense of :meth:`sizes`.
+        """
 
     def sizes(self, coalitions: Tensor, examples: Tensor) -> Tensor:
         """Return the property that rows of one pass must share, for example their number of tokens.
+
+        Args:
+            coalitions (Tensor): Shape ``(rows, n)``, bool, on the CPU.
+            examples (Tensor): Shape ``(rows,)``, int64, on the CPU.
 
         Returns:
             Tensor: Shape ``(rows,)``, int64.
@@ -97,16 +113,32 @@ class MaskedModel(ABC):
             examples (Tensor): Shape ``(rows,)``, int64, on the CPU.
 
         Returns:
-            Output of the model, and gates of shape ``(rows, n)``, one tensor for each stage of the model at which
-            players enter. A gate is 1 for a present player and 0 for an absent one.
+            tuple: Output of the model, and a list of gates of shape ``(rows, n)``, floating, one tensor for each stage
+            of the model at which players enter. A gate is 1 for a present player and 0 for an absent one.
+
+        Raises:
+            ValueError: If the removal does not implement this method, or the model cannot be differentiated.
         """
         raise ValueError(
-            f"{type(self).__name__} has no gradient; pass a screen that needs none, such as LastGainsScreen"
+            f"the removal cannot be differentiated, because {type(self).__name__} does not implement relaxed; "
+            "pass a screen that needs no gradient, such as LastGainsScreen"
         )
 
     def whole_batch(self, coalition: Tensor) -> ModelOutput:
-        """Run the model once on the unchanged batch, with the same coalition ``(n,)`` for each example."""
-        raise ValueError("forward_func returned one value for the whole batch; pass removal=BaselineRemoval()")
+        """Run the model once on the whole batch, with the same coalition for each example.
+
+        This is for models that return one value for the whole batch.
+
+        Args:
+            coalition (Tensor): Shape ``(n,)``, bool, on the CPU.
+
+        Raises:
+            ValueError: If the removal does not implement this method.
+        """
+        raise ValueError(
+            "forward_func returned one value for the whole batch, which this removal does not support; "
+            "pass removal=BaselineRemoval()"
+        )
 
     def pictures(self, coalitions: Tensor, examples: Tensor, to_images: ToImages) -> Tensor:
         """Draw the input that the model receives for each coalition.
@@ -119,7 +151,7 @@ class MaskedModel(ABC):
             to_images (Callable): Converts pixel values ``(rows, C, H, W)`` to images ``(rows, H, W, 3)`` in [0, 1].
 
         Returns:
-            Tensor: Images of shape ``(rows, H, W, 3)``.
+            Tensor: Images of shape ``(rows, H, W, 3)``, floating, on the CPU.
         """
         present = self.call.players.spread(coalitions, 0, examples)[:, 0].cpu()
         distinct, image_of_row = examples.unique(return_inverse=True)
@@ -136,20 +168,32 @@ class Removal(ABC):
 
     @abstractmethod
     def bind(self, call: ForwardCall) -> MaskedModel:
-        """Return the model of this call with players removed.
+        """Check what the user passed, and return the model with players removed. The model does not run.
 
-        ``bind`` checks what the user passed. It does not run the model.
+        Args:
+            call (ForwardCall): Call of the model, with its players.
+
+        Raises:
+            ValueError: If the removal does not support the model, the inputs, the baselines or the feature mask.
         """
 
     def patch_size(self, forward_func: ForwardFunc) -> tuple[int, int] | None:
-        """Return height and width in pixels of the default players, or None if each value is a player."""
+        """Return height and width in pixels of the default players, or None if each value is a player by default."""
         model = models.transformer(forward_func)
         if model is None:
             return None
         return models.patch_size(model) if models.has_patch_tokens(model) else (16, 16)
 
     def default_mask(self, forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> Tensor | None:
-        """Return the feature mask if the user passes none, or None if each value is a player."""
+        """Return the feature mask that is used if the user passes none.
+
+        Args:
+            forward_func (Callable): Model.
+            inputs (tuple[Tensor, ...]): Inputs, with the examples along dimension 0.
+
+        Returns:
+            Tensor or None: Shape ``(1, 1, H, W)``, int64. None if each value is a player.
+        """
         if len(inputs) != 1 or inputs[0].dim() != 4:
             return None
         size = self.patch_size(forward_func)
@@ -163,8 +207,12 @@ class Removal(ABC):
             inputs (Tensor): Images of shape ``(B, C, H, W)``.
             grid (int or None): Number of rows and columns. None means the default patches.
 
+        Returns:
+            Tensor: Shape ``(1, 1, H, W)``, int64.
+
         Raises:
-            ValueError: If the grid does not fit the removal or the image.
+            ValueError: If the grid is finer than the image, or if it cuts through patches that the removal removes as a
+                whole.
         """
         image_size = (inputs.shape[2], inputs.shape[3])
         if grid is None:
@@ -173,7 +221,7 @@ class Removal(ABC):
 
 
 def memory_per_pass(device: torch.device) -> int:
-    """Return the number of bytes that a forward pass may use on a device: a quarter of the free memory."""
+    """Return the number of bytes that one forward pass may use on a device: a quarter of the free memory."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) // MEMORY_SHARE
     try:
@@ -183,6 +231,6 @@ def memory_per_pass(device: torch.device) -> int:
 
 
 def new_gates(coalitions: Tensor, like: Tensor) -> Tensor:
-    """Return gates to differentiate with respect to, on the tensor's device and at least in single precision."""
+    """Return coalitions as gates that require gradients, on the device of ``like``, in float32 or its higher dtype."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     return coalitions.to(like.device, dtype).requires_grad_()

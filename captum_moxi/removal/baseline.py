@@ -12,18 +12,18 @@ from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, ToImages
 
 
 def mean_fill(images: Tensor) -> Tensor:
-    """Return the mean of each image and channel."""
+    """Fill images ``(B, C, H, W)`` with the mean of each image and channel."""
     return images.mean(dim=(2, 3), keepdim=True).expand_as(images)
 
 
 def blur_fill(images: Tensor) -> Tensor:
-    """Return the images after two one-dimensional Gaussian convolutions with replicated edges."""
+    """Blur images ``(B, C, H, W)`` with two one-dimensional Gaussian convolutions, with replicated edges."""
     sigma = min(images.shape[2:]) / 20
-    reach = max(1, round(3 * sigma))
-    weights = torch.exp(-(torch.arange(-reach, reach + 1, device=images.device) ** 2) / (2 * sigma**2))
+    radius = max(1, round(3 * sigma))
+    weights = torch.exp(-(torch.arange(-radius, radius + 1, device=images.device) ** 2) / (2 * sigma**2))
     weights = (weights / weights.sum()).to(images.dtype)
     channels = images.shape[1]
-    for shape, padding in (((1, -1), (reach, reach, 0, 0)), ((-1, 1), (0, 0, reach, reach))):
+    for shape, padding in (((1, -1), (radius, radius, 0, 0)), ((-1, 1), (0, 0, radius, radius))):
         kernel = weights.reshape(1, 1, *shape).expand(channels, -1, -1, -1)
         images = functional.conv2d(functional.pad(images, padding, mode="replicate"), kernel, groups=channels)
     return images
@@ -39,9 +39,9 @@ class BaselineRemoval(Removal):
     Args:
         fill (str, optional): Fill for images ``(B, C, H, W)``:
 
-            - None: the ``baselines`` of the call, or 0 if there are none
+            - None: the ``baselines`` that the user passes to ``attribute``, or 0 if there are none
             - ``"mean"``: the mean of each image and channel
-            - ``"blur"``: the image after a Gaussian blur whose standard deviation is a twentieth of the shorter side
+            - ``"blur"``: the image after a Gaussian blur whose standard deviation is 1/20 of the shorter side
 
             Default: None
 
@@ -81,7 +81,8 @@ class _FilledModel(MaskedModel):
     def __init__(self, call: ForwardCall, baselines: tuple[Baseline, ...]) -> None:
         super().__init__(call)
         self.baselines = baselines
-        # faster for convolutions on a CPU; a user's own function may not support these strides
+        # Channels-last is faster for convolutions on a CPU. Only transformers models get it, because other functions
+        # may not support its strides.
         self.channels_last = (
             needs_grid(call.forward_func) and call.inputs[0].dim() == 4 and call.inputs[0].device.type == "cpu"
         )
@@ -118,14 +119,14 @@ class _FilledModel(MaskedModel):
     def rows_per_pass(self, size: int) -> int:
         device = self.call.inputs[0].device
         values = max(1, sum(x[:1].numel() for x in self.call.inputs))
-        # Activations need some tens of times the memory of the input. A CPU is fastest with few images per pass
-        # (ResNet-50 at 224 pixels: 4 to 8).
+        # Activations need tens of times the memory of the input, so 256 bytes are reserved per input value. A CPU is
+        # fastest with few images per pass (ResNet-50 at 224 pixels: 4 to 8).
         fits = memory_per_pass(device) // (256 * values)
         fastest = (2**20 if device.type == "cpu" else 2**26) // values
         return max(1, min(fits, fastest, 4096))
 
     def pictures(self, coalitions: Tensor, examples: Tensor, to_images: ToImages) -> Tensor:
-        """Draw the filled images, which are exactly what the model receives."""
+        """Draw the filled images, which are exactly the model's inputs."""
         return to_images(self._filled_inputs(coalitions, examples)[0])
 
     def _filled_inputs(self, coalitions: Tensor, examples: Tensor) -> tuple[Tensor, ...]:
@@ -137,7 +138,7 @@ class _FilledModel(MaskedModel):
         return tuple(filled)
 
     def _rows_of_input(self, index: int, examples: Tensor) -> tuple[Tensor, Baseline]:
-        """Return the inputs and baselines of these examples."""
+        """Return the rows of an input tensor and of its baseline for these examples."""
         x, baseline = self.call.inputs[index], self.baselines[index]
         rows = examples.to(x.device)
         if isinstance(baseline, Tensor):

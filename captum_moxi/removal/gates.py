@@ -10,16 +10,17 @@ from torch.overrides import TorchFunctionMode
 
 
 class GatedAttention(TorchFunctionMode):
-    """Weight what each key contributes to every attention by a gate: 1 is everything, 0 is nothing.
+    """Multiply the weight of each key in every attention by a gate from 0 (absent) to 1 (present).
 
-    The logarithm of a gate is added to the attention scores, so that any implementation that accepts a mask applies it.
+    The logarithm of a gate is added to the attention scores. Any attention implementation that accepts a mask can
+    therefore apply it.
 
     Args:
-        gates (Callable): Returns the gates ``(rows, keys)`` of the next attention, given its query. None leaves the
-            attention unchanged.
+        gates (Callable): Maps the query of the next attention to its gates ``(rows, keys)``, or to None, which leaves
+            the attention unchanged.
     """
 
-    # a closed gate has the logarithm and the derivative of a gate that is open this far
+    # Added to each gate, because the logarithm and its derivative are infinite at 0.
     EPSILON = 1e-6
 
     def __init__(self, gates: Callable[[Tensor], Tensor | None]) -> None:
@@ -39,7 +40,7 @@ class GatedAttention(TorchFunctionMode):
         bias = self._bias(query)
         if bias is None:
             return scaled_dot_product_attention(query, key, value, attn_mask, *args, **kwargs)
-        # half precision would lose what passes through a closed gate
+        # In half precision, the contribution of a gate near 0 would be lost.
         query_, key_, value_ = (part.to(bias.dtype) for part in (query, key, value))
         mask = _add_mask(bias, attn_mask)
         return scaled_dot_product_attention(query_, key_, value_, mask, *args, **kwargs).to(query.dtype)
@@ -47,21 +48,21 @@ class GatedAttention(TorchFunctionMode):
     def _multi_head(self, query: Tensor, *args: Any, **kwargs: Any) -> Any:
         bias = self._bias(query)
         if bias is not None:
-            # the function takes one mask for each row and head; sequences are (length, rows, width), and the fifth
-            # argument is the number of heads
+            # The function expects one mask for each row and head. Sequences have shape (length, rows, width), and the
+            # fifth argument is the number of heads.
             n_heads = args[3]
             bias = bias.expand(-1, n_heads, len(query), -1).flatten(0, 1).to(query.dtype)
             kwargs["attn_mask"] = _add_mask(bias, kwargs.get("attn_mask"))
         return multi_head_attention_forward(query, *args, **kwargs)
 
     def _bias(self, query: Tensor) -> Tensor | None:
-        """Return what is added to the scores, of shape ``(rows, 1, 1, keys)``."""
+        """Return what is added to the attention scores, ``(rows, 1, 1, keys)``, or None if nothing is."""
         gates = self.gates(query)
         return None if gates is None else (gates + self.EPSILON).log()[:, None, None, :]
 
 
 class EmptyMeanIsZero(TorchFunctionMode):
-    """Replace NaN with zero in results of functions of empty tensors, such as the mean of no tokens."""
+    """Replace NaN with zero in the results of functions of empty tensors, such as the mean over no tokens."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -73,7 +74,7 @@ class EmptyMeanIsZero(TorchFunctionMode):
 
 
 def _add_mask(bias: Tensor, mask: Tensor | None) -> Tensor:
-    """Combine the bias with an attention mask, either boolean or additive."""
+    """Combine the bias with an attention mask, which is either boolean or additive."""
     if mask is None:
         return bias
     return bias.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else bias + mask

@@ -17,7 +17,8 @@ from captum_moxi.players import Players
 from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, memory_per_pass, new_gates
 from captum_moxi.removal.gates import EmptyMeanIsZero, GatedAttention
 
-# Changes the tokens of each image (images, tokens, width), given the number of prefix tokens and the image of each row.
+# Maps the tokens of each image (images, tokens, width), the number of prefix tokens, and the image of each row (rows,)
+# to the tokens of each row (rows, tokens, width).
 ChangeTokens = Callable[[Tensor, int, Tensor], Tensor]
 
 
@@ -27,14 +28,14 @@ class Site:
 
     Args:
         module (nn.Module): Module that receives or returns the sequence ``(B, tokens, width)``.
-        at_input (bool): Whether tokens are removed from the module's input. Otherwise from its output.
+        at_input (bool): Whether tokens are removed from the input of the module instead of its output.
     """
 
     module: nn.Module
     at_input: bool
 
     def hook(self, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
-        """Change the sequence in each forward pass until the handle is removed."""
+        """Apply ``change`` to the sequence in each forward pass until the returned handle is removed."""
         if not self.at_input:
             return self.module.register_forward_hook(lambda _module, _args, output: change(output))
 
@@ -49,7 +50,14 @@ class Site:
 
 
 class SequenceRemoval(Removal):
-    """Remove the tokens of absent patches at one module. A subclass implements :meth:`site`."""
+    """Base class of removals that remove the tokens of absent patches at one module.
+
+    A subclass implements :meth:`site`.
+
+    Args:
+        patch_size (int, tuple[int, int] or None): Height and width of a patch in pixels. None reads it from the model.
+        n_prefix (int or None): Number of tokens before the patch tokens. None reads it from the model or the sequence.
+    """
 
     def __init__(self, patch_size: int | tuple[int, int] | None, n_prefix: int | None) -> None:
         for name, value in (("patch_size", patch_size), ("n_prefix", n_prefix)):
@@ -78,7 +86,8 @@ class SequenceRemoval(Removal):
         return _SequenceModel(call, site, owners, self._prefix_tokens(call.forward_func))
 
     def patch_size(self, forward_func: ForwardFunc) -> tuple[int, int]:
-        # a model without patch tokens must raise the error about its tokens, not one about the patch size
+        # If the model has no patch tokens, this raises the error about them, which explains more than one about the
+        # patch size.
         self.site(forward_func)
         if isinstance(self._patch_size, int):
             return self._patch_size, self._patch_size
@@ -92,10 +101,10 @@ class SequenceRemoval(Removal):
             patches = models.PatchGrid.of(inputs, self.patch_size(forward_func))
             sides = (patches.rows, patches.columns)
             if any(side % grid for side in sides):
-                fitting = [str(n) for n in range(1, min(sides) + 1) if not any(side % n for side in sides)]
+                valid_grids = [str(n) for n in range(1, min(sides) + 1) if not any(side % n for side in sides)]
                 raise ValueError(
-                    f"a grid of {grid} cuts patches, because the model has {patches.rows} x {patches.columns} of them; "
-                    f"pass a grid of {', '.join(fitting)}, or the removal zero"
+                    f"grid is {grid}, which cuts through patches, because the model has {patches.rows} x "
+                    f"{patches.columns} of them; pass one of {', '.join(valid_grids)}, or the removal zero"
                 )
         return super().grid_mask(forward_func, inputs, grid)
 
@@ -116,8 +125,13 @@ class SequenceRemoval(Removal):
 def known_model(forward_func: ForwardFunc, removal: str, argument: str) -> PreTrainedModel:
     """Return the transformers model with patch tokens inside a forward function.
 
+    Args:
+        forward_func (Callable): Model.
+        removal (str): Name of the removal, for the message.
+        argument (str): Name of the argument that names the module in other models, for the message.
+
     Raises:
-        ValueError: If there is none. The message says what to pass instead.
+        ValueError: If there is no such model. The message says what to pass instead.
     """
     model = models.transformer(forward_func)
     if model is not None and models.has_patch_tokens(model):
@@ -129,13 +143,18 @@ def known_model(forward_func: ForwardFunc, removal: str, argument: str) -> PreTr
         )
     name = getattr(forward_func, "__name__", type(forward_func).__name__)
     raise ValueError(
-        f"{removal} does not know where the patch tokens of {name} are; name the module, "
+        f"{removal} does not know where the patch tokens of {name} are; pass the module or its name as "
         f"{removal}({argument}=...), or pass removal=BaselineRemoval()"
     )
 
 
 def find_module(forward_func: ForwardFunc, module: nn.Module | str, argument: str) -> nn.Module:
-    """Return the module itself, or the submodule of that dotted name.
+    """Find a submodule by its dotted name. A module is returned unchanged.
+
+    Args:
+        forward_func (Callable): Model.
+        module (nn.Module or str): Module, or its dotted name in the model.
+        argument (str): Name of the argument, for the message.
 
     Raises:
         ValueError: If the model has no such submodule.
@@ -152,7 +171,7 @@ def find_module(forward_func: ForwardFunc, module: nn.Module | str, argument: st
         return model.get_submodule(module)
     except AttributeError as error:
         raise ValueError(
-            f"{argument} is {module!r}, but the model has no such module ({error}); pass the name of a module"
+            f"{argument} is {module!r}, but the model has no such module ({error}); pass the name of one of its modules"
         ) from error
 
 
@@ -179,7 +198,7 @@ class _SequenceModel(MaskedModel):
         self.site = site
         self.patch_owners = patch_owners
         self.n_prefix = n_prefix
-        # arguments with a batch dimension must match the rows, so that each row needs an image of its own
+        # Arguments with a batch dimension are indexed by row, so the images must be, too.
         self.one_image_per_row = any(call.has_batch(arg) for arg in call.additional_forward_args)
 
     def __call__(self, coalitions: Tensor, examples: Tensor) -> ModelOutput:
@@ -197,21 +216,21 @@ class _SequenceModel(MaskedModel):
 
     def rows_per_pass(self, size: int) -> int:
         device = self.call.inputs[0].device
-        # A CPU is fastest with passes of 1,600 to 6,400 tokens. 64 KiB per token suffice for a base-size encoder.
+        # A CPU is fastest with passes of 1,600 to 6,400 tokens. 64 KiB per token suffices for a base-size encoder.
         tokens = min(memory_per_pass(device) // 2**16, 4096 if device.type == "cpu" else 2**16)
         return max(1, tokens // (size + 1))
 
     def relaxed(self, coalitions: Tensor, examples: Tensor) -> tuple[ModelOutput, list[Tensor]]:
-        """Run the model with all tokens. Each attention is a stage, whose gates weight the keys of the tokens.
+        """Run the model with all tokens. Each attention is a stage, and its gates weight the keys of the tokens.
 
-        A classifier that averages the patch tokens itself, such as DINOv2's, averages all of them.
+        A classifier that averages the patch tokens, such as that of DINOv2, averages all of them.
         """
         stages: list[Tensor] = []
         n_prefix_seen: list[int] = []
 
         def gates(query: Tensor) -> Tensor | None:
             if not n_prefix_seen:
-                return None  # an attention before the site
+                return None  # This attention runs before the site.
             stages.append(new_gates(coalitions, query))
             patch_gates = self._present_tokens(stages[-1], examples)
             return torch.cat([patch_gates.new_ones(len(patch_gates), n_prefix_seen[0]), patch_gates], 1)
@@ -248,7 +267,7 @@ class _SequenceModel(MaskedModel):
 
         handles = [self.site.hook(change_sequence), *self._skip_unused_tokens()]
         try:
-            # a compiled module inside the model would ignore the hooks
+            # A compiled module inside the model would ignore the hooks.
             with models.eager_mode():
                 output = models.call_model(self.forward, pixels, *self.call.arguments(examples))
         finally:
@@ -262,7 +281,7 @@ class _SequenceModel(MaskedModel):
         return output
 
     def _images(self, examples: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images to embed, each of them once if possible, and the image of each row."""
+        """Return the images to embed, each image once if possible, and the index of the image of each row."""
         images, image_of_row = examples, torch.arange(len(examples))
         if not self.one_image_per_row:
             images, image_of_row = examples.unique(return_inverse=True)
@@ -270,9 +289,9 @@ class _SequenceModel(MaskedModel):
         return pixels[images.to(pixels.device)], image_of_row
 
     def _skip_unused_tokens(self) -> list[RemovableHandle]:
-        """Leave out, after the last attention, the tokens that the classifier does not read.
+        """After the last attention, leave out the tokens that the classifier does not read.
 
-        The residual connection broadcasts over the tokens that were left out.
+        The residual connection broadcasts the remaining token over the others, which has no effect on the output.
         """
         module = models.first_token_module(self.call.forward_func)
         if module is None:
@@ -301,7 +320,7 @@ class _SequenceModel(MaskedModel):
 
 
 def _patch_owners(players: Players, images: Tensor, patch_size: tuple[int, int], removal: str) -> Tensor:
-    """Return the position in ``players.ids`` of the player of each patch token.
+    """Return the position in ``players.ids`` of the player that owns each patch token.
 
     Returns:
         Tensor: Shape ``(1, tokens)`` or ``(B, tokens)``, int64, on the CPU.
@@ -321,7 +340,7 @@ def _patch_owners(players: Players, images: Tensor, patch_size: tuple[int, int],
         raise ValueError(
             f"feature_mask cuts {len(cut)} patches: the {grid.height} x {grid.width} patch at row {row}, column "
             f"{column} contains the players {', '.join(map(str, ids[:4]))}, but {removal} removes whole patches; "
-            f"pass a mask whose borders are those of patches, such as patch_mask({tuple(images.shape[2:])}, "
-            f"{patch_size}), or removal=BaselineRemoval()"
+            f"pass a mask of whole patches, such as patch_mask({tuple(images.shape[2:])}, {patch_size}), or "
+            "removal=BaselineRemoval()"
         )
     return patches[..., 0].flatten(1)

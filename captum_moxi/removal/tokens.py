@@ -21,21 +21,23 @@ class TokenRemoval(SequenceRemoval):
     Args:
         embeddings (nn.Module or str, optional): Module whose output is the sequence ``(B, tokens, width)``, or its
             dotted name in the model. The sequence has the prefix tokens first, followed by one token per patch in
-            reading order, with positions added. For timm's VisionTransformer, pass ``"norm_pre"``. For torchvision's,
-            pass ``"encoder.dropout"``. Not needed for the transformers models ViT, DeiT, ViT-MSN and DINOv2, with or
-            without registers.
+            reading order, with positions added. For timm's VisionTransformer, pass ``"norm_pre"``. For torchvision's
+            VisionTransformer, pass ``"encoder.dropout"``. Not needed for the transformers models ViT, DeiT, ViT-MSN and
+            DINOv2, with or without registers.
             Default: None
-        patch_size (int or tuple[int, int], optional): Height and width of a patch in pixels. Not needed for those
-            models, nor for models with a patch projection, which is a convolution whose stride is its kernel size.
+        patch_size (int or tuple[int, int], optional): Height and width of a patch in pixels. Not needed for the
+            transformers models above, or for models with a patch projection: a convolution whose stride equals its
+            kernel size.
             Default: None
-        n_prefix (int, optional): Number of tokens before the patch tokens. Not needed for those models.
-            Default: None, the number of tokens that are not patches, if it is at most 16 and less than the number of
-            patches
+        n_prefix (int, optional): Number of tokens before the patch tokens. Not needed for the transformers models
+            above.
+            Default: None, the number of tokens minus the number of patches. It must be at most 16 and less than the
+            number of patches.
 
     Raises:
-        ValueError: When the removal is used: if the inputs are not one batch of images, the model has no patch tokens
-            or its layers need the whole grid, the feature mask cuts a patch, ``baselines`` were passed, or the sequence
-            does not consist of the inputs' patches (as in a model that resizes its inputs).
+        ValueError: When the removal is used: if the inputs are not one batch of images, if the model has no patch
+            tokens or its layers need the whole grid, if the feature mask cuts through a patch, if ``baselines`` were
+            passed, or if the sequence does not consist of the inputs' patches (as in a model that resizes its inputs).
     """
 
     def __init__(

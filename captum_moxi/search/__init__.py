@@ -1,6 +1,7 @@
-"""The search: which players a game is won with (insertion) or lost without (deletion), in order.
+"""The search: chooses players one by one, by how much they increase the reward.
 
-The search knows only coalitions and rewards.
+Insertion starts from no players and adds them. Deletion starts from all players and removes them. The search knows only
+coalitions and rewards.
 """
 
 from captum_moxi.search.follow import follow

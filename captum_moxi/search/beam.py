@@ -11,7 +11,7 @@ from captum_moxi.search.ties import first_best, is_best
 def best_groups(rules: Rules, groups: Groups, evaluations: Evaluations, width: int) -> tuple[Tensor, Tensor]:
     """Return the groups to continue from, and the player that each of them chooses.
 
-    The first group of each example is that of greedy search. The others are the best remaining groups.
+    The first group of each example is the group of greedy search. The others are the best remaining groups.
 
     Args:
         rules (Rules): Rules of the search.
@@ -39,7 +39,7 @@ def best_groups(rules: Rules, groups: Groups, evaluations: Evaluations, width: i
         values = evaluations.values[members].flatten()
         coalition_ids = evaluations.coalition_ids[members].flatten()
         for _ in range(width - 1):
-            # exclude the coalition that was just taken, whichever group leads to it
+            # Several groups can lead to the coalition that was just taken. Exclude it in all of them.
             taken = evaluations.coalition_ids[parents[-1], choices[-1]]
             values = values.masked_fill(coalition_ids == taken, -torch.inf)
             if bool(values.isinf().all()):
@@ -66,9 +66,9 @@ def remaining_groups(rules: Rules, groups: Groups) -> Tensor:
 
 
 def _best_finished(rules: Rules, groups: Groups, finished: Tensor) -> Tensor:
-    """Return the group with the best last reward. Among equal ones, the rewards along the way decide.
+    """Return the index of the group with the best last reward. Ties go to the group with the best sum of rewards.
 
-    The groups of a full ranking differ only along the way.
+    After a full ranking, all groups contain the same players, so only the rewards of earlier steps differ.
     """
     values = rules.sign * groups.rewards[finished].double()
     tied = is_best(values[None, :, -1], groups.rewards.dtype, relative=rules.game.rounds_relatively)[0]

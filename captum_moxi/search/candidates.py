@@ -1,4 +1,4 @@
-"""Evaluates the candidates of a step, all of them or those that a screen names."""
+"""Evaluates the candidates of a step: all of them, or those that a screen selects."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,14 @@ class Evaluations:
     """What a step learned about its candidates: S groups, n players, M evaluated rows.
 
     Args:
-        rewards, confidences, predictions (Tensor): What the model returned for each row. Shape ``(M,)``.
+        rewards, confidences, predictions (Tensor): Outcome of each row. Shape ``(M,)``.
         rows (Tensor): Row of each evaluated candidate. Shape ``(S, n)``, int64. -1 if not evaluated.
         coalition_ids (Tensor): Number of the coalition that each candidate leads to. Candidates of several groups may
             lead to the same coalition. Shape ``(S, n)``, int64. -1 for players that are not candidates.
-        values (Tensor): What the search maximizes. Shape ``(S, n)``, float64. -inf if not evaluated.
+        values (Tensor): Value that the search maximizes: the reward in insertion, and its negative in deletion. Shape
+            ``(S, n)``, float64. -inf if not evaluated.
         gains (Tensor): Gain of each candidate. Shape ``(S, n)``, float64. NaN if not evaluated.
-        estimates (Tensor): What the screen estimated. Shape ``(S, n)``, float64. NaN without a screen.
+        estimates (Tensor): Estimate of each gain by the screen. Shape ``(S, n)``, float64. NaN without a screen.
         n_evaluated (Tensor): Number of evaluated candidates. Shape ``(S,)``, int64.
         skipped (Tensor): Highest priority among the candidates that were not evaluated. Shape ``(S,)``, float64. NaN if
             there is none.
@@ -48,16 +49,19 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: Screen | None, pro
         screen (Screen or None): Decides which candidates are evaluated. None means all.
         progress (Callable): Receives the number of evaluated rows.
 
+    Returns:
+        Evaluations: On the CPU.
+
     Raises:
-        ValueError: If the screen returns estimates of the wrong shape, or names no candidate.
+        ValueError: If the screen returns estimates of the wrong shape, or selects no candidate.
         TypeError: If the screen does not return two tensors.
     """
     step = rules.step(groups)
     if screen is not None and bool((step.candidates.sum(1) <= screen.m).all()):
-        screen = None  # no candidate would be skipped
+        screen = None  # No candidate would be skipped.
     unknown = torch.full(step.candidates.shape, torch.nan, dtype=torch.float64)
     estimates, priorities = (unknown, unknown) if screen is None else _ask_screen(screen, step)
-    waiting = step.candidates if screen is None else screen.next_candidates(step, priorities, unknown) & step.candidates
+    pending = step.candidates if screen is None else screen.next_candidates(step, priorities, unknown) & step.candidates
 
     coalition_ids, coalitions, examples = _number_coalitions(step)
     row_of_coalition = torch.full((len(coalitions),), -1)
@@ -66,21 +70,21 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: Screen | None, pro
     values = torch.full_like(unknown, -torch.inf)
     outcomes: list[GameOutcome] = []
     n_rows = 0
-    while waiting.any() or not outcomes:
-        # a coalition that several groups lead to is evaluated once
-        distinct = coalition_ids[waiting].unique()
+    while pending.any() or not outcomes:
+        # A coalition that several groups lead to is evaluated once.
+        distinct = coalition_ids[pending].unique()
         outcomes.append(rules.game.outcome(coalitions[distinct], examples[distinct]))
         progress(len(distinct))
         row_of_coalition[distinct] = n_rows + torch.arange(len(distinct))
         n_rows += len(distinct)
-        rows[waiting] = row_of_coalition[coalition_ids[waiting]]
-        values[waiting] = rules.sign * torch.cat([outcome.rewards for outcome in outcomes])[rows[waiting]].double()
+        rows[pending] = row_of_coalition[coalition_ids[pending]]
+        values[pending] = rules.sign * torch.cat([outcome.rewards for outcome in outcomes])[rows[pending]].double()
         gains = (values - rules.sign * step.rewards[:, None]).masked_fill(rows < 0, torch.nan)
         if screen is None:
             break
-        waiting = screen.next_candidates(step, priorities, gains) & step.candidates
+        pending = screen.next_candidates(step, priorities, gains) & step.candidates
     if screen is not None and bool((rules.active(groups) & (rows < 0).all(1)).any()):
-        raise ValueError(f"{screen!r} named no candidate at step {step.number}; return at least one for each step")
+        raise ValueError(f"{screen!r} selected no candidate at step {step.number}; return at least one at each step")
     return Evaluations(
         rewards=torch.cat([outcome.rewards for outcome in outcomes]),
         confidences=torch.cat([outcome.confidences for outcome in outcomes]),
@@ -96,20 +100,20 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: Screen | None, pro
 
 
 def _ask_screen(screen: Screen, step: SearchStep) -> tuple[Tensor, Tensor]:
-    """Return the screen's estimates and priorities, checked, in float64."""
-    answer = screen.estimate(step)
-    if not isinstance(answer, tuple) or len(answer) != 2:
+    """Return the screen's estimates and priorities in float64, after checking them."""
+    returned = screen.estimate(step)
+    if not isinstance(returned, tuple) or len(returned) != 2:
         raise TypeError(
-            f"{screen!r}.estimate returned a {type(answer).__name__}; return two tensors, estimates and priorities"
+            f"{screen!r}.estimate returned a {type(returned).__name__}; return two tensors, estimates and priorities"
         )
-    estimates, priorities = (part.double() for part in answer)
+    estimates, priorities = (values.double() for values in returned)
     shape = step.candidates.shape
     if not estimates.shape == priorities.shape == shape:
         raise ValueError(
             f"{screen!r}.estimate returned estimates of shape {tuple(estimates.shape)} and priorities of shape "
             f"{tuple(priorities.shape)}; return shape {tuple(shape)}, one value for each group and player"
         )
-    # candidates that the screen knows nothing about are evaluated
+    # Candidates without an estimate get the highest priority, so that they are evaluated.
     priorities = priorities.nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill(~step.candidates, -torch.inf)
     return estimates, priorities
 
@@ -118,13 +122,13 @@ def _number_coalitions(step: SearchStep) -> tuple[Tensor, Tensor, Tensor]:
     """Number the coalitions that the candidates lead to.
 
     Returns:
-        tuple[Tensor, Tensor, Tensor]: Number for each group and player ``(S, n)``, -1 for players that are not
-        candidates; and coalition and example for each number.
+        tuple[Tensor, Tensor, Tensor]: Number for each group and player, ``(S, n)``, with -1 for players that are not
+        candidates. Coalition of each number, ``(C, n)``. Example of each number, ``(C,)``.
     """
     starts, positions, coalitions, examples = step.candidate_coalitions()
     numbers = torch.arange(len(starts))
     if len(step.examples) > step.game.n_examples:
-        # several groups of an example may lead to the same coalition
+        # Several groups of an example may lead to the same coalition.
         keys = torch.cat([examples[:, None], coalitions.long()], 1)
         keys, numbers = keys.unique(dim=0, return_inverse=True)
         examples, coalitions = keys[:, 0], keys[:, 1:].bool()

@@ -10,7 +10,8 @@ from captum_moxi.search.game import BatchGame, GameOutcome
 from captum_moxi.search.selection import Selection
 from captum_moxi.search.state import Groups, Progress, Rules, no_progress
 
-# the number of steps that are evaluated at once if the search may stop early
+# Number of steps that are evaluated at once if the search may stop early. More steps fill passes better, but more of
+# them may lie after the stop.
 STEPS_AT_ONCE = 8
 
 
@@ -27,13 +28,13 @@ def follow(
     r"""
     Choose the players in a given order. This creates the selection of any method that orders players.
 
-    A step evaluates one row. No player is evaluated by itself, so that Shapley values and interactions are NaN.
+    Each step evaluates one row. No player is evaluated by itself, so Shapley values and interactions are NaN.
 
     Args:
         game (BatchGame): Game.
         mode (str): ``"insertion"`` or ``"deletion"``.
-        positions (Tensor): Players of each example in order, by their positions in ``game.ids``, each of them once.
-            Shape ``(B, any)``, int64. -1 after the last.
+        positions (Tensor): Players of each example in order, as positions in ``game.ids``. Each player occurs at most
+            once. Shape ``(B, K)`` for any K, int64. -1 after the last player.
         n_steps, stop, min_confidence, progress: As in :func:`greedy`.
 
     Returns:
@@ -53,7 +54,7 @@ def follow_order(
     Args:
         rules (Rules): Rules of the search.
         groups (Groups): One empty group for each example.
-        positions (Tensor): Players of each example in order. Shape ``(B, K)``, int64. -1 after the last.
+        positions (Tensor): Players of each example in order, as in :func:`follow`. Shape ``(B, K)``, int64.
         n_first (Tensor): Number of candidates that were evaluated for the first step. Shape ``(B,)``, int64.
         progress (Callable, optional): Receives the number of evaluated rows.
             Default: ignored
@@ -92,12 +93,12 @@ def _evaluate_block(
     """Evaluate several steps at once.
 
     Returns:
-        tuple[Tensor, GameOutcome]: Row of each step and example ``(steps, B)``, 0 for examples that have stopped, and
-        the outcome of the rows.
+        tuple[Tensor, GameOutcome]: Row of each step and example, ``(steps, B)`` int64, with 0 for examples that have
+        stopped. Outcome of the rows.
     """
     chosen = groups.chosen.clone()
     coalitions: list[Tensor] = []
-    owners: list[Tensor] = []
+    row_examples: list[Tensor] = []
     rows = torch.zeros(len(steps), len(chosen), dtype=torch.long)
     n_rows = 0
     active = rules.active(groups)
@@ -105,9 +106,9 @@ def _evaluate_block(
         examples = (active & (groups.limit > step)).nonzero().flatten()
         chosen[examples, positions[examples, step]] = True
         coalitions.append(rules.coalitions(examples, chosen[examples]))
-        owners.append(examples)
+        row_examples.append(examples)
         rows[step - steps.start, examples] = n_rows + torch.arange(len(examples))
         n_rows += len(examples)
-    outcome = rules.game.outcome(torch.cat(coalitions), torch.cat(owners))
+    outcome = rules.game.outcome(torch.cat(coalitions), torch.cat(row_examples))
     progress(n_rows)
     return rows, outcome

@@ -31,8 +31,9 @@ def greedy(
 
     This is the player with the largest sum of its Shapley value and its interaction with the players chosen so far.
     Insertion maximizes :math:`f(A \cup b)`, and deletion minimizes :math:`f(N \setminus (A \cup b))`. Step k evaluates
-    the n - k + 1 remaining players, or those that a screen names. Rewards within rounding of the best one tie, and the
-    lowest id wins. All examples of the game advance together, and each of them stops independently.
+    the n - k + 1 remaining players, or those that a screen selects. Rewards that differ from the best reward only by
+    rounding are ties, and ties go to the lowest id. All examples of the game advance together, and each example stops
+    independently.
 
     Args:
         game (BatchGame): Game.
@@ -45,17 +46,21 @@ def greedy(
             Default: 0.0
         screen (Screen, optional): Decides which candidates a step evaluates.
             Default: None, all of them
-        beam_width (int, optional): Number of groups of players to keep at each step: that of greedy search, and the
-            best others. The selection is the best group of the last step.
+        beam_width (int, optional): Number of groups of players to keep at each step: the group of greedy search and the
+            best other groups. The selection is the best group after the last step.
             Default: 1
-        flip (str, optional): Mode whose flip counts: ``"insertion"`` (the target is predicted) or ``"deletion"`` (it is
-            not).
+        flip (str, optional): Mode that defines the flip: ``"insertion"`` (the target becomes the predicted class) or
+            ``"deletion"`` (the target stops being the predicted class).
             Default: None, ``mode``
         progress (Callable, optional): Receives the number of rows that each step evaluated.
             Default: ignored
 
     Returns:
         Selection: On the CPU.
+
+    Raises:
+        ValueError: If ``mode``, ``flip`` or ``stop`` is unknown, or if ``n_steps`` or ``beam_width`` is less than 1.
+        TypeError: If ``n_steps`` or ``beam_width`` is not an int.
     """
     check_positive_int("beam_width", beam_width)
     rules = Rules(game, mode, n_steps, stop, min_confidence, flip)
@@ -86,7 +91,7 @@ def _take_step(rules: Rules, groups: Groups, evaluations: Evaluations, parents: 
         estimates=torch.where(evaluated, estimates, groups.estimates),
         error=torch.maximum(groups.error, error_of_step),
     )
-    # in groups that have stopped, the row does not matter
+    # Groups that have stopped choose no player, so any row serves as a placeholder.
     rows = torch.where(rules.active(groups), evaluations.rows[parents, positions], 0)
     return rules.choose(
         groups,
@@ -100,7 +105,7 @@ def _take_step(rules: Rules, groups: Groups, evaluations: Evaluations, parents: 
 
 
 def _complete_own_gains(rules: Rules, groups: Groups, own_gains: Tensor, progress: Progress) -> Tensor:
-    """Evaluate the Shapley values of chosen players that the screen left out at the first step."""
+    """Evaluate the Shapley values of chosen players that the screen skipped at the first step."""
     columns = groups.positions.clamp(min=0)
     missing = (groups.positions >= 0) & own_gains.gather(1, columns).isnan()
     if not missing.any():

@@ -23,8 +23,8 @@ def rank_independently(
     r"""
     Rank the players by their own Shapley values, without interactions: MoXI(-) of the paper.
 
-    Insertion uses the self-context value, and deletion the full-context value. The ranking needs n rows. The rewards
-    along the path need one row per step.
+    Insertion uses self-context values, and deletion uses full-context values. The ranking needs n rows. The rewards
+    after each step need one more row per step.
 
     Args:
         game, mode, n_steps, stop, min_confidence, progress: As in :func:`greedy`.

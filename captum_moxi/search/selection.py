@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_moxi.arguments import MODES, Mode
 
-# Nested lists of numbers, with None instead of NaN.
+# JSON values of a selection. None stands for NaN.
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | None"
 
 DTYPES = {
@@ -22,7 +22,7 @@ DTYPES = {
     "n_steps": torch.long,
     "flipped": torch.bool,
 }
-# the fields that have an entry before the first step
+# Fields with an additional entry before the first step.
 WITH_START = ("rewards", "confidences", "predictions")
 PER_EXAMPLE = ("n_steps", "flipped")
 
@@ -32,33 +32,34 @@ class Selection:
     r"""
     The players that a search chose, in order, and what the model returned at each step.
 
-    B is the number of examples. K is the largest number of steps of any example. Entries after an example stopped are
-    -1 (ids and classes) or NaN.
+    B is the number of examples. K is the largest number of steps of any example. Entries after the last step of an
+    example are -1 (ids and classes), 0 (counts) or NaN (all others). All tensors are on the CPU.
 
     Args:
         mode (str): ``"insertion"`` or ``"deletion"``.
         order (Tensor): Id of the player chosen at each step. Shape ``(B, K)``, int64.
         rewards (Tensor): Reward before the first step and after each step. Shape ``(B, K + 1)``, floating.
-        confidences (Tensor): P(target) at the same places. Shape ``(B, K + 1)``, floating. NaN if there is no target.
-        predictions (Tensor): Predicted class at the same places. Shape ``(B, K + 1)``, int64. For a single logit, 0 if
-            positive and -1 otherwise.
-        shapley (Tensor): Shapley value of the chosen player. In insertion the self-context value
-            :math:`f(b) - f(\emptyset)` (the paper, Eq. 5). In deletion the full-context value
+        confidences (Tensor): P(target) before the first step and after each step. Shape ``(B, K + 1)``, floating. NaN
+            if there is no target.
+        predictions (Tensor): Predicted class before the first step and after each step. Shape ``(B, K + 1)``, int64.
+            For a single logit, 0 if it is positive and -1 otherwise.
+        shapley (Tensor): Shapley value of the chosen player. In insertion, it is the self-context value
+            :math:`f(b) - f(\emptyset)` (the paper, Eq. 5). In deletion, it is the full-context value
             :math:`f(N) - f(N \setminus b)` (Eq. 10, without the factor 1/n). Shape ``(B, K)``, floating.
-        interactions (Tensor): Interaction of the chosen player with the players chosen before it (Eq. 6; Eq. 11 with
-            the opposite sign and without its factor). Shape ``(B, K)``, floating. The Shapley value and the interaction
-            sum to the step's change in reward (Eqs. 7 and 13): its rise in insertion and its fall in deletion.
+        interactions (Tensor): Interaction of the chosen player with the players chosen before it. In insertion, it is
+            that of Eq. 6. In deletion, it is that of Eq. 11 with the opposite sign and without the factor. Shape
+            ``(B, K)``, floating. The Shapley value and the interaction sum to the gain of the step (Eqs. 7 and 13).
         n_evaluated (Tensor): Number of candidates that the step evaluated in full precision, in all groups of a beam.
-            Shape ``(B, K)``, int64. 0 after an example stopped.
+            Shape ``(B, K)``, int64.
         skipped (Tensor): Highest gain that the screen expected of a candidate that the step did not evaluate. Shape
-            ``(B, K)``, floating. NaN if no candidate was skipped, or if the screen does not estimate gains. It is not a
-            bound. Compared with ``gains``, it shows where a step may have missed a better player.
+            ``(B, K)``, floating. NaN if no candidate was skipped, or if the screen does not estimate gains. The value
+            is not a bound. If it exceeds ``gains``, the step may have missed a better player.
         n_steps (Tensor): Number of steps of each example. Shape ``(B,)``, int64.
-        flipped (Tensor): Whether the prediction flipped by the last step. In insertion the target becomes the predicted
-            class with a confidence above ``min_confidence``. In deletion the target is no longer predicted. Shape
-            ``(B,)``, bool.
-        flip (str, optional): The mode whose flip counts, if it is not ``mode``. The first deletion of
-            :class:`captum_moxi.MoXILocalization` ends when the target is predicted, so its ``flip`` is
+        flipped (Tensor): Whether the prediction flipped, at the last step or before. In insertion, the target becomes
+            the predicted class with a confidence above ``min_confidence``. In deletion, the target stops being the
+            predicted class. Shape ``(B,)``, bool.
+        flip (str, optional): Mode that defines the flip, if it is not ``mode``. The first deletion of
+            :class:`captum_moxi.MoXILocalization` ends when the target becomes the predicted class, so its ``flip`` is
             ``"insertion"``.
             Default: None
     """
@@ -83,7 +84,7 @@ class Selection:
         return change if self.mode == "insertion" else -change
 
     def to_dict(self) -> dict[str, JsonValue]:
-        """Return the selection as lists and numbers for JSON, with None instead of NaN."""
+        """Return the selection as a dict of lists, numbers and strings for JSON. None stands for NaN."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name: _nan_to_none(value.tolist()) if isinstance(value, Tensor) else value for name, value in values.items()
@@ -100,7 +101,7 @@ class Selection:
             Selection: Floating-point numbers are float64.
 
         Raises:
-            ValueError: If the names, values or shapes are not those of a selection.
+            ValueError: If a field is missing, or has a value or shape that a selection cannot have.
         """
         if not isinstance(values, dict):
             raise ValueError(f"values is a {type(values).__name__}; pass the dict of a selection")
@@ -123,24 +124,38 @@ class Selection:
         return cls(mode=mode, flip=None if flip is None else _parse_mode("flip", flip), **tensors)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the selection to a JSON file."""
+        """Write the selection to a JSON file.
+
+        Args:
+            path (str or path): File to write. An existing file is replaced.
+        """
         Path(path).write_text(json.dumps(self.to_dict()) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Selection":
-        """Read a selection that :meth:`save` wrote."""
+        """Read a selection from a JSON file that :meth:`save` wrote.
+
+        Args:
+            path (str or path): File to read.
+
+        Returns:
+            Selection: Floating-point numbers are float64.
+
+        Raises:
+            ValueError: If the file does not contain a selection.
+        """
         return cls.from_dict(json.loads(Path(path).read_text()))
 
 
 def has_flipped(
     mode: Mode, predictions: Tensor, confidences: Tensor, *, target: Tensor | int, min_confidence: float = 0.0
 ) -> Tensor:
-    """Return where the prediction is flipped.
+    """Return which predictions are flipped.
 
     Args:
-        mode (str): ``"insertion"``: the target is predicted with a confidence above ``min_confidence``.
-            ``"deletion"``: the target is not predicted.
-        predictions (Tensor): Predicted classes, int64.
+        mode (str): ``"insertion"``: a prediction is flipped if it is the target, with a confidence above
+            ``min_confidence``. ``"deletion"``: a prediction is flipped if it is not the target.
+        predictions (Tensor): Predicted classes, of any shape, int64.
         confidences (Tensor): P(target), floating. The shape of ``predictions``.
         target (Tensor or int): Target classes, broadcastable to ``predictions``.
         min_confidence (float, optional): Confidence that insertion must exceed.
@@ -155,7 +170,7 @@ def has_flipped(
 
 def _parse_mode(name: str, value: object) -> Mode:
     if value not in MODES:
-        raise ValueError(f"{name} is {value!r}; a selection has {' or '.join(map(repr, MODES))}")
+        raise ValueError(f"{name} is {value!r}; pass {' or '.join(map(repr, MODES))}")
     return value
 
 

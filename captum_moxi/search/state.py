@@ -32,13 +32,13 @@ class Groups:
         limit (Tensor): Maximum number of steps. Shape ``(S,)``, int64.
         chosen (Tensor): Players chosen so far. Shape ``(S, n)``, bool.
         gains (Tensor): Gain of each player when it was last evaluated. Shape ``(S, n)``, float64. NaN if never.
-        estimates (Tensor): What the screen estimated for that evaluation. Shape ``(S, n)``, float64.
+        estimates (Tensor): Estimate of that gain by the screen. Shape ``(S, n)``, float64. NaN if there is none.
         error (Tensor): Largest difference between gains and estimates so far. Shape ``(S,)``, float64.
         n_steps (Tensor): Steps taken. Shape ``(S,)``, int64.
         flipped (Tensor): Whether the prediction has flipped. Shape ``(S,)``, bool.
         positions (Tensor): Position of the player chosen at each step. Shape ``(S, K)``, int64. -1 after the last step.
-        rewards, confidences, predictions (Tensor): What the model returned before the first step and after each step.
-            Shape ``(S, K + 1)``.
+        rewards, confidences, predictions (Tensor): Outcome before the first step and after each step. Shape
+            ``(S, K + 1)``.
         n_evaluated (Tensor): Candidates that each step evaluated. Shape ``(S, K)``, int64.
         skipped (Tensor): Highest priority among the candidates that each step skipped. Shape ``(S, K)``, float64.
     """
@@ -73,7 +73,12 @@ class Rules:
         n_steps (int or None): Maximum number of steps. None means all players.
         stop (str or None): ``"flip"`` stops an example when its prediction flips.
         min_confidence (float): Confidence that insertion must exceed to flip.
-        flip (str or None): Mode whose flip counts. None means ``mode``.
+        flip (str, optional): Mode that defines the flip.
+            Default: None, ``mode``
+
+    Raises:
+        ValueError: If ``mode``, ``flip`` or ``stop`` is unknown, or if ``n_steps`` is less than 1.
+        TypeError: If ``n_steps`` is not an int.
     """
 
     game: BatchGame
@@ -102,14 +107,14 @@ class Rules:
         game = self.game
         batch = game.n_examples
         examples = torch.arange(batch)
-        nobody = torch.zeros_like(game.exists)
+        no_players = torch.zeros_like(game.exists)
         unknown = torch.full((batch, game.n_players), torch.nan, dtype=torch.float64)
-        outcome = game.outcome(nobody, examples) if self.mode == "insertion" else game.full
+        outcome = game.outcome(no_players, examples) if self.mode == "insertion" else game.full
         n_players = game.exists.sum(1)
         return Groups(
             examples=examples,
             limit=n_players if self.n_steps is None else n_players.clamp(max=int(self.n_steps)),
-            chosen=nobody,
+            chosen=no_players,
             gains=unknown,
             estimates=unknown,
             error=torch.zeros(batch, dtype=torch.float64),
@@ -128,7 +133,7 @@ class Rules:
         return (groups.n_steps < groups.limit) & ~(groups.flipped & (self.stop == "flip"))
 
     def flips(self, predictions: Tensor, confidences: Tensor, examples: Tensor) -> Tensor:
-        """Return where the prediction is flipped. Without a target, it never is."""
+        """Return which predictions are flipped. Without a target, none is."""
         if self.game.targets is None:
             return torch.zeros_like(predictions, dtype=torch.bool)
         return has_flipped(
@@ -140,7 +145,7 @@ class Rules:
         )
 
     def coalitions(self, examples: Tensor, chosen: Tensor) -> Tensor:
-        """Return who is present once players were chosen: they alone (insertion), or all others (deletion)."""
+        """Return the coalitions that remain: the chosen players (insertion), or all other players (deletion)."""
         return chosen if self.mode == "insertion" else self.game.exists[examples] & ~chosen
 
     def step(self, groups: Groups) -> SearchStep:
@@ -175,8 +180,9 @@ class Rules:
         Args:
             groups (Groups): Groups before the step.
             positions (Tensor): Position of the player that each group chooses. Shape ``(S,)``, int64.
-            rewards, confidences, predictions (Tensor): What the model returned for the new groups. Shape ``(S,)``.
-            n_evaluated, skipped (Tensor): What the step evaluated and skipped. Shape ``(S,)``.
+            rewards, confidences, predictions (Tensor): Outcome of the new groups. Shape ``(S,)``.
+            n_evaluated (Tensor): Number of candidates that the step evaluated. Shape ``(S,)``, int64.
+            skipped (Tensor): Highest priority among the candidates that the step skipped. Shape ``(S,)``, float64.
 
         Returns:
             Groups: Groups after the step.
@@ -203,8 +209,8 @@ class Rules:
 
         Args:
             groups (Groups): One group per example.
-            own_gains (Tensor): What each player changes by itself: its Shapley value in the context of the mode. Shape
-                ``(B, n)``, float64. NaN where it was not evaluated.
+            own_gains (Tensor): Gain of each player at the first step: its Shapley value in self-context (insertion) or
+                full-context (deletion). Shape ``(B, n)``, float64. NaN if it was not evaluated.
         """
         took_step = groups.positions >= 0
         columns = groups.positions.clamp(min=0)
@@ -228,7 +234,7 @@ class Rules:
 
 
 def as_floating(values: Tensor) -> Tensor:
-    """Return the values as they are if they are floating-point numbers, otherwise as float64."""
+    """Return floating-point values unchanged, and other values in float64."""
     return values if values.is_floating_point() else values.double()
 
 

@@ -1,12 +1,12 @@
-"""Ties: values that differ only by float rounding are equal, and the first of them wins."""
+"""Ties: values that differ only by float rounding are ties, and ties go to the first of them."""
 
 import torch
 from torch import Tensor
 
-# Rewards within this many machine epsilons of the best reward tie. The epsilon is relative to the scale of the rewards:
-# the largest candidate of the step, which has the size of the logits that were subtracted. Between passes of 1, 2 and
-# 64 rows, most float32 log-odds of ViT-T, DeiT-T and ResNet-50 are equal, and 99 % are within 32 epsilons of 1, at
-# rewards of up to 13.
+# Rewards within this many machine epsilons of the best reward are ties. The epsilon is multiplied by the scale of the
+# rewards: the largest absolute reward of the step, which approximates the size of the logits that were subtracted.
+# Measured for ViT-T, DeiT-T and ResNet-50 at rewards of up to 13: most float32 log-odds are equal in passes of 1, 2 and
+# 64 rows, and 99% differ by at most 32 epsilons (without the scale).
 TIE_EPS = 8
 
 

@@ -147,7 +147,9 @@ def test_a_function_of_a_model_needs_the_patch_size(method: type) -> None:
 @METHODS
 def test_a_patch_size_that_does_not_fit_the_tokens_is_reported(method: type) -> None:
     model = zoo.token_model("vit")
-    with pytest.raises(ValueError, match=r"not those of 2 x 2 patches .*; pass a layer with one token for each patch"):
+    with pytest.raises(
+        ValueError, match=r"the inputs have 2 x 2 patches .*; pass a layer with one token for each patch"
+    ):
         method(model, blocks(model)[1], patch_size=16).attribute(torch.randn(1, 3, 32, 32), target=1)
 
 

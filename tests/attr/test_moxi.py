@@ -97,7 +97,7 @@ def test_the_convergence_delta_of_a_full_search_is_zero(method: type[MoXIAttribu
     gains = moxi.attribute(x, **call, score="gain")
     torch.testing.assert_close(moxi.compute_convergence_delta(gains, x, **call), torch.zeros(3), atol=1e-5, rtol=0)
     assert moxi.has_convergence_delta()
-    with pytest.raises(ValueError, match="attributions have shapes"):
+    with pytest.raises(ValueError, match="attributions has shapes"):
         moxi.compute_convergence_delta(gains[:, :2], x, **call)
 
 

@@ -89,7 +89,9 @@ def test_it_works_inside_noise_tunnel() -> None:
     ids=["swin", "resnet", "function"],
 )
 def test_models_without_patch_tokens_are_rejected(model: object, name: str) -> None:
-    with pytest.raises(ValueError, match=f"needs one token for each patch, and {name} has none; pass a ViT"):
+    with pytest.raises(
+        ValueError, match=f"one token for each patch, but forward_func is a {name}, which has none; pass a ViT"
+    ):
         AttentionRollout(model)
 
 
@@ -115,5 +117,5 @@ def test_models_whose_attention_cannot_be_read_are_rejected(model: torch.nn.Modu
 
 @pytest.mark.parametrize("x", [torch.zeros(3, 32, 32), (torch.zeros(1, 3, 32, 32), torch.zeros(1))])
 def test_inputs_that_are_not_one_tensor_of_images_are_rejected(x: object) -> None:
-    with pytest.raises(ValueError, match=r"inputs have shapes .*; pass one tensor of images"):
+    with pytest.raises(ValueError, match=r"inputs has shapes .*; pass one tensor of images"):
         AttentionRollout(zoo.token_model("vit")).attribute(x)

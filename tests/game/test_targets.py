@@ -43,7 +43,7 @@ def test_classes_are_the_second_dimension_of_larger_outputs(x: Tensor) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (None, "target is None, but the model returns 3 classes and the reward needs one; pass target"),
+        (None, "target is None, but the model returns 3 classes and the reward needs one; pass the class to explain"),
         (3, "target is 3, but the model has classes 0 to 2; pass one of them"),
         ([0, 5], "target is 5, but the model has classes 0 to 2"),
         ((1, 0), r"target is \(1, 0\), but the model's output has no dimensions after the classes"),

@@ -120,10 +120,10 @@ def test_a_class_is_found_by_index_name_synonym_or_part(
     ("name", "message"),
     [
         ("shark", "class 'shark' matches 2 classes: 2 .*; 3 .*; pass an index"),
-        ("godlfish", "similar names are goldfish"),
+        ("godlfish", "pass a name such as goldfish"),
         ("5", "class 5 does not exist; the model has classes 0 to 4"),
         (-1, "class -1 does not exist"),
-        ("", "not one of"),
+        ("", "not one of .*; pass an index, or a name such as"),
     ],
 )
 def test_an_ambiguous_or_unknown_class_is_rejected(

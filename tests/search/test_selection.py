@@ -49,7 +49,7 @@ def test_a_selection_without_steps_survives_json() -> None:
         ({"rewards": [[0.0], [0.0]]}, r"rewards has shape \(2, 1\) instead of \(2, 4\)"),
         ({"shapley": [[0.0] * 2] * 3}, r"shapley has shape \(3, 2\) instead of \(2, 3\)"),
         ({"n_steps": [[3, 3]]}, r"n_steps has shape \(1, 2\) instead of \(2,\)"),
-        ({"mode": "symmetric"}, "mode is 'symmetric'; a selection has 'insertion' or 'deletion'"),
+        ({"mode": "symmetric"}, "mode is 'symmetric'; pass 'insertion' or 'deletion'"),
         ({"flip": "both"}, "flip is 'both'"),
     ],
 )

@@ -25,7 +25,7 @@ __all__ = [
     "get_screen",
 ]
 
-# "all" is the exact search, which needs no screen
+# "all" stands for the exact search, which needs no screen.
 SCREENS: Registry[Screen | None] = Registry("screen")
 SCREENS.register("all", lambda: None, help="all candidates: the exact search")
 SCREENS.register("gradient", GradientScreen, argument="M", help="M candidates by gradient, for deletion")
@@ -35,7 +35,10 @@ SCREENS.register("half-precision", HalfPrecisionScreen, help="all candidates in 
 
 
 def get_screen(screen: object) -> Screen | None:
-    """Return the screen of that name, or the screen itself; None for None, which evaluates all candidates.
+    """Convert the name of a screen to the screen. A screen or None is returned unchanged.
+
+    Args:
+        screen (Screen, str or None): Screen, or its name in ``SCREENS``. None evaluates all candidates.
 
     Raises:
         ValueError: If the name is unknown.

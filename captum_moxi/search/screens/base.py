@@ -1,4 +1,4 @@
-"""What a screen is: it decides which candidates a step evaluates."""
+"""The interface of a screen, which decides which candidates a step evaluates."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from captum_moxi.search.game import BatchGame
 @dataclass(frozen=True, eq=False)
 class SearchStep:
     r"""
-    A step of a search, before its candidates are evaluated: S coalitions, and the candidates to join or leave them.
+    A step of a search, before its candidates are evaluated: S coalitions, and the players that may join or leave them.
 
     Args:
         game (BatchGame): Game.
@@ -26,7 +26,7 @@ class SearchStep:
         rewards (Tensor): Rewards of the coalitions. Shape ``(S,)``, float64.
         gains (Tensor): Gain of each player when it was last evaluated: the rise in reward in insertion, and the fall in
             deletion. Shape ``(S, n)``, float64. NaN for players that were never evaluated.
-        estimates (Tensor): What the screen estimated for that evaluation. Shape ``(S, n)``, float64.
+        estimates (Tensor): Estimate of that gain by the screen. Shape ``(S, n)``, float64. NaN if there is none.
         error (Tensor): Largest difference between gains and estimates so far. Shape ``(S,)``, float64.
     """
 
@@ -45,8 +45,9 @@ class SearchStep:
         """Return the coalition that each of M candidates leads to.
 
         Returns:
-            tuple[Tensor, Tensor, Tensor, Tensor]: Index of the coalition that it starts from ``(M,)``, position of the
-            candidate ``(M,)``, the new coalition ``(M, n)``, and its example ``(M,)``.
+            tuple[Tensor, Tensor, Tensor, Tensor]: For each candidate, the index of the coalition that it joins or
+            leaves ``(M,)`` int64, its position ``(M,)`` int64, the new coalition ``(M, n)`` bool, and the example
+            ``(M,)`` int64.
         """
         starts, positions = self.candidates.nonzero(as_tuple=True)
         coalitions = self.present[starts]
@@ -69,7 +70,7 @@ class Screen(ABC):
         ValueError: If ``m`` is less than 1.
     """
 
-    # Whether the estimates are gains. If not, the selection records none for skipped candidates.
+    # Whether the estimates are gains. If not, the field ``skipped`` of the selection is NaN.
     estimates_gains: ClassVar[bool] = True
 
     def __init__(self, m: int) -> None:
@@ -84,13 +85,13 @@ class Screen(ABC):
             step (SearchStep): Step of the search.
 
         Returns:
-            tuple[Tensor, Tensor]: Estimates, which later steps find in ``step.estimates``, and priorities, by which the
-            search sorts the candidates. Shape ``(S, n)`` each, floating. Candidates with the priority inf or NaN are
-            unknown, and are evaluated.
+            tuple[Tensor, Tensor]: Estimates, which later steps read from ``step.estimates``, and priorities, by which
+            the search sorts the candidates. Shape ``(S, n)`` each, floating. A priority of inf or NaN means that the
+            gain is unknown. These candidates are always evaluated.
         """
 
     def next_candidates(self, step: SearchStep, priorities: Tensor, gains: Tensor) -> Tensor:
-        """Return the candidates to evaluate next. The search asks until there are none.
+        """Return the candidates to evaluate next. The search calls this method until it returns none.
 
         Args:
             step (SearchStep): Step of the search.
@@ -99,14 +100,14 @@ class Screen(ABC):
                 are not evaluated.
 
         Returns:
-            Tensor: Shape ``(S, n)``, bool.
+            Tensor: Whether each player is evaluated next. Shape ``(S, n)``, bool.
         """
         if not bool(gains.isnan().all()):
             return torch.zeros_like(step.candidates)
         return self._highest(priorities, step)
 
     def _highest(self, priorities: Tensor, step: SearchStep) -> Tensor:
-        """Return the m candidates with the highest priorities, and all unknown ones."""
+        """Return the m candidates with the highest priorities, and all candidates whose gain is unknown."""
         top = priorities.argsort(dim=1, descending=True, stable=True)[:, : self.m]
         chosen = torch.zeros_like(step.candidates).scatter(1, top, True)
         return (chosen | priorities.isposinf()) & step.candidates

@@ -12,7 +12,9 @@ from captum_moxi.search.screens.base import Screen, SearchStep
 class HasEffects(Protocol):
     """A game that estimates the effect of each player by gradients."""
 
-    def effects(self, coalitions: Tensor, examples: Tensor) -> Tensor: ...
+    def effects(self, coalitions: Tensor, examples: Tensor) -> Tensor:
+        """Return the derivatives ``(M, stages, n)``. See :meth:`captum_moxi.CoalitionGame.effects`."""
+        ...
 
 
 class GradientScreen(Screen):
@@ -20,22 +22,23 @@ class GradientScreen(Screen):
     Estimate gains by gradients. A step costs one forward and one backward pass, and evaluates m candidates.
 
     The estimate is the derivative of the reward with respect to gates on each player (see
-    :meth:`captum_moxi.CoalitionGame.effects`). Once a player was evaluated, the error of its estimate is added to its
-    later estimates. Before that, only the stages of the model with a positive derivative count, because large terms
+    :meth:`captum_moxi.CoalitionGame.effects`). After a player has been evaluated, the error of its estimate is added to
+    its later estimates. Before that, only the stages of the model with a positive derivative count, because large terms
     that cancel in the sum often do not cancel in the true gain.
 
-    The screen is made for deletion, where almost all players are present and the absence of one more changes little. In
-    insertion, few players are present and each new one changes much, so that the derivative is not informative. Use
-    :class:`LastGainsScreen` there. The forward function and the reward must be differentiable. All removals of this
-    package are supported.
+    The screen is designed for deletion, where almost all players are present and the absence of one more player changes
+    little. In insertion, few players are present and each new player changes much, so the derivative is not
+    informative. Use :class:`LastGainsScreen` there. The forward function and the reward must be differentiable. All
+    removals of this package are supported.
 
     Args:
-        m (int, optional): Number of candidates that a step evaluates. More cost more and miss fewer good candidates.
+        m (int, optional): Number of candidates that a step evaluates. A larger number costs more and misses fewer good
+            candidates.
             Default: 8
 
     Raises:
         TypeError: If ``m`` is not an int.
-        ValueError: If ``m`` is less than 1. During the search: if the model has no gradient.
+        ValueError: If ``m`` is less than 1. During the search: if the model cannot be differentiated.
 
     Examples::
 
@@ -50,7 +53,8 @@ class GradientScreen(Screen):
         game = step.game
         if not isinstance(game, HasEffects):
             raise ValueError(
-                f"GradientScreen needs a game with effects, such as CoalitionGame, not a {type(game).__name__}"
+                f"GradientScreen needs a game with the method effects, but game is a {type(game).__name__}; "
+                "pass a CoalitionGame"
             )
         active = step.candidates.any(1)
         effects = game.effects(step.present[active], step.examples[active]).double()

@@ -1,4 +1,4 @@
-"""HalfPrecisionScreen: all candidates in half precision, and the best again in full precision."""
+"""HalfPrecisionScreen: evaluates all candidates in half precision, and the best ones again in full precision."""
 
 from typing import Protocol, runtime_checkable
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from captum_moxi.search.screens.base import Screen, SearchStep
 
-# the number of candidates that a step evaluates in full precision before it knows the error
+# Number of candidates that a step evaluates in full precision first, to measure the error of half precision.
 FIRST_CANDIDATES = 8
 
 
@@ -15,17 +15,19 @@ FIRST_CANDIDATES = 8
 class HasApproximation(Protocol):
     """A game that computes rewards in a lower precision."""
 
-    def approximate(self, coalitions: Tensor, examples: Tensor, dtype: torch.dtype) -> Tensor: ...
+    def approximate(self, coalitions: Tensor, examples: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the rewards ``(M,)``. See :meth:`captum_moxi.CoalitionGame.approximate`."""
+        ...
 
 
 class HalfPrecisionScreen(Screen):
     r"""
-    Evaluate all candidates in half precision, and again in full precision those that may be the best. Made for GPUs.
+    Evaluate all candidates in half precision, and those that may be the best again in full precision.
 
-    The first step evaluates all players in both precisions to measure the error of half precision. Each later step
-    evaluates in full precision the candidates whose estimate, plus twice the largest error so far, may reach the best
-    value. Unless an error exceeds that bound, the selection equals that of the exact search, except for players that
-    tie within rounding. On a CPU, half precision is rarely faster, so that the screen only adds time.
+    The first step evaluates all players in both precisions to measure the error of half precision. In each later step,
+    a candidate is evaluated in full precision if its estimate plus twice the largest error so far reaches the best
+    gain. Unless an error exceeds that bound, the selection equals that of the exact search, except for ties. The screen
+    is designed for GPUs. On a CPU, half precision is rarely faster, so the screen only adds time.
 
     Args:
         dtype (torch.dtype, optional): Precision of ``torch.autocast``. Candidates that overflow in float16 are
@@ -49,7 +51,8 @@ class HalfPrecisionScreen(Screen):
         game = step.game
         if not isinstance(game, HasApproximation):
             raise ValueError(
-                f"HalfPrecisionScreen needs a game with approximate, such as CoalitionGame, not a {type(game).__name__}"
+                f"HalfPrecisionScreen needs a game with the method approximate, but game is a {type(game).__name__}; "
+                "pass a CoalitionGame"
             )
         starts, positions, coalitions, examples = step.candidate_coalitions()
         rewards = game.approximate(coalitions, examples, self.dtype).double()

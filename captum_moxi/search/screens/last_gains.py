@@ -1,4 +1,4 @@
-"""LastGainsScreen: the last known gain of each candidate is its estimate."""
+"""LastGainsScreen: estimates the gain of each candidate by its last known gain."""
 
 from torch import Tensor
 
@@ -11,9 +11,9 @@ class LastGainsScreen(Screen):
 
     The first step evaluates all players. Each later step evaluates the m players with the highest last known gain. K
     steps need n + (K - 1) m rows. The order is that of lazy greedy search (Minoux, 'Accelerated greedy algorithms for
-    maximizing submodular set functions', 1978), limited to m candidates. If gains never rose as the coalition grows, a
-    known gain would bound the gain. The rewards of models do not have this property, so a candidate that gains from
-    other chosen players can be missed.
+    maximizing submodular set functions', 1978), limited to m candidates. If gains never increased as players are
+    chosen, the last known gain would be an upper bound of the gain. The rewards of models do not have this property. A
+    candidate whose gain increased when other players were chosen can therefore be missed.
 
     Args:
         m (int, optional): Number of candidates that a step evaluates.

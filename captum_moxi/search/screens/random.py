@@ -6,7 +6,7 @@ from torch import Tensor
 from captum_moxi.arguments import check_natural
 from captum_moxi.search.screens.base import Screen, SearchStep
 
-# larger than any number of steps, so that two seeds share no draw
+# Larger than any number of steps, so that two seeds of the user never lead to the same draw.
 SEED_STRIDE = 1_000_003
 
 
@@ -21,7 +21,7 @@ class RandomScreen(Screen):
     Args:
         m (int, optional): Number of candidates that a step evaluates.
             Default: 16
-        seed (int, optional): Seed of the draws, which are the same in all examples, so that they do not depend on the
+        seed (int, optional): Seed of the draws. All examples share the draws, so the result does not depend on the
             batch.
             Default: 0
 
