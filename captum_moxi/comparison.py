@@ -1,4 +1,4 @@
-"""Compare several methods on the same inputs, players, removal and reward."""
+"""Compares several methods on the same inputs, players, removal and reward."""
 
 import time
 from collections.abc import Sequence
@@ -41,21 +41,21 @@ if TYPE_CHECKING:
 
 DEFAULT_METHODS = ("moxi", "moxi-minus", "shapley", "gradcam", "gradcam++", "rollout", "random")
 
-# One row of the table: a value for each column.
+# One row of the table: values by column.
 Record: TypeAlias = dict[str, int | float | str | None]
 
 
 @dataclass(frozen=True, eq=False)
 class MethodRun:
-    """The order that a method gave to the players of a game, and its cost.
+    """The order in which a method ranked the players of a game, and its cost.
 
     Args:
-        attributions (Tensor, tuple[Tensor, ...] or Selection): What the method returned.
-        positions (Tensor): ``(B, n)`` int64: positions of the players in ``game.ids``, the first player first. Rows of
-            examples with fewer than n players end in -1.
-        seconds (float): Time per example.
-        rows (float): Rows of the game per example. A row that also goes backward counts three. Methods that use the
-            model directly take no rows of the game.
+        attributions (Tensor, tuple[Tensor, ...] or Selection): Result of the method.
+        positions (Tensor): Positions of the players in ``game.ids``, first to last. Shape ``(B, n)``, int64. Rows of
+            examples with fewer than n players end with -1.
+        seconds (float): Time per example, in seconds.
+        rows (float): Weighted rows of the game per example: a row that also goes backward counts as three. 0 for
+            methods that use the model directly.
     """
 
     attributions: Attributions
@@ -66,17 +66,17 @@ class MethodRun:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One method in one mode.
+    """The result of one method in one mode.
 
     Args:
-        method (str): The title of the method.
+        method (str): Title of the method.
         mode (str): ``"insertion"`` or ``"deletion"``.
-        order (Tensor): ``(B, n)`` int64: ids of the players, the first player first. Rows of examples with fewer than
-            n players end in -1. Players beyond the last fraction of the curve may be in the order of their ids.
+        order (Tensor): Ids of the players, first to last. Shape ``(B, n)``, int64. Rows of examples with fewer than n
+            players end with -1. Players beyond the last fraction of the curve may be in the order of their ids.
         curve (Curve): The model's output along the order.
-        seconds (float): Time per example to compute the order, without the curve.
-        rows (float): Rows of the game per example to compute the order, without the curve. A row that also goes
-            backward counts three. Methods that use the model directly take no rows of the game.
+        seconds (float): Time per example to compute the order, without the curve, in seconds.
+        rows (float): Weighted rows of the game per example to compute the order, without the curve: a row that also
+            goes backward counts as three. 0 for methods that use the model directly.
     """
 
     method: str
@@ -92,10 +92,10 @@ class Comparison:
     """The results of :func:`compare`.
 
     Args:
-        results (tuple[Result, ...]): One result per method and mode, in the order of the methods.
-        targets (Tensor or None): ``(B,)`` int64: the class explained for each example; None without a target.
-        n_players (Tensor): ``(B,)`` int64: the number of players of each example.
-        metrics (tuple[Metric, ...], optional): The metrics in the table.
+        results (tuple[Result, ...]): One result for each method and mode, in the order of the methods.
+        targets (Tensor or None): Target class of each example. Shape ``(B,)``, int64. None if there is no target.
+        n_players (Tensor): Number of players of each example. Shape ``(B,)``, int64.
+        metrics (tuple[Metric, ...], optional): Metrics in the table.
             Default: all registered metrics
     """
 
@@ -106,14 +106,14 @@ class Comparison:
 
     @property
     def methods(self) -> list[str]:
-        """The titles of the methods."""
+        """Titles of the methods."""
         return list(dict.fromkeys(result.method for result in self.results))
 
     def of(self, method: str, mode: str) -> Result:
         """Return the result of a method in a mode.
 
         Args:
-            method (str): The title of the method.
+            method (str): Title of the method.
             mode (str): ``"insertion"`` or ``"deletion"``.
 
         Raises:
@@ -129,21 +129,24 @@ class Comparison:
         """Count the players that flip the prediction of each example, among the counts of the curve.
 
         Args:
-            method (str): The title of the method.
+            method (str): Title of the method.
             mode (str): ``"insertion"`` or ``"deletion"``.
 
         Returns:
-            Tensor: ``(B,)`` float64; NaN for examples that never flip.
+            Tensor: Shape ``(B,)``, float64. NaN for examples whose prediction never flips.
+
+        Raises:
+            ValueError: If there is no such result.
         """
         return count_players_to_flip(self.of(method, mode).curve)
 
     def records(self) -> list[Record]:
-        """Return one dictionary per example, method and mode, with a column for each metric."""
+        """Return one dict for each example, method and mode, with a column for each metric."""
         return [record for result in self.results for record in self._records_of(result)]
 
     @property
     def table(self) -> Union["pandas.DataFrame", list[Record]]:
-        """The records as a pandas data frame, or as a list if pandas is not installed."""
+        """The result of :meth:`records` as a pandas DataFrame, or as a list of dicts if pandas is not installed."""
         try:
             import pandas
         except ImportError:
@@ -173,7 +176,10 @@ def join(comparisons: Sequence[Comparison]) -> Comparison:
 
     Args:
         comparisons (Sequence[Comparison]): One or more comparisons with the same methods, modes, metrics, fractions
-            and number of players. Their seconds and rows are averaged over the examples.
+            and number of players.
+
+    Returns:
+        Comparison: Comparison of all examples. Its seconds and rows are means over the examples.
     """
     weights = torch.tensor([len(comparison.n_players) for comparison in comparisons], dtype=torch.float64)
 
@@ -206,16 +212,16 @@ def play_method(
     """Run one method on a game, and measure its time and rows.
 
     Args:
-        game (CoalitionGame): The game.
-        method (Method): The method.
+        game (CoalitionGame): Game.
+        method (Method): Method.
         mode (str): ``"insertion"`` or ``"deletion"``.
-        n_steps (int, optional): The number of players to order.
-            Default: None, all
+        n_steps (int, optional): Number of players to order.
+            Default: None, all players
         stop (str, optional): ``"flip"`` if players after the one that flips the prediction are not needed.
             Default: None
 
     Returns:
-        MethodRun: The order and its cost.
+        MethodRun: Order of the players and its cost.
     """
     cost_before, start = game.cost, time.perf_counter()
     attributions = method.attribute(game, mode, n_steps=n_steps, stop=stop)
@@ -250,27 +256,27 @@ def compare(
     (Grad-CAM, rollout, integrated gradients, occlusion) score a player with the mean over its values.
 
     Args:
-        forward_func (Callable): The model, as in :class:`captum_moxi.MoXIInsertion`.
-        inputs (Tensor or tuple[Tensor, ...]): The B examples.
+        forward_func (Callable): Model, as in :class:`captum_moxi.MoXIInsertion`.
+        inputs (Tensor or tuple[Tensor, ...]): Inputs of B examples, with the examples along dimension 0.
         target (int, tuple, Tensor or list, optional): As in ``captum.attr.FeatureAblation``.
             Default: None
-        methods (str, Method or Sequence[str or Method], optional): Names from ``captum_moxi.methods.METHODS``, some
-            with a number, for example ``"shapley:200"``; or methods of your own, for example
-            ``captum_moxi.methods.moxi(GradientScreen(8))``.
+        methods (str, Method or Sequence[str or Method], optional): Names from ``captum_moxi.methods.METHODS``, or your
+            own methods, for example ``captum_moxi.methods.moxi(GradientScreen(8))``. Some names take a number, for
+            example ``"shapley:200"``.
             Default: moxi, moxi-minus, shapley, gradcam, gradcam++, rollout, random
         modes (str or Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both. Methods whose order depends on
-            the mode run once per mode, others once.
+            the mode run once for each mode. All other methods run once.
             Default: both
-        metrics (str, Metric or Sequence[str or Metric], optional): Names from ``captum_moxi.metrics.METRICS``, or
-            metrics of your own: the columns of the table.
-            Default: None, all registered metrics
+        metrics (str, Metric or Sequence[str or Metric], optional): Columns of the table: names from
+            ``captum_moxi.metrics.METRICS``, or your own metrics.
+            Default: None, all registered metrics that need no argument
         baselines (scalar, Tensor or tuple, optional): As in ``captum.attr.FeatureAblation``.
             Default: None
         additional_forward_args (Any, optional): As in ``captum.attr.FeatureAblation``.
             Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): As in :func:`captum_moxi.insertion_curve`.
             Default: None
-        removal (Removal, optional): As in :func:`captum_moxi.insertion_curve`.
+        removal (Removal or str, optional): As in :func:`captum_moxi.insertion_curve`.
             Default: None
         reward (str or Callable, optional): As in :class:`captum_moxi.MoXIInsertion`.
             Default: ``"log_odds"``
@@ -283,11 +289,11 @@ def compare(
             Default: False
 
     Returns:
-        Comparison: Orders, curves and costs. Its ``table`` has one row per example, method and mode.
+        Comparison: Orders, curves and costs. Its ``table`` has one row for each example, method and mode.
 
     Raises:
         ValueError: If a method, mode or metric is unknown or repeated, if there is no method or mode, if a method does
-            not support the model, or for the reasons listed in :func:`captum_moxi.insertion_curve`.
+            not support the model, and in the cases of :func:`captum_moxi.insertion_curve`.
         TypeError: If an argument has the wrong type.
 
     Examples::
@@ -326,8 +332,8 @@ def _parse_modes(modes: Mode | Sequence[Mode]) -> list[Mode]:
 def _play_methods(
     game: CoalitionGame, methods: Sequence[Method], modes: Sequence[Mode], points: Tensor | None, *, show_progress: bool
 ) -> list[Result]:
-    """Run each method once per order that it needs, and evaluate every mode along it."""
-    # Players beyond the last point need no order.
+    """Run each method once for each order that it needs, and evaluate the modes along it."""
+    # Players beyond the last fraction need no order.
     n_steps = None if points is None else max(1, int(float(points[-1]) * game.n_players + 0.5))
     runs = [(method, mode) for method in methods for mode in (modes if method.depends_on_mode else modes[:1])]
     results: list[Result] = []

@@ -129,11 +129,13 @@ class GradCam(LayerGradCam):
         """
         tensors = check_inputs(inputs)
         parse_target(target, len(tensors[0]))
-        # Compiled code would not run the hooks with which Captum reads the layer.
-        with models.preserved_state(self.forward_func, input_devices(inputs)), models.eager_mode():
+        # Captum reads the layer with hooks. They must not affect other callers of the model, and compiled code would
+        # ignore them.
+        view = models.private_view(self.forward_func)
+        with models.preserved_state(self.forward_func, input_devices(inputs)):
             layer_gradients, layer_activations = compute_layer_gradients_and_eval(
-                self._call_model,
-                self.layer,
+                lambda *arguments: models.call_model(view.forward_func, *arguments),
+                view.module(self.layer),
                 tensors,
                 target,
                 additional_forward_args,

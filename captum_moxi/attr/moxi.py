@@ -368,8 +368,10 @@ class MoXIAttribution(PerturbationAttribution):
 
                         - ``feature_mask`` is None and there would be more than 600 players
 
-                        After the first forward pass: a target is missing or too large, if only the output of the model
-                        shows the number of classes. During the search: logits or rewards are non-finite. The message
+                        - ``return_convergence_delta`` is True and ``score`` is not ``"gain"``
+
+                        After the first forward pass, if only the output of the model shows the number of classes: a
+                        target is missing or too large. During the search: logits or rewards are non-finite. The message
                         names the coalition.
             TypeError: If an argument has the wrong type.
         """

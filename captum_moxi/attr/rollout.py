@@ -86,14 +86,15 @@ class AttentionRollout(Attribution):
     def _roll_out(self, images: Tensor, arguments: tuple[ForwardArgs, ...], grid: models.PatchGrid) -> Tensor:
         """Run the model once and return the product of all attention matrices, ``(B, tokens, tokens)``."""
         attention = _AttentionProduct(grid.n_patches)
+        # The change of the attention implementation must not affect other callers of the model.
+        forward = models.private_view(self.forward_func).forward_func
         with (
             models.preserved_state(self.forward_func, {images.device}),
             torch.no_grad(),
-            models.sdpa_attention(self.forward_func),
-            models.eager_mode(),
+            models.sdpa_attention(forward),
             attention,
         ):
-            models.call_model(models.on_one_device(self.forward_func), images, *arguments)
+            models.call_model(forward, images, *arguments)
         if attention.product is None:
             raise ValueError(
                 f"forward_func ran no scaled_dot_product_attention over a class token and {grid.rows} x {grid.columns} "

@@ -3,8 +3,8 @@
 A benchmark is a function that takes a :class:`Bench` and returns a Markdown table. The target is always the predicted
 class. Rows are coalitions evaluated by the model. A row with a backward pass counts as three rows.
 
-To add a benchmark, write its function in a file of this folder and register it here. Everything slow goes through
-``Bench.measure``, so that an interrupted benchmark continues where it stopped.
+To add a benchmark, write its function in a file of this folder and register it here. Call ``Bench.measure`` for each
+slow measurement, so that an interrupted benchmark continues where it stopped.
 """
 
 from captum_moxi.benchmarks.bare import compare_with_bare_model
@@ -17,17 +17,25 @@ from captum_moxi.registry import Registry
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
 BENCHMARKS.register(
-    "bare", lambda: compare_with_bare_model, help="the exact search and the bare model on the same rows, first image"
+    "bare",
+    lambda: compare_with_bare_model,
+    help="time of the exact search and of the model alone on the same rows, for the first image",
 )
 BENCHMARKS.register(
-    "methods", lambda: compare_methods, help="MoXI and Captum's ShapleyValueSampling, KernelShap and FeatureAblation"
+    "methods",
+    lambda: compare_methods,
+    help="cost and areas of MoXI and of Captum's ShapleyValueSampling, KernelShap and FeatureAblation",
 )
-BENCHMARKS.register("screens", lambda: compare_screens, help="screens and beams against the exact search")
+BENCHMARKS.register(
+    "screens", lambda: compare_screens, help="cost and results of screens and beams, compared with the exact search"
+)
 BENCHMARKS.register(
     "growth",
     lambda: measure_growth,
-    help="time and memory by number of players, model size and batch size, on untrained ViTs",
+    help="time and memory for different numbers of players, model sizes and batch sizes, on untrained ViTs",
 )
-BENCHMARKS.register("throughput", lambda: measure_throughput, help="images per minute")
+BENCHMARKS.register(
+    "throughput", lambda: measure_throughput, help="images per minute, up to the flip and for a full ranking"
+)
 
 __all__ = ["BENCHMARKS", "Bench", "Benchmark"]

@@ -1,8 +1,8 @@
-"""Benchmark ``bare``: the exact search against the bare model, which evaluates the same rows at the same lengths.
+"""Benchmark ``bare``: the exact search and the bare model, which evaluates the same rows with the same lengths.
 
-The bare model is the lower limit for the time of a search. For models with patch tokens it consists of the encoder and
-the classifier, applied to existing tokens. For other models it is the whole model, applied to existing images. Both run
-in passes of the size that is fastest on the machine.
+The time of the bare model is the lower limit for the time of a search. For models with patch tokens, the bare model
+consists of the encoder and the classifier, applied to existing tokens. For other models, it is the whole model, applied
+to existing images. In both cases, its passes have the size that is fastest on the machine.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +30,7 @@ from captum_moxi.tables import markdown_table
 
 # Shape of one row: (tokens, width) or (channels, height, width).
 RowShape: TypeAlias = tuple[int, ...]
-# Attempts to time a pass size. The fastest counts.
+# Number of times that each pass size is timed. The fastest time is used.
 ATTEMPTS = 3
 
 
@@ -41,7 +41,7 @@ class Extent:
     Args:
         title (str): Title in the table.
         n_steps (int or None): Maximum number of steps. None for no limit.
-        stop (str or None): ``"flip"`` to stop when the prediction flips.
+        stop (str or None): ``"flip"`` to stop when the prediction flips. None to continue after the flip.
     """
 
     title: str
@@ -53,6 +53,7 @@ def compare_with_bare_model(bench: Bench) -> str:
     """Measure the exact search and the bare model on the first image, and return the table."""
     limit = f", {bench.most_steps} steps at most" if bench.most_steps else ""
     extents = (
+        # The titles identify stored measurements.
         Extent(f"to the flip{limit}", bench.most_steps, "flip"),
         Extent(f"{bench.most_steps or 'all'} steps", bench.most_steps, None),
     )
@@ -75,16 +76,17 @@ def compare_with_bare_model(bench: Bench) -> str:
 
 
 class BareModel(ABC):
-    """A model without anything that a search adds.
+    """A model without the work that a search adds.
 
     Args:
         model (PreTrainedModel): Model to measure.
     """
 
-    # Keyword of the argument that the watched module receives.
+    # Keyword argument of the watched module that contains the rows.
     argument: ClassVar[str]
-    # Sizes of a pass to choose the fastest from, by type of device.
+    # Sizes of a pass from which the fastest is chosen, by type of device.
     sizes: ClassVar[Mapping[str, tuple[int, ...]]]
+    # Memory layouts of the rows from which the fastest is chosen.
     layouts: ClassVar[tuple[torch.memory_format, ...]]
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -101,11 +103,11 @@ class BareModel(ABC):
 
     @abstractmethod
     def rows_per_pass(self, shape: RowShape, size: int) -> int:
-        """Return the number of rows of a shape in a pass of a size."""
+        """Return the number of rows of this shape in a pass of this size."""
 
     @abstractmethod
     def sample_rows(self, shape: RowShape, largest: int) -> int:
-        """Return the number of rows on which the sizes are compared, for a largest size."""
+        """Return the number of rows that are needed to compare sizes up to the largest one."""
 
     @contextmanager
     def recorded_shapes(self) -> Iterator[Counter[RowShape]]:
@@ -141,7 +143,7 @@ class BareEncoder(BareModel):
     """Layers, final norm and classifier of a model with patch tokens, applied to its token sequence."""
 
     argument = "hidden_states"
-    # In tokens.
+    # Numbers of tokens.
     sizes: ClassVar[Mapping[str, tuple[int, ...]]] = {
         "cpu": (1024, 2048, 4096, 8192),
         "cuda": (2**14, 2**16, 2**18),
@@ -167,7 +169,7 @@ class BareEncoder(BareModel):
         return largest // shape[0] + 1
 
     def _classify(self, hidden: Tensor) -> Tensor:
-        # The classifiers of transformers' token models differ in the tokens that they read.
+        # The classifiers of the models in transformers use different tokens.
         model: Any = self.model
         logits: Tensor
         if hasattr(model, "cls_classifier"):
@@ -184,7 +186,7 @@ class BareNetwork(BareModel):
     """A whole model, applied to images."""
 
     argument = "pixel_values"
-    # In images.
+    # Numbers of images.
     sizes: ClassVar[Mapping[str, tuple[int, ...]]] = {"cpu": (2, 4, 8, 16), "cuda": (32, 128, 512)}
     layouts = (torch.contiguous_format, torch.channels_last)
 
@@ -209,7 +211,7 @@ def bare_model(model: PreTrainedModel) -> BareModel:
 
 
 def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, *, mode: Mode, extent: Extent) -> Record:
-    """Measure the search and the bare model, in alternation."""
+    """Measure the search and the bare model alternately, so that both see the same load of the machine."""
     search = partial(_search, bench.game_arguments(classifier, [image]), mode=mode, extent=extent)
     bare = bare_model(classifier.model)
     with bare.recorded_shapes() as shapes:

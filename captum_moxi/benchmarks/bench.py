@@ -35,15 +35,17 @@ class Bench:
     Args:
         classifiers (Sequence[ImageClassifier]): Models, all on one device.
         images (Sequence[tuple[str, Image]]): Names and images.
-        grid (int, optional): Number of players in each direction.
+        grid (int, optional): Number of rows and columns of players.
             Default: None, the model's own patches
-        repeats (int, optional): Number of times that a duration is measured. Tables contain the median.
+        repeats (int, optional): Number of times that the benchmark ``bare`` measures a duration. The table contains the
+            median.
             Default: 5
-        most_steps (int, optional): Maximum number of steps of a search.
+        most_steps (int, optional): Maximum number of steps of a search in the benchmarks ``bare`` and ``screens``.
             Default: None, no limit
-        searches (Sequence[str], optional): Names of the searches to compare with the exact search.
-            Default: all
-        records (Records, optional): Measurements that are reused and extended.
+        searches (Sequence[str], optional): Titles of the searches that the benchmark ``screens`` compares with the
+            exact search.
+            Default: ``()``, all
+        records (Records, optional): Stored measurements, which are reused and extended.
             Default: an empty record in memory
     """
 
@@ -66,14 +68,17 @@ class Bench:
         return describe_machine(self.device)
 
     def measure(self, settings: Record, measurement: Callable[[], Record]) -> Record:
-        """Return the recorded measurement for these settings, or measure now and record the result.
+        """Return the recorded measurement with these settings, or measure now and record the result.
 
         A measurement is reused on the same machine, with the same grid and the same versions of captum-moxi, torch and
         transformers.
 
         Args:
-            settings (dict): What the measurement depends on, in JSON types.
-            measurement (Callable): Measures and returns the results, in JSON types.
+            settings (dict): Settings of the measurement, in JSON types.
+            measurement (Callable): Function without arguments that measures and returns the results, in JSON types.
+
+        Returns:
+            dict: Results of the measurement.
         """
         versions = {package: version(package) for package in ("captum-moxi", "transformers")}
         return self.records.get({"machine": self.machine, **versions, "grid": self.grid, **settings}, measurement)
@@ -93,7 +98,12 @@ class Bench:
         yield from tqdm(pairs, desc=title, unit="image", disable=None)
 
     def game_arguments(self, classifier: ImageClassifier, images: Sequence[Image.Image]) -> GameArguments:
-        """Preprocess images, predict their classes, and return the arguments of their game."""
+        """Preprocess images, predict their classes, and return the arguments of their game.
+
+        Args:
+            classifier (ImageClassifier): The model.
+            images (Sequence[Image]): Images of the batch.
+        """
         x = classifier.preprocess(images)
         with torch.no_grad():
             logits: Tensor = call_model(classifier.model, x)

@@ -1,4 +1,7 @@
-"""Benchmark ``growth``: time and memory by number of players, model size and batch size, on untrained ViTs."""
+"""Benchmark ``growth``: time and memory for different numbers of players, model sizes and batch sizes.
+
+The models are untrained ViTs.
+"""
 
 import multiprocessing
 from dataclasses import asdict, dataclass
@@ -19,9 +22,10 @@ from captum_moxi.search.screens import RandomScreen
 from captum_moxi.tables import markdown_table
 
 PATCH_SIZE = 16
-# Candidates that each step evaluates.
+# Number of candidates that each step evaluates.
 CANDIDATES = 32
-# Steps of the search in each mode. A step of deletion costs as much as many steps of insertion.
+# Number of steps in each mode. The first deletion step costs as much as many insertion steps, because their coalitions
+# are small.
 STEPS: dict[Mode, int] = {"insertion": 10, "deletion": 1}
 
 
@@ -62,7 +66,7 @@ class Case:
 
 
 def measure_growth(bench: Bench) -> str:
-    """Measure searches on untrained ViTs, each in a process of its own, and return the table."""
+    """Measure searches on untrained ViTs, each in its own process, and return the table."""
     table: list[list[object]] = []
     for case in tqdm(cases(str(bench.device)), desc="growth", unit="case", disable=None):
         record = bench.measure({"benchmark": "growth", **asdict(case)}, partial(_measure_in_process, case))
@@ -82,7 +86,7 @@ def cases(device: str) -> list[Case]:
 
 
 def measure_case(case: Case) -> Record:
-    """Run the search of a case and return its seconds, its rows and the peak memory of this process in bytes."""
+    """Run the search of a case, and return its seconds, its rows and the peak memory of this process in bytes."""
     width = WIDTHS[case.size]
     config = ViTConfig(
         hidden_size=width.hidden,
@@ -103,6 +107,6 @@ def measure_case(case: Case) -> Record:
 
 
 def _measure_in_process(case: Case) -> Record:
-    """Measure a case in a new process, whose peak memory is that of the case."""
+    """Measure a case in a new process, so that the peak memory of the process is the peak memory of the case."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(measure_case, (case,))

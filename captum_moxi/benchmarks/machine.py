@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on: its description, its clock and its memory."""
+"""Describes the machine that a benchmark runs on, and measures time and memory."""
 
 import platform
 import sys
@@ -10,7 +10,7 @@ import torch
 
 
 def describe_machine(device: torch.device) -> str:
-    """Describe the processor, and the GPU if ``device`` is one, with the versions that a measurement depends on."""
+    """Describe the processor, the GPU if there is one, and the number of threads, with torch's and Python's version."""
     name = _processor()
     if device.type == "cuda":
         name = f"{torch.cuda.get_device_name(device)}, {name}"
@@ -33,10 +33,10 @@ def synchronize(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the peak memory of this process in bytes: on a GPU what torch allocated, on a CPU the resident size."""
+    """Return the peak memory of this process in bytes: torch's allocations on a GPU, the resident size on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # The module does not exist on Windows, where the other benchmarks run.
+    # Windows does not have this module. The import is here, so that the other benchmarks run on Windows.
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -45,7 +45,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _processor() -> str:
-    """Return the name of the processor. Linux has it only in /proc/cpuinfo."""
+    """Return the name of the processor. On Linux, only /proc/cpuinfo contains the name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

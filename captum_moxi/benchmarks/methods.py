@@ -26,8 +26,10 @@ class Contender:
 
     Args:
         title (str): Title in the table.
-        create (Callable): Number of players -> method.
-        mode (str): Mode in which the method orders the players.
+        create (Callable): Function from the number of players to the method.
+        mode (str, optional): ``"insertion"`` or ``"deletion"``: the mode in which the method orders the players. Both
+            curves are computed along this order.
+            Default: ``"insertion"``
     """
 
     title: str
@@ -62,7 +64,7 @@ def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, *, c
 
 
 def _moxi(screen: str, n_players: int) -> Method:
-    """Create MoXI with a screen for either mode. The registered method has one for deletion only."""
+    """Create MoXI with a screen in both modes. The registered method uses its screen only in deletion."""
 
     def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Selection:
         return greedy(game, mode, n_steps=n_steps, stop=stop, screen=SCREENS.create(screen))
@@ -75,7 +77,7 @@ def _registered(spec: str, n_players: int) -> Method:
 
 
 def _kernel_shap(n_players: int) -> Method:
-    """Create KernelShap with the number of samples that the shap package uses by default."""
+    """Create KernelShap with the default number of samples of the package shap."""
     return METHODS.create(f"kernel-shap:{2 * n_players + 2048}")
 
 

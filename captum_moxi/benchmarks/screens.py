@@ -1,4 +1,4 @@
-"""Benchmark ``screens``: searches with screens and beams against the exact search, up to the flip."""
+"""Benchmark ``screens``: searches with screens and beams compared with the exact search, up to the flip."""
 
 import time
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from captum_moxi.tables import markdown_table
 
 LEGEND = """
 
-A search without a flip counts with the steps that it took. Against exact: total number of players relative to the
-exact search; a negative value means fewer players. Mean confidence on the way: confidence in the target up to the step
-at which the exact search flipped, held at its last value if the search ended earlier; lower is better in deletion,
-higher in insertion. Times fewer and times faster: rows and seconds of the exact search divided by those of this search;
-less than 1 means a higher cost. With few players, as in the demo, a screen that evaluates at least as many candidates
-skips none and saves nothing."""
+If a search does not flip the prediction, its steps are counted. Against exact: total number of players relative to the
+exact search; a negative value means fewer players. Mean confidence on the way: mean confidence in the target up to the
+step at which the exact search flipped. If the search ended earlier, its last value is repeated. Lower is better in
+deletion, higher in insertion. Times fewer and times faster: rows and seconds of the exact search divided by those of
+this search; a value below 1 means a higher cost. If there are no more players than a screen evaluates, as in the demo,
+the screen skips none and saves nothing."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,13 @@ class Search:
     """One way to search.
 
     Args:
-        screen (str): Screen in the notation of ``--screen``; ``all`` evaluates all candidates.
-        beam_width (int): Number of groups that the search keeps.
-        device (str or None): Type of device on which the search is worthwhile. None for all.
+        screen (str, optional): Name in ``captum_moxi.search.screens.SCREENS`` with its argument, for example
+            ``"gradient:8"``. ``"all"`` evaluates all candidates.
+            Default: ``"all"``
+        beam_width (int, optional): Number of groups that the search keeps.
+            Default: 1
+        device (str or None, optional): Type of device on which the search is worthwhile, for example ``"cuda"``.
+            Default: None, all types
     """
 
     screen: str = "all"
@@ -41,7 +45,7 @@ class Search:
 
     @property
     def title(self) -> str:
-        """The name in the table and of the option ``--search``."""
+        """Title in the table, and value of the option ``--search``."""
         parts = [self.screen] if self.screen != "all" else []
         if self.beam_width > 1:
             parts.append(f"beam of {self.beam_width}")
@@ -49,7 +53,7 @@ class Search:
 
 
 EXACT = Search()
-# Screens of interest in each mode, in several sizes. Half precision does not save time on a CPU.
+# Searches that are compared in each mode. Half precision does not save time on a CPU.
 STUDIED: dict[Mode, tuple[Search, ...]] = {
     "deletion": (
         *(Search(f"gradient:{m}") for m in (4, 8, 16, 32)),
@@ -93,8 +97,11 @@ def compare_screens(bench: Bench) -> str:
 def searches(mode: Mode, device: str) -> list[Search]:
     """Return the searches of a mode that are worthwhile on a type of device.
 
-    The searches are the exact search, the studied screens and beams, and every other registered screen with its default
-    argument.
+    They are the exact search, the searches in ``STUDIED``, and all other registered screens with default arguments.
+
+    Args:
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        device (str): Type of the device, for example ``"cpu"``.
     """
     known = (EXACT, *(search for studied in STUDIED.values() for search in studied))
     names = {search.screen.partition(":")[0] for search in known}
@@ -104,20 +111,23 @@ def searches(mode: Mode, device: str) -> list[Search]:
 
 
 def mean_confidence(confidences: list[float], points: int) -> float:
-    """Return the mean over the first points of a path. A shorter path keeps its last value."""
-    held = confidences + confidences[-1:] * points
-    return fmean(held[:points])
+    """Return the mean over the first points of a path. In a shorter path, the last value is repeated."""
+    extended = confidences + confidences[-1:] * points
+    return fmean(extended[:points])
 
 
 def _chosen_searches(bench: Bench) -> dict[Mode, list[Search]]:
-    """Return the searches that the bench asks for, by mode, always with the exact search."""
+    """Return the selected searches of each mode. They always include the exact search."""
     available = {mode: searches(mode, bench.device.type) for mode in STUDIED}
-    titles = sorted({search.title for listed in available.values() for search in listed})
+    titles = sorted({search.title for searches_of_mode in available.values() for search in searches_of_mode})
     unknown = sorted(set(bench.searches) - set(titles))
     if unknown:
         raise ValueError(f"search {', '.join(unknown)} is unknown; pass one of {'; '.join(titles)}")
-    wanted = {EXACT.title, *(bench.searches or titles)}
-    return {mode: [search for search in listed if search.title in wanted] for mode, listed in available.items()}
+    selected = {EXACT.title, *(bench.searches or titles)}
+    return {
+        mode: [search for search in searches_of_mode if search.title in selected]
+        for mode, searches_of_mode in available.items()
+    }
 
 
 def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, *, mode: Mode, search: Search) -> Record:
@@ -141,19 +151,19 @@ def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, *, m
 
 
 def _summary(records: list[Record], *, exact: list[Record]) -> list[object]:
-    """Return the cells of a search after its title. Both lists have one record per image, in the same order."""
+    """Return the cells after the title of a search. Both lists have one record per image, in the same order."""
     count = len(records)
-    steps, exact_steps = (sum(record["steps"] for record in each) for each in (records, exact))
-    rows, exact_rows = (sum(record["rows"] for record in each) for each in (records, exact))
+    steps, exact_steps = (sum(record["steps"] for record in measured) for measured in (records, exact))
+    rows, exact_rows = (sum(record["rows"] for record in measured) for measured in (records, exact))
     pairs = list(zip(records, exact, strict=True))
     return [
         f"{sum(record['flipped'] for record in records)} of {count}",
         median(record["steps"] for record in records),
         steps / count,
         f"{steps / exact_steps - 1:+.1%}" if exact_steps else "-",
-        fmean(mean_confidence(record["confidences"], len(best["confidences"])) for record, best in pairs),
+        fmean(mean_confidence(record["confidences"], len(reference["confidences"])) for record, reference in pairs),
         rows / count,
         exact_rows / rows,
         fmean(record["seconds"] for record in records),
-        median(best["seconds"] / record["seconds"] for record, best in pairs),
+        median(reference["seconds"] / record["seconds"] for record, reference in pairs),
     ]

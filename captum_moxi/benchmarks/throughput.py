@@ -16,7 +16,7 @@ from captum_moxi.search import greedy
 from captum_moxi.search.screens import SCREENS
 from captum_moxi.tables import markdown_table
 
-# Images in a batch, by type of device.
+# Number of images in a batch, by type of device.
 BATCH_SIZES = {"cuda": 16}
 DEFAULT_BATCH_SIZE = 1
 
@@ -30,7 +30,8 @@ class Job:
         mode (str): ``"insertion"`` or ``"deletion"``.
         stop (str or None): ``"flip"`` to stop when the prediction flips. None for a full ranking, which is measured on
             a single batch.
-        screen (str): Screen in the notation of ``--screen``.
+        screen (str, optional): Name in ``captum_moxi.search.screens.SCREENS`` with its argument.
+            Default: ``"all"``, the exact search
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""``captum-moxi attack``: show on which patches of a run adversarial perturbations lie."""
+"""``captum-moxi attack``: measure which patches adversarial perturbations change most."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from captum_moxi.cli.runner import Command, require_packages
 @options.radius()
 @options.step_size()
 @options.n_steps(default=10, show_default=True, help="Number of gradient steps.")
-@options.limit(help="Use at most this many images, the first that were explained.")
+@options.limit(help="Maximum number of images. The first explained images are used. Default: all.")
 @options.device()
 @options.out(required=True, default=None, show_default=False)
 def attack(
@@ -28,15 +28,17 @@ def attack(
     device: str | None,
     out: Path,
 ) -> None:
-    """Perturb the images of a run by L2 PGD, and show on which patches of its orders the perturbation lies.
+    """Measure which patches an adversarial attack perturbs most.
 
-    If the command is interrupted, the same command continues.
+    The command attacks the images of a run (FOLDER, written by `captum-moxi evaluate --stop never`) with projected
+    gradient descent (PGD) in an L2 ball. It then measures how much of the perturbation is on the patches that each
+    method ranks first (the paper's Appendix G.2). If the command is interrupted, the same command continues.
 
     \b
     In the folder --out:
     attack.jsonl   norms of the perturbation, one line for each image
     attack.md      mean norms on the first patches of each order
-    attack.png     mean norms by the number of patches
+    attack.png     mean norms by number of patches
     """
     require_packages("attack", "datasets", "pyarrow")
     from captum_moxi.evaluation.replays import run_attack

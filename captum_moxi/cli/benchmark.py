@@ -1,4 +1,4 @@
-"""``captum-moxi benchmark``: measure the cost of searches."""
+"""``captum-moxi benchmark``: measure the cost and the results of searches on this machine."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,11 @@ from captum_moxi.models import ImageClassifier, load
 
 @click.command(cls=Command, listing=BENCHMARKS)
 @options.benchmark_name()
-@options.model("models", multiple=True, help="Hub name or folder of a model. Repeatable. Default: the embedded model.")
+@options.model(
+    "models",
+    multiple=True,
+    help="Hub name or folder of a Hugging Face image classifier. Repeatable. Default: the embedded model.",
+)
 @options.image_paths()
 @options.limit()
 @options.grid()
@@ -38,7 +42,10 @@ def benchmark(
     device: str | None,
     out: Path | None,
 ) -> None:
-    """Measure what a search costs and finds on this machine, and print a Markdown table."""
+    """Measure the cost and the results of searches on this machine.
+
+    The command prints the machine and a Markdown table. The list at the end describes the benchmarks.
+    """
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
     records = Records(out)
@@ -55,7 +62,7 @@ def benchmark(
         )
         click.echo(f"{bench.machine}\n\n{BENCHMARKS.create(name)(bench)}")
     finally:
-        stored = f"stored in {out}" if out else "not stored; --out FILE stores them"
+        stored = f"stored in {out}" if out else "not stored; pass --out FILE to store them"
         click.echo(f"{records.measured} new measurements, {records.reused} reused; {stored}", err=True)
 
 

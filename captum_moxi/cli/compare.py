@@ -12,14 +12,15 @@ from captum_moxi.explanation import CompareSettings, ComparisonReport, compare_i
 @click.command(cls=Command)
 @options.images()
 @options.model(help="Hub name or folder of a Hugging Face image classifier. Without images: the embedded demo.")
-@options.target(help="Class to explain: an index, a name or part of one. Default: the predicted class of each image.")
+@options.target()
 @options.methods()
 @options.metrics()
 @options.mode()
 @options.n_steps(
     default=30,
     show_default=True,
-    help="Number of patches that MoXI chooses, and at which curves end. All of 196 patches take minutes per image.",
+    help="Maximum number of patches that MoXI chooses, and at which the curves end. All 196 patches of a ViT take "
+    "minutes per image.",
 )
 @options.grid()
 @options.removal()
@@ -27,7 +28,8 @@ from captum_moxi.explanation import CompareSettings, ComparisonReport, compare_i
 @options.screen(
     default="gradient:8",
     show_default=True,
-    help=f"Which patches a deletion step of MoXI evaluates: {options.CHOICES}. Insertion evaluates all.",
+    help=f"Which patches each deletion step of MoXI evaluates: {options.CHOICES}. M is their number. Insertion "
+    "evaluates all.",
 )
 @options.html()
 @options.device()
@@ -42,7 +44,10 @@ def compare(
     html: bool,
     out: Path,
 ) -> None:
-    """Compare MoXI with other methods on each IMAGE, or the images in a folder, and print a table.
+    """Compare MoXI with other attribution methods.
+
+    IMAGE is an image file or a folder of images. Without images, the command uses the embedded images and model. It
+    prints a table with a row for each method and mode.
 
     \b
     In the folder --out:

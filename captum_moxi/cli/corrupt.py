@@ -1,4 +1,4 @@
-"""``captum-moxi corrupt``: replay the deletions of a run with corruptions instead of removal."""
+"""``captum-moxi corrupt``: corrupt the patches that a run deleted, instead of removing them."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from captum_moxi.cli.runner import Command, require_packages
 @options.run_folder()
 @options.corruptions()
 @options.severity()
-@options.limit(help="Use at most this many images, the first that were explained.")
+@options.limit(help="Maximum number of images. The first explained images are used. Default: all.")
 @options.resamples()
 @options.device()
 @options.out(required=True, default=None, show_default=False)
@@ -25,9 +25,12 @@ def corrupt(
     device: str | None,
     out: Path,
 ) -> None:
-    """Corrupt patches in the deletion orders of a run, instead of removing them (the paper's Figure 6).
+    """Replay the deletions of a run with corrupted patches.
 
-    If the command is interrupted, the same command continues.
+    FOLDER is a run that was written by `captum-moxi evaluate --stop never`. The command corrupts the patches in the
+    deletion order of each method instead of removing them, and measures how the model's confidence falls (the paper's
+    Figure 6). If the command is interrupted, the same command continues. The built-in corruptions require pip install
+    'captum-moxi[corruptions]'.
 
     \b
     In the folder --out:

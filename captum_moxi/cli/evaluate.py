@@ -1,4 +1,4 @@
-"""``captum-moxi evaluate``: run methods on a folder or a data set."""
+"""``captum-moxi evaluate``: run methods on every image of a folder or a dataset."""
 
 from pathlib import Path
 
@@ -20,19 +20,29 @@ from captum_moxi.search.screens import SCREENS
 @options.label_pattern()
 @options.label_map()
 @options.keep()
-@options.limit(help="Use at most this many images, the first ones. A later call may raise the limit.")
+@options.limit(
+    help="Maximum number of images. The first images are used. A later call may increase the limit. Default: all."
+)
 @options.methods(default="moxi")
 @options.mode()
-@options.stop(help="Stop when the prediction flips, or never. The curves of a report need never.")
+@options.stop(
+    help="flip: stop when the target becomes the predicted class (insertion) or is no longer predicted (deletion). "
+    "never: continue after the flip, which the curves of a report require."
+)
 @options.n_steps()
 @options.grid()
 @options.removal(type=SpecType(REMOVALS))
-@options.reward(type=SpecType(REWARDS), help=f"What the search raises or lowers: {options.CHOICES}.")
+@options.reward(
+    type=SpecType(REWARDS),
+    help=f"Quantity that insertion increases and deletion decreases: {options.CHOICES}. CLASS is the index of the "
+    "class with which the target is contrasted.",
+)
 @options.screen(
     type=SpecType(SCREENS),
     default="gradient:8",
     show_default=True,
-    help=f"Which patches a deletion step of MoXI evaluates: {options.CHOICES}. Insertion evaluates all.",
+    help=f"Which patches each deletion step of MoXI evaluates: {options.CHOICES}. M is their number. Insertion "
+    "evaluates all.",
 )
 @options.batch_size()
 @options.device(type=str)
@@ -40,7 +50,9 @@ from captum_moxi.search.screens import SCREENS
 @options.workers()
 @options.cpus()
 @options.gpus()
-@options.out(required=True, default=None, show_default=False, help="Folder of the run.")
+@options.out(
+    required=True, default=None, show_default=False, help="Folder of the run. It is created if it does not exist."
+)
 @options.settings(Settings)
 def evaluate(
     settings: Settings,
@@ -53,11 +65,12 @@ def evaluate(
     cpus: float,
     gpus: float,
 ) -> None:
-    """Run methods on every image of a folder or data set, and save the results in Parquet.
+    """Run methods on every image of a folder or dataset.
 
-    The folder --out holds the settings in manifest.json and rows/*.parquet: image, label, target, method, mode, order,
-    rewards, confidences, predictions, seconds, versions. If the command is interrupted, the same command continues. An
-    image that cannot be read is recorded and skipped. Then run `captum-moxi report FOLDER`.
+    The command writes a run to the folder --out: the settings in manifest.json, and one row for each image, method and
+    mode in rows/*.parquet. The columns include image, label, target, method, mode, order, rewards, confidences,
+    predictions, seconds and versions. If the command is interrupted, the same command continues. An image that cannot
+    be read is recorded and skipped. `captum-moxi report FOLDER` summarizes the run.
     """
     require_packages("evaluate", "datasets", "pyarrow")
     import datasets
@@ -66,7 +79,7 @@ def evaluate(
 
     datasets.disable_progress_bars()
     if engine == "local" and device is not None:
-        # other engines use the devices of their workers
+        # Other engines use the devices of their workers.
         check_device(device)
     try:
         summary = run_evaluation(

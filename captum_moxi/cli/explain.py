@@ -1,4 +1,4 @@
-"""``captum-moxi explain``: explain images."""
+"""``captum-moxi explain``: find the patches that explain the predictions for images."""
 
 import sys
 from dataclasses import replace
@@ -39,9 +39,14 @@ def explain(
     html: bool,
     out: Path,
 ) -> None:
-    """Explain each IMAGE, or the images in a folder: a figure and a JSON file for each, in the folder --out.
+    """Find the patches that explain the prediction for an image.
 
-    Without arguments, the command explains the embedded images: digits, whose class is the sum of the distinct ones.
+    Insertion finds the patches that together make the model predict the target. Deletion finds the patches without
+    which the model no longer predicts it. IMAGE is an image file or a folder of images. For each image, the command
+    writes a figure and a JSON file to the folder --out, and prints one line.
+
+    Without arguments, the command explains embedded images of four digits. Their class is the sum of the distinct
+    digits.
     """
     if not settings.interactions and (settings.screen is not None or settings.beam_width > 1):
         raise click.UsageError("--no-interactions ranks all patches at once; pass it without --screen and --beam-width")

@@ -1,4 +1,4 @@
-"""``captum-moxi localize``: show where classes are in images."""
+"""``captum-moxi localize``: show where classes are in images, including classes that are not predicted."""
 
 from pathlib import Path
 
@@ -16,12 +16,16 @@ from captum_moxi.explanation import LocalizeSettings
 @options.target(
     "targets",
     multiple=True,
-    help="Class to look for: an index, a name or part of one. Repeatable. Default: the two most likely classes.",
+    help="Class to locate: an index, a name or part of a name. Repeatable. Default: the two most likely classes.",
 )
-@options.n_steps(help="Delete at most this many patches in each phase. Default: all.")
+@options.n_steps(help="Maximum number of patches that each of the two deletions removes. Default: as many as needed.")
 @options.grid()
 @options.removal()
-@options.screen(default="gradient:8", show_default=True, help=f"Which patches a step evaluates: {options.CHOICES}.")
+@options.screen(
+    default="gradient:8",
+    show_default=True,
+    help=f"Which patches each step evaluates: {options.CHOICES}. M is their number.",
+)
 @options.device()
 @options.out()
 @options.settings(LocalizeSettings)
@@ -33,11 +37,12 @@ def localize(
     settings: LocalizeSettings,
     out: Path,
 ) -> None:
-    """Show where classes are in each IMAGE, or the images in a folder, including classes that are not predicted.
+    """Show where a class is, even if the model predicts another.
 
-    The command deletes the patches that support the predicted class until the class to look for is predicted, and then
-    the patches that this class depends on (the paper's Appendix F and Figure 5). For each image, it writes a figure and
-    a JSON file with the patches of both phases to the folder --out.
+    The command first deletes patches that support the predicted class, until the class of --target is predicted. It
+    then deletes patches that support this class, until it is no longer predicted (the paper's Appendix F and Figure 5).
+    IMAGE is an image file or a folder of images. For each image, the command writes a figure and a JSON file with the
+    patches of both deletions to the folder --out.
     """
     classifier, sources = load_sources(images, model=model, device=device)
     class_indices = [classifier.class_index(target) for target in targets]

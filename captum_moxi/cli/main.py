@@ -1,6 +1,6 @@
 """The group of commands, and the plugins that extend it.
 
-To add a command, write it in a file of its own in this package and add it to ``COMMANDS``.
+To add a command, write it in a separate file of this package and add it to ``COMMANDS``.
 """
 
 import logging
@@ -20,7 +20,8 @@ from captum_moxi.cli.localize import localize
 from captum_moxi.cli.report import report
 
 COMMANDS = (explain, localize, compare, evaluate, report, corrupt, attack, benchmark)
-# Packages list modules in this group of entry points. Importing them registers removals, methods, commands and so on.
+# Group of entry points in which packages list modules. Importing these modules registers removals, methods, commands
+# and other items.
 PLUGINS = "captum_moxi.plugins"
 
 
@@ -50,8 +51,12 @@ def load_plugins() -> None:
 @click.version_option(__version__)
 def main() -> None:
     """Find the group of image patches that makes a classifier confident (insertion), or without which its prediction
-    fails (deletion)."""
-    # transformers reports each weight that it loads, and the hub each attempt to connect
+    fails (deletion).
+
+    Run `captum-moxi explain` without arguments to explain the embedded images, and `captum-moxi COMMAND --help` for the
+    options of a command.
+    """
+    # transformers reports each weight that it loads, and the hub reports each attempt to connect.
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)

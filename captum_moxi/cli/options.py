@@ -1,6 +1,6 @@
 """All options of the command line, each declared once.
 
-A command applies the options that it takes as decorators, and may change their help or default::
+A command applies options as decorators, and may change their help or default::
 
     @click.command(cls=Command)
     @options.images()
@@ -9,7 +9,8 @@ A command applies the options that it takes as decorators, and may change their 
     @options.settings(LocalizeSettings)
     def localize(images: tuple[str, ...], model: str, settings: LocalizeSettings) -> None: ...
 
-The last decorator, :func:`settings`, bundles options into one dataclass: the options that have the name of a field.
+The last decorator, :func:`settings`, collects the options that have the name of a dataclass field, and passes them to
+the command as one object.
 """
 
 import functools
@@ -49,7 +50,7 @@ R = TypeVar("R")
 
 POSITIVE = click.IntRange(1)
 FOLDER = click.Path(file_okay=False, path_type=Path)
-# Stands for the registered items in the help of an option
+# Placeholder for the registered items in the help of an option.
 CHOICES = "{choices}"
 
 
@@ -64,20 +65,23 @@ class RegistryOption(click.Option):
 
 
 def settings(cls: "type[DataclassInstance]") -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Bundle options into one argument ``settings`` of the command.
+    """Collect options in one argument ``settings`` of the command.
 
     Args:
-        cls (type): Dataclass. Each option that has the name of a field is passed to it.
+        cls (type): Dataclass of the settings. Each option that has the name of a field becomes the value of the field.
+
+    Returns:
+        Callable: Decorator of the command's function.
     """
     names = {field.name for field in fields(cls)}
 
     def decorate(command: Callable[..., R]) -> Callable[..., R]:
         @functools.wraps(command)
-        def bundle(**values: object) -> R:
-            bundled = {name: values.pop(name) for name in names & values.keys()}
-            return command(settings=cls(**bundled), **values)
+        def with_settings(**values: object) -> R:
+            fields_of_settings = {name: values.pop(name) for name in names & values.keys()}
+            return command(settings=cls(**fields_of_settings), **values)
 
-        return bundle
+        return with_settings
 
     return decorate
 
@@ -96,7 +100,7 @@ def _check_html(ctx: click.Context, param: click.Parameter, value: bool) -> bool
     return value
 
 
-# The model and what it works on
+# The model and its inputs
 
 images = partial(click.argument, "images", nargs=-1, metavar="[IMAGE]...")
 image_paths = partial(
@@ -107,12 +111,16 @@ device = partial(
     click.option,
     "--device",
     type=DeviceType(),
-    help="Device, for example cpu, cuda or cuda:1. Default: cuda if available.",
+    help="Device of the model, for example cpu, cuda or cuda:1. Default: cuda if available, otherwise cpu.",
 )
 target = partial(
-    click.option, "--target", help="Class to explain: an index, a name or part of one. Default: the predicted class."
+    click.option,
+    "--target",
+    help="Class to explain: an index, a name or part of a name. Default: the predicted class of each image.",
 )
-limit = partial(click.option, "--limit", type=POSITIVE, help="Use at most this many images, the first ones.")
+limit = partial(
+    click.option, "--limit", type=POSITIVE, help="Maximum number of images. The first images are used. Default: all."
+)
 
 # The search
 
@@ -124,6 +132,7 @@ mode = partial(
     default="both",
     show_default=True,
     callback=_parse_modes,
+    help="insertion: patches are added to an empty image. deletion: patches are removed from the whole image.",
 )
 stop = partial(
     click.option,
@@ -132,7 +141,8 @@ stop = partial(
     default="flip",
     show_default=True,
     callback=_parse_stop,
-    help="Stop when the prediction flips, or rank every patch.",
+    help="flip: stop when the target becomes the predicted class (insertion) or is no longer predicted (deletion). "
+    "never: rank all patches.",
 )
 min_confidence = partial(
     click.option,
@@ -140,17 +150,26 @@ min_confidence = partial(
     type=click.FloatRange(0, 1, max_open=True),
     default=0.0,
     show_default=True,
-    help="Confidence that an insertion flip must exceed.",
+    help="Confidence that the target must exceed for insertion to flip.",
 )
-n_steps = partial(click.option, "--n-steps", type=POSITIVE, help="Choose at most this many patches. Default: all.")
-grid = partial(click.option, "--grid", type=POSITIVE, help="N for N x N players. Default: the model's own patches.")
+n_steps = partial(
+    click.option, "--n-steps", type=POSITIVE, help="Maximum number of patches to choose. Default: all patches."
+)
+grid = partial(
+    click.option,
+    "--grid",
+    type=POSITIVE,
+    help="N divides the image into N x N patches. Default: the model's own patches, or patches of 16 x 16 pixels if it "
+    "has none.",
+)
 removal = partial(
     click.option,
     "--removal",
     cls=RegistryOption,
     type=ItemType(REMOVALS),
-    help=f"How absent patches are removed: {CHOICES}. LAYER is 0 if left out. Default: token if the model has patch "
-    "tokens, zero otherwise.",
+    help=f"How absent patches are removed: {CHOICES}. token removes their tokens. attention masks the attention to "
+    "them from LAYER on (0 if left out). zero, mean and blur fill their pixels. Default: token if the model has patch "
+    "tokens, otherwise zero.",
 )
 reward = partial(
     click.option,
@@ -159,20 +178,23 @@ reward = partial(
     type=ClassRewardType(REWARDS),
     default="log_odds",
     show_default=True,
-    help=f"What the search raises or lowers: {CHOICES}. CLASS is an index or a name.",
+    help=f"Quantity that insertion increases and deletion decreases: {CHOICES}. CLASS is the index or name of the "
+    "class with which the target is contrasted.",
 )
 interactions = partial(
     click.option,
     "--interactions/--no-interactions",
     default=True,
-    help="Rank groups of patches, or each patch independently: MoXI(-). Default: groups.",
+    help="Whether each step counts the interaction with the patches chosen before. If not, each patch is ranked "
+    "independently, which the paper calls MoXI(-). Default: --interactions.",
 )
 screen = partial(
     click.option,
     "--screen",
     cls=RegistryOption,
     type=ItemType(SCREENS),
-    help=f"Which patches a step evaluates: {CHOICES}. M is the number of patches. Default: all, the exact search.",
+    help=f"Which patches each step evaluates: {CHOICES}. M is their number. gradient is meant for deletion, last-gains "
+    "for insertion. Default: all, the exact search.",
 )
 beam_width = partial(
     click.option,
@@ -180,7 +202,8 @@ beam_width = partial(
     type=POSITIVE,
     default=1,
     show_default=True,
-    help="Number of groups kept at each step. The best one is shown.",
+    help="Number of groups of patches that the search keeps after each step. The cost grows in proportion. The result "
+    "is the best group.",
 )
 
 # Methods and metrics
@@ -192,7 +215,8 @@ methods = partial(
     type=SpecListType(METHODS),
     default=",".join(DEFAULT_METHODS),
     show_default=True,
-    help=f"Methods, separated by commas: {CHOICES}. An argument is optional, as in shapley:100.",
+    help=f"Methods, separated by commas: {CHOICES}. The argument after a colon is optional, for example shapley or "
+    "shapley:100.",
 )
 metrics = partial(
     click.option,
@@ -201,7 +225,7 @@ metrics = partial(
     type=SpecListType(METRICS),
     default="players-to-flip,area",
     show_default=True,
-    help=f"Columns of the printed table, separated by commas: {CHOICES}. comparison.csv has them all.",
+    help=f"Columns of the printed table, separated by commas: {CHOICES}. comparison.csv contains all metrics.",
 )
 
 # Many images
@@ -210,21 +234,22 @@ data = partial(
     click.option,
     "--data",
     required=True,
-    help="Folder of images, or a Hugging Face data set: NAME or NAME:CONFIGURATION.",
+    help="Folder of images, or a dataset on the Hugging Face hub: NAME or NAME:CONFIGURATION.",
 )
-split = partial(click.option, "--split", help="Split of the data. Default: the only one.")
+split = partial(click.option, "--split", help="Split of the dataset. Required if there are several.")
 label_pattern = partial(
     click.option,
     "--label-pattern",
-    help=r"Regular expression whose group is the class in a file's name, for example '(\d+)_'. Default: the label is "
-    "the folder of the image, the column label of metadata.csv, or the label in the data set.",
+    help=r"Regular expression that finds the label in an image's name, for example '(\d+)_'. Its first group is the "
+    "label. Default: the label is the name of the image's folder, the column label of metadata.csv, or the label in "
+    "the dataset.",
 )
 label_map = partial(
     click.option,
     "--label-map",
     type=LabelMapType(),
-    help="JSON file with an object that maps labels of the data to the model's classes, by name or index. Images with "
-    "other labels are left out.",
+    help="JSON file with an object that maps each label to a class of the model, by name or index. Images with other "
+    "labels are left out.",
 )
 keep = partial(
     click.option,
@@ -232,7 +257,8 @@ keep = partial(
     type=click.Choice(["right", "all"]),
     default="right",
     show_default=True,
-    help="Explain the images that the model classifies correctly, or all. The explained class is the predicted one.",
+    help="right: explain only images that the model classifies correctly. all: explain all images. The target is "
+    "always the predicted class.",
 )
 batch_size = partial(
     click.option,
@@ -240,17 +266,18 @@ batch_size = partial(
     type=POSITIVE,
     default=8,
     show_default=True,
-    help="Number of images that are explained, and saved, together.",
+    help="Number of images that are explained and saved together.",
 )
 engine = partial(
     click.option,
     "--engine",
     default="local",
     show_default=True,
-    help="How batches are processed: local, in this process, or ray, on the workers of a Ray cluster.",
+    help="local: process one batch after another in this process. ray: distribute the batches over the workers of a "
+    "Ray cluster.",
 )
 workers = partial(
-    click.option, "--workers", type=POSITIVE, default=1, show_default=True, help="ray: number of workers."
+    click.option, "--workers", type=POSITIVE, default=1, show_default=True, help="With --engine ray: number of workers."
 )
 cpus = partial(
     click.option,
@@ -258,7 +285,7 @@ cpus = partial(
     type=click.FloatRange(0),
     default=1.0,
     show_default=True,
-    help="ray: CPUs of each worker.",
+    help="With --engine ray: number of CPU cores reserved for each worker.",
 )
 gpus = partial(
     click.option,
@@ -266,10 +293,10 @@ gpus = partial(
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="ray: GPUs of each worker.",
+    help="With --engine ray: number of GPUs reserved for each worker. With 0.5, two workers share a GPU.",
 )
 
-# Runs that exist
+# Existing runs
 
 run_folder = partial(click.argument, "run", metavar="FOLDER", type=click.Path(path_type=Path))
 run_folders = partial(
@@ -281,7 +308,7 @@ run_mode = partial(
     type=click.Choice(MODES),
     default="deletion",
     show_default=True,
-    help="Which orders of the run are used.",
+    help="Mode of the orders to use.",
 )
 fractions = partial(
     click.option,
@@ -289,7 +316,7 @@ fractions = partial(
     type=FractionsType(),
     default="0.04,0.1",
     show_default=True,
-    help="Fractions of the patches at which the table gives the accuracy.",
+    help="Fractions of the patches at which the table shows the accuracy: numbers from 0 to 1, separated by commas.",
 )
 resamples = partial(
     click.option,
@@ -297,13 +324,13 @@ resamples = partial(
     type=POSITIVE,
     default=2000,
     show_default=True,
-    help="Number of bootstrap samples for the confidence bands.",
+    help="Number of bootstrap resamples for the confidence intervals.",
 )
 gallery = partial(
     click.option,
     "--gallery",
     type=POSITIVE,
-    help="Draw this many images as well, which loads the model and the data.",
+    help="Also draw galleries of at most this many images. Requires the model and the data of the run.",
 )
 corruptions = partial(
     click.option,
@@ -314,17 +341,29 @@ corruptions = partial(
     show_default=True,
     help=f"Corruptions, separated by commas: {CHOICES}.",
 )
-severity = partial(click.option, "--severity", type=click.IntRange(1, 5), default=5, show_default=True)
+severity = partial(
+    click.option,
+    "--severity",
+    type=click.IntRange(1, 5),
+    default=5,
+    show_default=True,
+    help="Strength of the corruptions.",
+)
 radius = partial(
     click.option,
     "--radius",
     type=click.FloatRange(0, min_open=True),
     default=1.0,
     show_default=True,
-    help="L2 radius, for images in [0, 1].",
+    help="Maximum L2 norm of the perturbation of an image in [0, 1].",
 )
 step_size = partial(
-    click.option, "--step-size", type=click.FloatRange(0, min_open=True), default=0.2, show_default=True
+    click.option,
+    "--step-size",
+    type=click.FloatRange(0, min_open=True),
+    default=0.2,
+    show_default=True,
+    help="L2 norm of each gradient step.",
 )
 
 # Benchmarks
@@ -336,17 +375,21 @@ repeats = partial(
     type=POSITIVE,
     default=5,
     show_default=True,
-    help="bare: number of measurements, of which the median is shown.",
+    help="For bare: number of measurements. The table shows their median.",
 )
 most_steps = partial(
-    click.option, "--most-steps", type=POSITIVE, help="bare, screens: where searches stop. Default: every patch."
+    click.option,
+    "--most-steps",
+    type=POSITIVE,
+    help="For bare and screens: maximum number of steps of a search. Default: no limit.",
 )
 searches = partial(
     click.option,
     "--search",
     "searches",
     multiple=True,
-    help="screens: a search to compare. Repeatable. Default: all.",
+    help="For screens: search to compare with the exact search, by its title in the table, for example gradient:8 or "
+    "'beam of 2'. Repeatable. Default: all.",
 )
 
 # Results
@@ -357,19 +400,20 @@ out = partial(
     type=FOLDER,
     default=Path("moxi-out"),
     show_default=True,
-    help="Folder of the results.",
+    help="Folder to write to. It is created if it does not exist.",
 )
 out_file = partial(
     click.option,
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File that keeps the measurements. An interrupted benchmark continues from it. A new version of the package "
-    "measures again; after changes of your own, pass another file.",
+    help="File that stores the measurements, so that an interrupted benchmark continues. A new version of the package "
+    "measures again. If you change the code yourself, pass another file.",
 )
 html = partial(
     click.option,
     "--html",
     is_flag=True,
     callback=_check_html,
-    help="Also write a page for each image, with a slider along the path. Requires the extra html.",
+    help="Also write an HTML page for each image, with a slider along the path. Requires pip install "
+    "'captum-moxi[html]'.",
 )

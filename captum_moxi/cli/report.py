@@ -1,4 +1,4 @@
-"""``captum-moxi report``: report the runs of ``captum-moxi evaluate``."""
+"""``captum-moxi report``: summarize the runs of ``captum-moxi evaluate``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,17 +15,22 @@ from captum_moxi.cli.runner import Command, require_packages
 @options.resamples()
 @options.gallery()
 @options.out(
-    default=None, show_default=False, help="Folder of the report. Default: the folder of the run, if only one."
+    default=None,
+    show_default=False,
+    help="Folder of the report. Required for several runs. Default: the folder of the run.",
 )
 def report(
     folders: tuple[Path, ...], fractions: Sequence[float], resamples: int, gallery: int | None, out: Path | None
 ) -> None:
-    """Draw the curves of runs that `captum-moxi evaluate` wrote, side by side, and write their tables.
+    """Summarize runs in a table and figures.
+
+    FOLDER is a run that was written by `captum-moxi evaluate`. Several runs are compared in one table.
 
     \b
+    In the folder --out:
     report.md, report.csv  one row per method and mode: accuracy, areas, patches to the flip, seconds
     curves.png             accuracy and confidence with 95 % bands, averaged over images, if runs continue after flips
-    flips.png              share of images flipped by each number of patches
+    flips.png              fraction of images flipped by each number of patches
     RUN-MODE.png           with --gallery: patches that flip the prediction, by image and method
     """
     require_packages("report", "datasets", "pandas", "pyarrow")

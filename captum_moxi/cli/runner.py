@@ -16,7 +16,7 @@ from captum_moxi.images import expand_paths, open_image
 from captum_moxi.models import ImageClassifier, load
 from captum_moxi.registry import Registry
 
-# How unsuitable images, models and options fail. Other errors are bugs, which keep their traceback.
+# Errors of unsuitable images, models and options. All other errors are bugs and keep their traceback.
 REPORTED_ERRORS = (ValueError, OSError, RuntimeError, Image.DecompressionBombError)
 
 
@@ -30,10 +30,10 @@ class CommandError(click.ClickException):
 
 
 class Command(click.Command):
-    """A command that reports errors of the library in one line.
+    """A command that reports errors of the library in one line, with exit code 2.
 
     Args:
-        listing (Registry, optional): Items that the help describes below the options.
+        listing (Registry, optional): Registry whose items the help describes below the options.
             Default: None
     """
 
@@ -45,7 +45,7 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):
-            # click ends these in its own way
+            # click handles these exceptions itself.
             raise
         except REPORTED_ERRORS as error:
             raise CommandError(error) from None
@@ -59,12 +59,12 @@ class Command(click.Command):
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image that a command works on.
+    """An image that a command processes.
 
     Args:
         name (str): Path of the image, or the name of an embedded image.
-        stem (str): File name without suffix for results. It is different for each image.
-        open (Callable): Opens the image. Raises a ValueError if it cannot be read.
+        stem (str): File name of the results, without suffix. It is different for each image.
+        open (Callable): Opens the image. Raises a ValueError if the image cannot be read.
     """
 
     name: str
@@ -75,22 +75,27 @@ class SourceImage:
 def load_sources(
     paths: Sequence[str], *, model: str | None, device: str | None
 ) -> tuple[ImageClassifier, list[SourceImage]]:
-    """Load the classifier and list the images; without either, those of the embedded demo.
+    """Load the classifier and list the images. Without paths and model, use the embedded demo.
 
     Args:
         paths (Sequence[str]): Image files and folders.
         model (str or None): Hub name or folder of a classifier.
         device (str or None): Device of the classifier. None selects CUDA if available and the CPU otherwise.
 
+    Returns:
+        tuple[ImageClassifier, list[SourceImage]]: The classifier and the images.
+
     Raises:
-        UsageError: If only one of paths and model is passed.
+        UsageError: If only one of ``paths`` and ``model`` is passed.
         ValueError: If the model cannot be loaded.
     """
     if paths and model is None:
-        raise click.UsageError("IMAGE needs --model; pass a hub name or a folder, or no image to use the embedded demo")
+        raise click.UsageError(
+            "--model is missing; pass a hub name or a folder, or leave out IMAGE to use the embedded demo"
+        )
     if model is not None and not paths:
         raise click.UsageError(
-            "--model needs an IMAGE; pass image files or folders, or no --model to use the embedded demo"
+            "IMAGE is missing; pass image files or folders, or leave out --model to use the embedded demo"
         )
     if model is None:
         return demo_classifier(device), demo_sources()
@@ -98,7 +103,11 @@ def load_sources(
 
 
 def file_sources(paths: Sequence[str]) -> list[SourceImage]:
-    """List the images in files and folders. They are opened later, one at a time."""
+    """List the images in files and folders. Each image is opened when it is processed.
+
+    Args:
+        paths (Sequence[str]): Image files and folders.
+    """
     names = expand_paths(paths)
     return [
         SourceImage(name, stem, partial(open_image, name))
@@ -120,17 +129,17 @@ def run_over_images(
 ) -> None:
     """Run a function on each image, with a progress bar.
 
-    An image that fails is reported, and the others continue.
+    If an image fails, its error is reported and the next image is processed.
 
     Args:
         images (Sequence[SourceImage]): The images.
-        work (Callable): Does the work for an image. Returns a line to print, or None.
-        verb (str): What ``work`` does, as a participle, for example ``"explained"``.
+        work (Callable): Processes an image. Returns a line to print, or None.
+        verb (str): Past participle of what ``work`` does, for example ``"explained"``.
         finish (Callable, optional): Called after the last image if at least one succeeded. Returns the text to print.
             Default: None
 
     Raises:
-        CommandError: If an image failed, after all others were done.
+        CommandError: If at least one image failed. The error is raised after the last image.
     """
     n_failed = 0
     for image in tqdm(images, desc="images", unit="image", disable=None):
@@ -151,8 +160,14 @@ def run_over_images(
 def require_packages(command: str, *packages: str, extra: str = "evaluate") -> None:
     """Check that the optional packages of a command are installed.
 
+    Args:
+        command (str): Name of the command or option, for the message.
+        *packages (str): Names of the packages.
+        extra (str, optional): Extra of captum-moxi that installs the packages.
+            Default: ``"evaluate"``
+
     Raises:
-        CommandError: If one is missing. The message names the extra that installs it.
+        CommandError: If a package is missing. The message contains the command that installs it.
     """
     if missing := [package for package in packages if find_spec(package) is None]:
         raise CommandError(f"{command} requires {' and '.join(missing)}; run pip install 'captum-moxi[{extra}]'")
@@ -163,8 +178,8 @@ def _one_line(reason: object) -> str:
 
 
 def _unique_stems(names: Sequence[str]) -> list[str]:
-    """The stem of each file name, with a number added to stems that occurred before."""
-    # a dictionary keeps the order and finds a stem fast
+    """Return the stem of each file name, with a number added to stems that occurred before."""
+    # A dictionary keeps the order and finds a stem fast.
     stems: dict[str, None] = {}
     for name in names:
         stem, count = Path(name).stem, 1

@@ -1,7 +1,7 @@
 """Types of option values.
 
-The types that name registered items read their registry each time help is shown or a value is parsed. An item that a
-plugin registers is therefore listed and accepted like any other.
+Types of registered items read their registry each time help is shown or a value is parsed. Items that a plugin
+registers are therefore listed and accepted like all others.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ T = TypeVar("T")
 if TYPE_CHECKING:
     ParamType = click.ParamType[object]
 else:
-    # not generic in click 8.2
+    # This class is not generic in click 8.2.
     ParamType = click.ParamType
 
 Param = click.Parameter | None
@@ -41,7 +41,7 @@ class SpecType(ParamType, Generic[T]):
         self.name = registry.kind
 
     def describe(self) -> str:
-        """Return how each item is written, for help."""
+        """Return the items for help, separated by commas, for example ``all, gradient:M``."""
         return self.registry.describe()
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -68,12 +68,12 @@ class ItemType(SpecType[T]):
     """A registered item, created from ``NAME`` or ``NAME:ARGUMENT``."""
 
     def convert(self, value: str | T, param: Param, ctx: Context) -> object:
-        # click also converts defaults, which may be items already
+        # click also converts defaults, which may already be items.
         return self.create(value, param, ctx) if isinstance(value, str) else value
 
 
 class NameType(SpecType[T]):
-    """A registered item, checked and returned as text, that takes no argument."""
+    """A registered item without an argument, checked and returned as text."""
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return f"{{{'|'.join(self.registry)}}}"
@@ -110,11 +110,11 @@ class SpecListType(SpecType[T]):
 class ClassRewardType(SpecType[Reward]):
     """A registered reward as text, in which the argument ``CLASS`` may be the name of a class.
 
-    The name is checked once the model is loaded.
+    The name is checked after the model is loaded.
     """
 
     def create(self, spec: str, param: Param, ctx: Context) -> Reward:
-        # any index stands for the class here
+        # The class is not known yet, so index 0 takes its place in this check.
         return super().create(f"{spec.partition(':')[0]}:0" if class_argument(spec) else spec, param, ctx)
 
 
@@ -143,7 +143,7 @@ class FractionsType(ParamType):
             fractions: list[float] = parse_fractions([float(part) for part in value.split(",")]).tolist()
         except ValueError:
             self.fail(
-                f"{value!r} is not a list of ascending numbers from 0 to 1; pass for example 0.04,0.1.", param, ctx
+                f"{value!r} is not a list of ascending numbers from 0 to 1; pass a list such as 0.04,0.1.", param, ctx
             )
         return fractions
 
@@ -164,8 +164,11 @@ class LabelMapType(ParamType):
 def check_device(name: str) -> None:
     """Check that tensors can be created on a device.
 
+    Args:
+        name (str): Name of the device, for example ``"cuda:1"``.
+
     Raises:
-        ValueError: If they cannot.
+        ValueError: If the device is not available.
     """
     try:
         torch.empty(0, device=name)

@@ -13,7 +13,7 @@ from PIL import Image
 from captum_moxi.models import ImageClassifier, load
 
 FOLDER = Path(__file__).parent
-# Players in each direction for which each player is one digit
+# Number of rows and columns of players. With this grid, each player is one digit.
 GRID = 2
 
 
@@ -22,7 +22,7 @@ class DemoImage(NamedTuple):
 
     Args:
         name (str): File name. It lists the digits of the four quarters in reading order, for example ``1-2-4-4.png``.
-        image (Image): Picture of 56 x 56 pixels.
+        image (Image): RGB picture of 56 x 56 pixels.
         label (str): Sum of the distinct digits.
     """
 
@@ -51,7 +51,11 @@ def demo_classifier(device: str | None = None) -> ImageClassifier:
 
 
 def demo_images() -> list[DemoImage]:
-    """Load the four embedded images. In each of them, two digits are equal."""
+    """Load the four embedded images. In each of them, two digits are equal.
+
+    Returns:
+        list[DemoImage]: Names, pictures and labels.
+    """
     labels: dict[str, str] = json.loads((FOLDER / "images" / "labels.json").read_text())
     return [
         DemoImage(name, Image.open(FOLDER / "images" / name).convert("RGB"), label) for name, label in labels.items()

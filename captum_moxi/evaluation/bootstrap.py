@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+# Confidence level of the intervals.
 LEVEL = 0.95
-# Number of draws that are held in memory together.
+# Maximum number of draws that are in memory at the same time.
 DRAWS_PER_CHUNK = 10**7
 
 
@@ -13,24 +14,24 @@ def bootstrap_band(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute the 95 % interval of the mean over images with the percentile bootstrap (Efron, 1979).
 
-    The resampled images depend only on their number and the seed, so all methods get the same resamples.
+    The draws depend only on the number of images and the seed. All methods of a run therefore get the same resamples.
 
     Args:
-        values (ndarray): ``(N, ...)``: values of N images.
-        resamples (int): Number of resamples.
+        values (ndarray): Values of N images. Shape ``(N, ...)``, float64.
+        resamples (int): Number of bootstrap resamples.
         seed (int, optional): Seed of the resamples.
             Default: 0
 
     Returns:
-        tuple[ndarray, ndarray]: Lower and upper bounds ``(...)``.
+        tuple[ndarray, ndarray]: Lower and upper bounds. Shape ``(...)``, float64.
     """
-    n = len(values)
+    n_images = len(values)
     generator = np.random.default_rng(seed)
-    chunk = max(1, DRAWS_PER_CHUNK // n)
+    chunk = max(1, DRAWS_PER_CHUNK // n_images)
     sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
     # The number of times that each image is drawn follows a multinomial distribution.
-    draws = (generator.multinomial(n, np.full(n, 1 / n), size) for size in sizes)
-    means = np.concatenate([np.tensordot(counts, values, axes=1) / n for counts in draws])
+    draws = (generator.multinomial(n_images, np.full(n_images, 1 / n_images), size) for size in sizes)
+    means = np.concatenate([np.tensordot(counts, values, axes=1) / n_images for counts in draws])
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return low, high

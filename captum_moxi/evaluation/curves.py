@@ -1,4 +1,4 @@
-"""The rows of a run as curves: one :class:`RunCurve` for each method and mode."""
+"""Converts the rows of a run to curves: one :class:`RunCurve` for each method and mode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,23 +18,23 @@ from captum_moxi.search import has_flipped
 if TYPE_CHECKING:
     import pandas
 
-# Fractions of the players are compared up to this difference.
+# Fractions of the players are equal if they differ by at most this value.
 TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class RunCurve:
-    """One method in one mode of a run: N images.
+    """One method in one mode of a run over N images.
 
     Args:
         run (str): Name of the run's folder.
         images (Sequence[str]): Names of the images.
-        targets (Tensor): ``(N,)`` int64: explained classes.
-        n_players (Tensor): ``(N,)`` int64: number of players of each image.
-        result (Result): Title of the method, mode, orders and cost. Its curve covers all evaluated fractions. It has
-            NaN and -1 at fractions that an image did not reach.
-        curve (Curve or None): The fractions that every image reached; None if the run stopped at flips, where each
-            image ends at another fraction.
+        targets (Tensor): Target class of each image. Shape ``(N,)``, int64.
+        n_players (Tensor): Number of players of each image. Shape ``(N,)``, int64.
+        result (Result): Title of the method, mode, orders and cost. Its curve covers all evaluated fractions. Entries
+            at fractions that an image did not reach are NaN (floating) or -1 (int64).
+        curve (Curve or None): Curve over the fractions that every image reached. None if the run stopped at flips,
+            because its images then end at different fractions.
     """
 
     run: str
@@ -56,16 +56,16 @@ class RunCurve:
 
     @property
     def flip_counts(self) -> Tensor:
-        """``(N,)`` float64: number of players that flip the prediction; infinity if it never flips."""
+        """Number of players that flip each prediction. Shape ``(N,)``, float64, infinity if it never flips."""
         return count_players_to_flip(self.result.curve).nan_to_num(nan=torch.inf)
 
     @property
     def max_steps(self) -> int:
-        """Largest number of players that were inserted or deleted."""
+        """Maximum number of players that were inserted or deleted in an image."""
         return self.result.order.shape[1]
 
     def up_to(self, fraction: float) -> "RunCurve":
-        """Return the run with its curve cut off after a fraction of the players."""
+        """Return the same run with a curve that ends at a fraction of the players, from 0 to 1."""
         return self if self.curve is None else replace(self, curve=_truncate(self.curve, fraction))
 
 
@@ -78,7 +78,7 @@ def read_run_curves(folder: Path, *, images: Sequence[str] | None = None) -> lis
             Default: None, all explained images
 
     Returns:
-        list[RunCurve]: One for each method and mode.
+        list[RunCurve]: One curve for each method and mode.
 
     Raises:
         ValueError: If the folder holds no run, or none of the images was explained.
@@ -90,8 +90,8 @@ def read_run_curves(folder: Path, *, images: Sequence[str] | None = None) -> lis
         explained = explained[explained["image"].isin(list(images))]
     if explained.empty:
         raise ValueError(
-            f"{folder} has no explained images, but {len(rows)} others; check the labels (--label-pattern), or pass "
-            "--keep all to captum-moxi evaluate"
+            f"{folder} has no explained images, but {len(rows)} others; check the labels (--label-pattern), or run "
+            "captum-moxi evaluate with --keep all and another --out"
         )
     return [
         _run_curve(folder.resolve().name, group, stops_at_flips=stops_at_flips)
@@ -111,7 +111,7 @@ def _run_curve(run: str, rows: "pandas.DataFrame", *, stops_at_flips: bool) -> R
         mode=mode,
         order=_pad(rows["order"], -1),
         curve=curve,
-        # Both are NaN if the orders were read from another run.
+        # Seconds and rows are NaN if the orders were read from another run.
         seconds=float(rows["seconds"].mean()),
         rows=float(rows["rows"].mean()),
     )
@@ -127,12 +127,12 @@ def _run_curve(run: str, rows: "pandas.DataFrame", *, stops_at_flips: bool) -> R
 
 def _curve(rows: "pandas.DataFrame", mode: Mode, *, targets: Tensor, n_players: Tensor, n_steps: Tensor) -> Curve:
     """Return the curve over all fractions that any image reached."""
-    largest = int(n_players.max())
-    fractions = torch.arange(largest + 1, dtype=torch.float64) / largest
+    max_players = int(n_players.max())
+    fractions = torch.arange(max_players + 1, dtype=torch.float64) / max_players
     counts = (fractions * n_players[:, None] + 0.5).floor().long()
     evaluated = counts <= n_steps[:, None]
-    width = int(evaluated.any(0).sum())
-    fractions, counts, evaluated = fractions[:width], counts[:, :width], evaluated[:, :width]
+    n_points = int(evaluated.any(0).sum())
+    fractions, counts, evaluated = fractions[:n_points], counts[:, :n_points], evaluated[:, :n_points]
     columns = counts.clamp(max=int(n_steps.max()))
 
     def at_counts(name: str, missing: float) -> Tensor:
@@ -154,21 +154,21 @@ def _curve(rows: "pandas.DataFrame", mode: Mode, *, targets: Tensor, n_players: 
 
 
 def _truncate(curve: Curve, fraction: float) -> Curve:
-    width = int((curve.fractions <= fraction + TOLERANCE).sum())
+    n_points = int((curve.fractions <= fraction + TOLERANCE).sum())
     return replace(
         curve,
-        fractions=curve.fractions[:width],
-        counts=curve.counts[:, :width],
-        rewards=curve.rewards[:, :width],
-        confidences=curve.confidences[:, :width],
-        predictions=curve.predictions[:, :width],
-        correct=curve.correct[:, :width],
+        fractions=curve.fractions[:n_points],
+        counts=curve.counts[:, :n_points],
+        rewards=curve.rewards[:, :n_points],
+        confidences=curve.confidences[:, :n_points],
+        predictions=curve.predictions[:, :n_points],
+        correct=curve.correct[:, :n_points],
         flip_fraction=curve.flip_fraction.masked_fill(curve.flip_fraction > fraction + TOLERANCE, torch.nan),
     )
 
 
 def _pad(rows: "pandas.Series[object]", missing: float) -> Tensor:
-    """Return lists of different lengths as one tensor, int64 or float64."""
+    """Return lists of different lengths as one int64 or float64 tensor, padded with ``missing``."""
     values = [torch.tensor(row) for row in rows]
     padded = pad_sequence(values, batch_first=True, padding_value=missing)
     return padded if padded.is_floating_point() else padded.long()

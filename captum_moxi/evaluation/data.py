@@ -1,4 +1,4 @@
-"""Many images: from a folder, or from a Hugging Face data set."""
+"""Reads the images of a folder or of a Hugging Face dataset."""
 
 import glob
 import io
@@ -16,20 +16,20 @@ from captum_moxi.images import IMAGE_SUFFIXES, open_image
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-# Split of a folder of image files, which has no other splits.
+# Name of the only split of a folder of image files.
 FOLDER_SPLIT = "images"
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of a folder or data set, in a fixed order.
+    """Images of a folder or dataset, in a fixed order.
 
     Args:
-        names (Sequence[str]): Name of each image: its path in the folder, or its split and index in the data set.
-        labels (Sequence[int or None] or None): Class of each image, as an index of the model's classes. None for an
-            image without a label, or with a label that matches no class.
-        label_names (Sequence[str or None] or None): Label of each image, as the data name it.
-        dataset (Dataset): The data set.
+        names (Sequence[str]): Name of each image: its path in the folder, or its split and index in the dataset.
+        labels (Sequence[int or None] or None): Index of the model's class that matches the label of each image. An
+            entry is None if the image has no label, or if the label matches no class. None if the data have no labels.
+        label_names (Sequence[str or None] or None): Label of each image, as written in the data.
+        dataset (Dataset): The dataset.
         column (str): Column with the encoded images.
     """
 
@@ -56,11 +56,14 @@ class ImageSet:
         """
         entry = self.dataset[index][self.column]
         if entry is None:
-            raise ValueError("this row of the data set has no image; remove the row")
+            raise ValueError("this row of the dataset has no image; remove the row")
         return open_image(entry["path"] if entry["bytes"] is None else io.BytesIO(entry["bytes"]))
 
     def index_of(self, name: str) -> int:
         """Return the index of an image.
+
+        Args:
+            name (str): Name of the image.
 
         Raises:
             ValueError: If no image has this name.
@@ -68,7 +71,9 @@ class ImageSet:
         try:
             return list(self.names).index(name)
         except ValueError:
-            raise ValueError(f"image {name!r} is not in the data; restore it") from None
+            raise ValueError(
+                f"image {name!r} is not in the data; restore the image, or run captum-moxi evaluate again"
+            ) from None
 
 
 def read_images(
@@ -81,38 +86,38 @@ def read_images(
     limit: int | None = None,
 ) -> ImageSet:
     r"""
-    Read the images of a folder, or of a data set on the Hugging Face hub. Uses the package ``datasets``.
+    Read the images of a folder, or of a dataset on the Hugging Face hub. Requires the package ``datasets``.
 
     Labels come from the first of these sources that exists:
 
-    1. the match of ``label_pattern`` in the image's name;
+    1. the part of the image's name that ``label_pattern`` finds;
     2. the folder that contains the image, or the column ``label`` of the folder's ``metadata.csv``;
-    3. the column ``label`` of the data set, or its only column of class labels.
+    3. the column ``label`` of the dataset, or its only column of class labels.
 
     Labels match the model's classes by name (one of the synonyms in a name is enough) or by index. If no name matches
     and there are as many labels as classes, they match in order.
 
     Args:
-        data (str): A folder, or the name of a data set on the hub. A configuration follows a colon:
+        data (str): A folder, or the name of a dataset on the hub. A configuration follows a colon:
             ``"cifar100:default"``.
         classes (Sequence[str]): Names of the model's classes.
-        split (str, optional): Split of the data set.
+        split (str, optional): Split of the dataset.
             Default: None, the only split
-        label_pattern (str, optional): Regular expression whose group is the class in an image's name. For example,
-            ``r"(\d+)_"`` finds 42 in ``42_agama.jpg``.
+        label_pattern (str, optional): Regular expression that finds the label in an image's name. Its first group is
+            the label. For example, ``r"(\d+)_"`` finds 42 in ``42_agama.jpg``.
             Default: None
-        label_map (Mapping[str, str], optional): Class of the model, by name or index, for labels of the data. Images
-            with other labels are left out. A map lets models with different classes share one set of images.
+        label_map (Mapping[str, str], optional): The model's class, by name or index, for each label. Images with other
+            labels are left out. With a map, models with different classes can use the same images.
             Default: None
-        limit (int, optional): Largest number of images; the first ones are taken.
+        limit (int, optional): Maximum number of images. The first ones are used.
             Default: None, all images
 
     Returns:
-        ImageSet: The images. Files are opened only when :meth:`ImageSet.open` is called.
+        ImageSet: The images. A file is opened when :meth:`ImageSet.open` is called.
 
     Raises:
         ValueError: If the data or the split does not exist or has no images, if ``label_pattern`` does not match every
-            name, if ``label_map`` has no label of the data, or if ``datasets`` is not installed.
+            name, if ``label_map`` contains none of the labels, or if ``datasets`` is not installed.
 
     Examples::
 
@@ -120,7 +125,7 @@ def read_images(
         >>> x = classifier.preprocess(images.open(0))
     """
     if find_spec("datasets") is None:
-        raise ValueError("reading a folder or data set needs datasets; pip install 'captum-moxi[evaluate]'")
+        raise ValueError(f"data {data!r} requires the package datasets; run pip install 'captum-moxi[evaluate]'")
     splits = _load_splits(data)
     split = _choose_split(data, splits, split)
     dataset, column = _encoded_images(data, splits[split])
@@ -139,19 +144,19 @@ def read_images(
 
 
 def _load_splits(data: str) -> "DatasetDict":
-    """Load all splits of a folder or data set."""
+    """Load all splits of a folder or dataset."""
     folder = Path(data)
     is_folder = folder.is_dir()
     if not is_folder and (folder.exists() or folder.is_absolute() or data.startswith(".")):
-        raise ValueError(f"data {data!r} is not a folder; pass a folder of images or the name of a data set")
+        raise ValueError(f"data {data!r} is not a folder; pass a folder of images or the name of a dataset")
     try:
         return _load_folder(folder) if is_folder else _load_from_hub(data)
     except Exception as error:
-        # The hub, the files and the format of a data set raise many types of errors.
+        # The hub, the files and the format of a dataset can raise errors of many types.
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         kind = "a folder" if is_folder else "not a local folder"
         raise ValueError(
-            f"data {data!r} ({kind}) could not be read ({reason}); pass a folder of images or the name of a data set"
+            f"data {data!r} ({kind}) could not be read ({reason}); pass a folder of images or the name of a dataset"
         ) from error
 
 
@@ -163,7 +168,7 @@ def _load_from_hub(data: str) -> "DatasetDict":
 
 
 def _load_folder(folder: Path) -> "DatasetDict":
-    """Load image files, or a data set that is stored in other files such as Parquet."""
+    """Load image files, or a dataset that is stored in other files such as Parquet."""
     import datasets
 
     files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
@@ -174,9 +179,9 @@ def _load_folder(folder: Path) -> "DatasetDict":
     return datasets.load_dataset(
         "imagefolder",
         data_dir=glob.escape(str(folder.resolve())),
-        # Without a pattern, datasets takes names that contain "train" or "test" for splits.
+        # Without a pattern, the package datasets creates splits from names that contain "train" or "test".
         data_files={FOLDER_SPLIT: "**"},
-        # By default, datasets ignores the folder's name if all images are in one folder.
+        # By default, it does not use the folder's name as label if all images are in one folder.
         drop_labels=False if is_one_class else None,
     )
 
@@ -190,7 +195,7 @@ def _choose_split(data: str, splits: "DatasetDict", split: str | None) -> str:
 
 
 def _encoded_images(data: str, dataset: "Dataset") -> tuple["Dataset", str]:
-    """Return the data set with images that are not decoded, and the name of their column."""
+    """Return the dataset with images that are not decoded, and the name of their column."""
     import datasets
 
     columns = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]

@@ -1,4 +1,4 @@
-"""Engines process the batches of a run and write the rows of each batch as it finishes.
+"""Engines process the batches of a run, and write the rows of each batch when it is finished.
 
 ``ENGINES`` lists the engines by name. To add one, derive a class from :class:`Engine` and register it below.
 """
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resources:
-    """What an engine may use.
+    """The resources that an engine may use.
 
     Args:
         device (str, optional): Device of the model.
             Default: None, CUDA if available, otherwise the CPU
         workers (int, optional): Number of workers of a distributed engine.
             Default: 1
-        cpus (float, optional): Number of CPUs for each worker.
+        cpus (float, optional): Number of CPU cores reserved for each worker.
             Default: 1
-        gpus (float, optional): Number of GPUs for each worker.
+        gpus (float, optional): Number of GPUs reserved for each worker. With 0.5, two workers share a GPU.
             Default: 0
     """
 
@@ -45,7 +45,7 @@ class Resources:
 class Engine(ABC):
     """Processes the batches of a run."""
 
-    def check(self) -> None:  # noqa: B027 (most engines need nothing)
+    def check(self) -> None:  # noqa: B027 (not abstract, because most engines require no packages)
         """Check that the packages of the engine are installed, before a run starts.
 
         Raises:
@@ -53,7 +53,7 @@ class Engine(ABC):
         """
 
     def model_device(self, resources: Resources) -> str | None:
-        """Return the device on which the process that starts the run loads the model."""
+        """Return the device on which the process that starts the run loads its own copy of the model."""
         return resources.device
 
     @abstractmethod
@@ -66,13 +66,13 @@ class Engine(ABC):
             evaluator (Evaluator): Model, images and methods.
             folder (Path): Folder of the run.
             batches (Sequence[Sequence[int]]): Indices of the images in each batch.
-            resources (Resources): What the engine may use.
+            resources (Resources): The resources that the engine may use.
 
         Yields:
             int: Number of images in each finished batch.
 
         Raises:
-            ValueError: If the resources do not exist.
+            ValueError: If the resources are not available.
             RuntimeError: If every image of a batch fails.
         """
 
@@ -91,17 +91,17 @@ class LocalEngine(Engine):
 class RayEngine(Engine):
     """Distributes batches over the workers of a Ray cluster with Ray Data.
 
-    Uses the cluster that is running, or starts Ray on this machine. All machines need the model, the data and the
-    folder of the run under the same names. If a worker dies, Ray repeats its batches on another worker. The part of a
-    batch has a fixed name and is written atomically, so no rows are lost or duplicated.
+    The engine connects to a running cluster, or starts Ray on this machine. The model, the data and the folder of the
+    run must have the same paths on all machines. If a worker dies, Ray repeats its batches on another worker. The file
+    of a batch has a fixed name and is written atomically, so no rows are lost or duplicated.
     """
 
     def check(self) -> None:
         if find_spec("ray") is None:
-            raise ValueError("engine 'ray' needs Ray; pip install 'captum-moxi[ray]'")
+            raise ValueError("engine 'ray' requires Ray; run pip install 'captum-moxi[ray]'")
 
     def model_device(self, resources: Resources) -> str:
-        # The machine that starts the run may lack the devices of the workers.
+        # The machine that starts the run may not have the devices of the workers.
         return "cpu"
 
     def run(
@@ -142,12 +142,12 @@ class RayWorker:
     Args:
         settings (Settings): Settings of the run.
         device (str or None): Device of the model.
-        limit (int or None): Largest number of images.
+        limit (int or None): Maximum number of images. None for all.
         names (Sequence[str]): Names of the images on the machine that started the run.
         folder (str): Folder of the run.
 
     Raises:
-        ValueError: If the images on this machine have other names.
+        ValueError: If the images on this machine have different names.
     """
 
     def __init__(
@@ -157,11 +157,12 @@ class RayWorker:
         self.folder = Path(folder)
         if list(self.evaluator.images.names) != list(names):
             raise ValueError(
-                f"data {settings.data!r} has other images on this machine; pass data that all machines share"
+                f"data {settings.data!r} contains different images on this machine; pass a folder or dataset that is "
+                "the same on all machines"
             )
 
     def __call__(self, batch: "pandas.DataFrame") -> "pandas.DataFrame":
-        """Write the rows of a batch of images, and return their number."""
+        """Write the rows of a batch of images, and return the number of images."""
         indices = [int(index) for index in batch["batch"].iloc[0]]
         write_part(self.folder, self.evaluator.rows(indices))
         return batch.drop(columns="batch").assign(images=[len(indices)])
@@ -172,27 +173,27 @@ def _ray_session() -> Iterator[None]:
     """Start Ray if it is not running, and stop it afterwards if it was started here."""
     import ray
 
-    start = not ray.is_initialized()
-    if start:
+    is_new_session = not ray.is_initialized()
+    if is_new_session:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         yield
     finally:
-        if start:
+        if is_new_session:
             ray.shutdown()
 
 
 def _check_cluster(available: dict[str, float], resources: Resources) -> None:
-    for name, amount in (("CPU", resources.cpus), ("GPU", resources.gpus)):
+    for argument, name, amount in (("cpus", "CPU", resources.cpus), ("gpus", "GPU", resources.gpus)):
         if resources.workers * amount > available.get(name, 0):
             raise ValueError(
-                f"{resources.workers} workers with {amount:g} {name} each need more than the "
-                f"{available.get(name, 0):g} {name} of the Ray cluster; pass fewer workers or less for each"
+                f"workers is {resources.workers} and {argument} is {amount:g}, but the Ray cluster has only "
+                f"{available.get(name, 0):g} {name}s; pass fewer workers or {argument}"
             )
 
 
 ENGINES: Registry[Engine] = Registry("engine")
-ENGINES.register("local", LocalEngine, help="one batch after the other in this process")
+ENGINES.register("local", LocalEngine, help="one batch after another in this process")
 ENGINES.register("ray", RayEngine, help="batches on the workers of a Ray cluster")

@@ -33,9 +33,9 @@ class Played:
 
     Args:
         method (str): Title of the method.
-        selection (Selection): The selections.
-        seconds (float or None): Time; None if the order was read from another run.
-        rows (float or None): Evaluated rows; None if the order was read from another run.
+        selection (Selection): The selections of the batch.
+        seconds (float or None): Time per image in seconds. None if the order was read from another run.
+        rows (float or None): Evaluated rows per image. None if the order was read from another run.
     """
 
     method: str
@@ -46,15 +46,16 @@ class Played:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A model, images and methods. Every process of a run loads its own.
+    """The model, the images and the methods of a run. Every process of a run loads its own evaluator.
 
     Args:
         settings (Settings): Settings of the run.
         classifier (ImageClassifier): The model.
         images (ImageSet): The images.
         methods (Sequence[Method]): The methods.
-        removal (Removal or None): How absent players are removed; None for the removal that fits the model.
-        limit (int or None): Largest number of images.
+        removal (Removal or None): How absent players are removed. None for the removal that fits the model.
+        limit (int or None): Maximum number of images. None for all.
+        versions (str): Versions of the packages, as a JSON object.
     """
 
     settings: Settings
@@ -73,13 +74,16 @@ class Evaluator:
             settings (Settings): Settings of the run.
             device (str, optional): Device of the model.
                 Default: None, CUDA if available, otherwise the CPU
-            limit (int, optional): Largest number of images; the first ones are taken.
+            limit (int, optional): Maximum number of images. The first ones are used.
                 Default: None, all images
+
+        Returns:
+            Evaluator: The evaluator of the run.
 
         Raises:
             ValueError: If a name in the settings is unknown, or the model or the data cannot be loaded.
         """
-        # Unknown names are reported before the model and the data are loaded, which takes long.
+        # Loading the model and the data takes long, so unknown names are reported first.
         methods = get_methods(settings.methods, SCREENS.create(settings.screen))
         get_reward(settings.reward)
         removal = None if settings.removal is None else REMOVALS.create(settings.removal)
@@ -97,6 +101,14 @@ class Evaluator:
     @classmethod
     def of_run(cls, folder: Path, *, device: str | None = None) -> Self:
         """Load the model and the data of an existing run.
+
+        Args:
+            folder (Path): Folder of the run.
+            device (str, optional): Device of the model.
+                Default: None, CUDA if available, otherwise the CPU
+
+        Returns:
+            Evaluator: The evaluator of the run.
 
         Raises:
             ValueError: If the folder holds no run, or its model or data no longer exist.
@@ -119,16 +131,16 @@ class Evaluator:
     def rows(self, indices: Sequence[int]) -> list[Row]:
         """Explain a batch of images.
 
-        If the batch fails, each of its images is retried alone, so that one image does not affect the others.
+        If the batch fails, its images are retried one by one, so that one image does not affect the others.
 
         Args:
             indices (Sequence[int]): Indices of the images.
 
         Returns:
-            list[Row]: For each image, one row per method and mode, or one row with the reason why it has none.
+            list[Row]: For each image, one row per method and mode, or one row with the reason why it was not explained.
 
         Raises:
-            RuntimeError: If the batch has several images and each of them fails alone. The cause then is not an image.
+            RuntimeError: If the batch has several images and all of them fail. The images are then not the cause.
         """
         images, rows = self._open(indices)
         try:
@@ -148,12 +160,15 @@ class Evaluator:
         """Create the game of images with the players and the reward of the run.
 
         Args:
-            x (Tensor): Pixel values ``(B, 3, H, W)``.
-            target (Tensor): Explained classes ``(B,)``.
+            x (Tensor): Pixel values. Shape ``(B, 3, H, W)``.
+            target (Tensor): Target class of each image. Shape ``(B,)``, int64.
             removal (Removal, optional): A removal other than the run's. The players do not depend on it.
                 Default: None, the removal of the run
-            baselines (Tensor, optional): Pixel values that replace absent players.
+            baselines (Tensor, optional): Pixel values that replace absent players. Shape ``(B, 3, H, W)``.
                 Default: None
+
+        Returns:
+            CoalitionGame: The game of the images.
         """
         model = self.classifier.model
         run_removal = self.removal or default_removal(model, (x,), has_baselines=False)
@@ -170,13 +185,16 @@ class Evaluator:
     def played_rows(
         self, played: Played, *, indices: Sequence[int], targets: Sequence[int], game: CoalitionGame
     ) -> list[Row]:
-        """Return the rows of a batch that was played.
+        """Return the rows of a batch, for one method and mode.
 
         Args:
             played (Played): Selections of the batch.
             indices (Sequence[int]): Index of each image.
-            targets (Sequence[int]): Explained class of each image.
+            targets (Sequence[int]): Target class of each image.
             game (CoalitionGame): The game of the batch.
+
+        Returns:
+            list[Row]: One row for each image.
         """
         rows = []
         for example, (index, target) in enumerate(zip(indices, targets, strict=True)):
@@ -193,8 +211,8 @@ class Evaluator:
         data, images, label_map = self.settings.data, self.images, self.settings.label_map
         if images.labels is None or images.label_names is None:
             raise ValueError(
-                f"data {data!r} has no labels, so correct predictions are unknown; pass keep='all', a label_pattern, "
-                "or folders that are named after classes"
+                f"data {data!r} has no labels, so it is unknown which predictions are correct; pass keep='all', a "
+                "label_pattern, or folders that are named after classes"
             )
         if None not in images.labels:
             return
@@ -254,7 +272,7 @@ class Evaluator:
         return kept, wrong
 
     def _play(self, game: CoalitionGame, names: Sequence[str]) -> Iterator[Played]:
-        """Play every method in every mode."""
+        """Order the players of the game by every method in every mode."""
         n_steps, stop = self.settings.n_steps, self.settings.stop
         for method in self.methods:
             seeded = method.for_images(names)
@@ -277,7 +295,7 @@ class Evaluator:
         return self._row(index, "failed", error=" ".join(str(error).split()))
 
     def _row(self, index: int, status: Status, *, error: str | None = None) -> Row:
-        """Return the columns that every row of an image has."""
+        """Return a row with the columns that every row of an image has."""
         label = None if self.images.labels is None else self.images.labels[index]
         row: Row = {"image": self.images.names[index], "label": label, "status": status, "versions": self.versions}
         if error is not None:
@@ -289,12 +307,12 @@ def remaining_batches(evaluator: Evaluator, folder: Path, *, batch_size: int) ->
     """Return the images that a run has not finished, in batches.
 
     Args:
-        evaluator (Evaluator): The images.
+        evaluator (Evaluator): Evaluator with the images of the run.
         folder (Path): Folder of the run.
         batch_size (int): Number of images in a batch.
 
     Returns:
-        list[list[int]]: Indices of the images.
+        list[list[int]]: Indices of the images in each batch.
     """
     finished = store.finished_images(folder)
     remaining = [index for index, name in enumerate(evaluator.images.names) if name not in finished]

@@ -1,4 +1,4 @@
-"""Galleries of a run: the players that flip the predictions of its first images, by method."""
+"""Galleries of a run: the players that flip the predictions of its first images, one column per method."""
 
 from pathlib import Path
 
@@ -14,26 +14,28 @@ from captum_moxi.plot import show_comparison
 
 
 def read_comparison(folder: Path, *, limit: int | None = None) -> tuple[list[str], Comparison]:
-    """Read a run as the result of :func:`captum_moxi.compare` on its first images.
+    """Read the first images of a run in the form that :func:`captum_moxi.compare` returns.
 
     Args:
         folder (Path): Folder of the run.
-        limit (int, optional): Largest number of images.
+        limit (int, optional): Maximum number of images. The first explained ones are used.
             Default: None, all explained images
 
     Returns:
         tuple[list[str], Comparison]: Names of the images, and the comparison.
 
     Raises:
-        ValueError: If the folder holds no run, none of its images was explained, or the images have different numbers
-            of players.
+        ValueError: If the folder holds no run, if none of its images was explained, or if the images have different
+            numbers of players.
     """
     images = _explained_images(folder)[:limit]
     curves = read_run_curves(folder, images=images)
     n_players = curves[0].n_players
     fewest, most = int(n_players.min()), int(n_players.max())
     if fewest < most:
-        raise ValueError(f"{folder} has images of {fewest} to {most} players; pass a run with one number of players")
+        raise ValueError(
+            f"{folder} has images of {fewest} to {most} players; pass a run whose images all have the same number"
+        )
     return images, Comparison(tuple(curve.result for curve in curves), curves[0].targets, n_players)
 
 
@@ -42,7 +44,7 @@ def draw_galleries(folder: Path, *, count: int, device: str | None = None) -> di
 
     Args:
         folder (Path): Folder of the run.
-        count (int): Largest number of images; the first explained ones are drawn.
+        count (int): Maximum number of images. The first explained ones are used.
         device (str, optional): Device of the model.
             Default: None, CUDA if available, otherwise the CPU
 
@@ -72,5 +74,5 @@ def _explained_images(folder: Path) -> list[str]:
     rows = store.read_rows(folder, ["image", "status"]).to_pylist()
     images = list(dict.fromkeys(row["image"] for row in rows if row["status"] == "explained"))
     if not images:
-        raise ValueError(f"{folder} has no explained images; run captum-moxi evaluate on it first")
+        raise ValueError(f"{folder} has no explained images; run captum-moxi evaluate --out {folder} first")
     return images

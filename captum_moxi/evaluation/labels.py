@@ -1,4 +1,4 @@
-"""The labels of a data set, and the classes of the model that they mean."""
+"""The labels of a dataset, and the model's classes that they match."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,30 +11,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataLabels:
-    """The labels of images, as the data name them.
+    """The labels of images, as written in the data.
 
     Args:
-        names (Sequence[str or None]): Label of each image; None if the image has no label.
-        classes (Sequence[str] or None): The classes of the data in their order; None if the data define no order.
+        names (Sequence[str or None]): Label of each image, or None if the image has no label.
+        classes (Sequence[str] or None): All labels of the data in their order, or None if the data define no order.
     """
 
     names: Sequence[str | None]
     classes: Sequence[str] | None = None
 
     def select(self, indices: Sequence[int]) -> Self:
-        """Return the labels of some images, without an order of classes."""
+        """Return the labels of the images with these indices, without the order of the classes."""
         return type(self)([self.names[index] for index in indices])
 
     def match(self, model_classes: Sequence[str], *, label_map: Mapping[str, str] | None = None) -> list[int | None]:
-        """Find the class of the model for each image.
+        """Find the model's class for each image.
 
         Args:
             model_classes (Sequence[str]): Names of the model's classes.
-            label_map (Mapping[str, str], optional): Class of the model, by name or index, for each label.
-                Default: None, labels name the classes themselves
+            label_map (Mapping[str, str], optional): The model's class, by name or index, for each label.
+                Default: None, the labels are names or indices of classes
 
         Returns:
-            list[int or None]: Index of each image's class; None if it has no label or its label matches no class.
+            list[int or None]: Index of each image's class, or None if the image has no label or its label matches no
+            class.
         """
         labels = list(self.classes or sorted({name for name in self.names if name is not None}))
         class_names = labels if label_map is None else [label_map[label] for label in labels]
@@ -44,18 +45,18 @@ class DataLabels:
 
 
 def read_labels(rows: "Dataset", image_names: Sequence[str], *, pattern: str | None) -> DataLabels | None:
-    """Read the labels of a data set.
+    """Read the labels of a dataset.
 
     Labels come from ``pattern`` if it is passed. Otherwise they come from the column ``label``, or from the only column
     of class labels.
 
     Args:
-        rows (Dataset): The data set.
+        rows (Dataset): The dataset.
         image_names (Sequence[str]): Name of each image.
-        pattern (str or None): Regular expression whose group is the label in an image's name.
+        pattern (str or None): Regular expression whose first group is the label in an image's name.
 
     Returns:
-        DataLabels or None: None if the data set has no labels.
+        DataLabels or None: The labels, or None if the dataset has none.
 
     Raises:
         ValueError: If ``pattern`` is not valid or does not match every name.
@@ -70,22 +71,22 @@ def read_labels(rows: "Dataset", image_names: Sequence[str], *, pattern: str | N
     if column not in class_columns:
         return DataLabels([None if value is None else str(value) for value in values])
     classes: list[str] = rows.features[column].names
-    # Splits without labels have -1.
+    # Datasets use -1 for the labels of a split without labels.
     return DataLabels([None if value is None or value < 0 else classes[value] for value in values], classes)
 
 
 def match_classes(names: Sequence[str], model_classes: Sequence[str], *, ordered: bool = False) -> list[int | None]:
-    """Find classes of the model by name, by one of the synonyms in a name, or by index.
+    """Find the model's classes by name, by one of the synonyms in a name, or by index.
 
     Args:
         names (Sequence[str]): Names or indices of classes.
         model_classes (Sequence[str]): Names of the model's classes. Commas separate synonyms.
-        ordered (bool, optional): Whether ``names`` are all classes of a data set in their order. If there are as many
-            as the model has, and none matches, they are taken to be in the model's order.
+        ordered (bool, optional): Whether ``names`` are all classes of a dataset in their order. If none of them matches
+            and the model has the same number of classes, the names match the classes in order.
             Default: False
 
     Returns:
-        list[int or None]: Index of each class; None if no class or several classes match.
+        list[int or None]: Index of each class, or None if no class or several classes match.
     """
     index_of = _class_indices(model_classes)
     count = len(model_classes)
@@ -101,12 +102,12 @@ def match_classes(names: Sequence[str], model_classes: Sequence[str], *, ordered
 
 
 def _class_indices(model_classes: Sequence[str]) -> dict[str, int | None]:
-    """Return the index of each class by its names in lower case; None for a name that several classes share."""
+    """Return the index of each class by its names in lower case. A name that several classes share has None."""
     indices: dict[str, int | None] = {}
     for index, label in enumerate(model_classes):
         for synonym in {label, *label.split(",")}:
             name = re.sub(r"\s*\(.*\)$", "", synonym).strip().casefold()
-            # ImageNet has two cranes, a bird and a machine. Only the full label or the index can tell them apart.
+            # ImageNet has two cranes, a bird and a machine. Only the full label or the index distinguishes them.
             indices[name] = None if name in indices else index
     return indices | {label.casefold(): index for index, label in enumerate(model_classes)}
 
@@ -116,15 +117,15 @@ def _labels_from_names(image_names: Sequence[str], pattern: str) -> list[str | N
         expression = re.compile(pattern)
     except re.error as error:
         raise ValueError(
-            f"label_pattern {pattern!r} is not a regular expression ({error}); pass one, for example '(\\d+)_'"
+            f"label_pattern {pattern!r} is not a regular expression ({error}); pass one such as '(\\d+)_'"
         ) from None
     labels: list[str | None] = []
     for name in image_names:
         match = expression.search(name)
         if match is None or not expression.groups:
             raise ValueError(
-                f"label_pattern {pattern!r} finds no class in {name!r}; pass a pattern that matches every name and "
-                "whose group is the class"
+                f"label_pattern {pattern!r} finds no label in {name!r}; pass a pattern that matches every name and "
+                "whose first group is the label"
             )
         labels.append(match[1])
     return labels

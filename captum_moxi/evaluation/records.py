@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 # A JSON object. Each series of measurements has its own keys.
 Record: TypeAlias = dict[str, Any]
-# Every line starts with this text, and so does a line that was cut off by a kill.
+# Every line starts with this text, also the incomplete last line of a process that was killed.
 LINE_START = '{"settings": {'
 
 
@@ -15,7 +15,7 @@ class Records:
     """Measurements in a file of JSON lines, each stored with its settings.
 
     Args:
-        path (Path, optional): The file. Measurements that it already holds are not repeated.
+        path (Path, optional): The file. Measurements that it already contains are not repeated.
             Default: None, nothing is stored
 
     Attributes:
@@ -23,7 +23,7 @@ class Records:
         reused (int): Number of measurements that were found in the file.
 
     Raises:
-        ValueError: If the file holds anything other than measurements.
+        ValueError: If the file contains anything other than measurements.
 
     Examples::
 
@@ -40,7 +40,7 @@ class Records:
             self._read(path)
 
     def get(self, settings: Record, measure: Callable[[], Record]) -> Record:
-        """Return the measurement with these settings. Measure and store it if the file does not hold it.
+        """Return the measurement with these settings. If the file does not contain it, measure and store it.
 
         Args:
             settings (dict): Settings of the measurement, in JSON types.
@@ -77,7 +77,7 @@ class Records:
 
 
 def _foreign_file(path: Path, line: int) -> ValueError:
-    return ValueError(f"line {line} of {path} is not a measurement; pass a new file or one with measurements only")
+    return ValueError(f"line {line} of {path} is not a measurement; pass a new file, or a file with measurements only")
 
 
 def _key(settings: Record) -> str:

@@ -1,6 +1,6 @@
 """The figures of a report.
 
-To add a figure, write a function of the curves that returns it, and add it to ``FIGURES``.
+To add a figure, write a function that draws it from the curves, and add the function to ``FIGURES``.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ class LabeledStyle(LineStyle):
     label: str
 
 
-# Style of each line by run and method.
+# Style of each line, by run and method.
 Styles: TypeAlias = dict[tuple[str, str], LabeledStyle]
 
 
@@ -33,10 +33,10 @@ def line_styles(curves: Sequence[RunCurve]) -> Styles:
     If there are several runs, the color stands for the method and the dash for the run.
 
     Args:
-        curves (Sequence[RunCurve]): Everything that the figures of a report show.
+        curves (Sequence[RunCurve]): All curves of a report.
 
     Returns:
-        dict: Style by run and method.
+        dict[tuple[str, str], LabeledStyle]: Style by run and method.
     """
     runs = list(dict.fromkeys(curve.run for curve in curves))
     methods = list(dict.fromkeys(curve.method for curve in curves))
@@ -62,7 +62,7 @@ def plot_mean_curves(curves: Sequence[RunCurve], *, styles: Styles, resamples: i
         resamples (int): Number of bootstrap resamples for the bands.
 
     Returns:
-        Figure or None: None if all runs stopped at flips.
+        Figure or None: The figure, or None if all runs stopped at flips.
     """
     drawn = [curve for curve in curves if curve.curve is not None and len(curve.curve.fractions) > 1]
     if not drawn:
@@ -88,12 +88,15 @@ def plot_mean_curves(curves: Sequence[RunCurve], *, styles: Styles, resamples: i
 
 
 def plot_flips(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) -> Figure:
-    """Draw the share of images whose prediction flipped over the number of players, with 95 % bands.
+    """Draw the fraction of images whose prediction flipped over the number of players, with 95 % bands.
 
     Args:
         curves (Sequence[RunCurve]): Methods and modes. Each mode gets a column.
         styles (dict): Style by run and method.
         resamples (int): Number of bootstrap resamples for the bands.
+
+    Returns:
+        Figure: The figure.
     """
     modes = list(dict.fromkeys(curve.mode for curve in curves))
     figure = Figure(figsize=(4.8 * len(modes), 3.9), layout="constrained")
@@ -105,7 +108,7 @@ def plot_flips(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) ->
                 flipped = (curve.flip_counts.numpy()[:, None] <= counts).astype(np.float64)
                 style = styles[curve.run, curve.method]
                 plot_band(ax, counts, flipped, style=style, resamples=resamples, is_step=True)
-        label_curves(ax, mode, ylabel="share of images flipped")
+        label_curves(ax, mode, ylabel="fraction of images flipped")
         ax.set_title(f"{mode}: higher is better", fontsize=10)
         ax.xaxis.set_major_formatter("{x:.0f}")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -114,7 +117,8 @@ def plot_flips(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) ->
     return figure
 
 
-# A function (curves, *, styles, resamples) -> figure, or None if the curves do not have what it shows; by file name.
+# Functions that draw the figures, by file name. Each is a function (curves, *, styles, resamples) -> Figure or None. It
+# returns None if the curves do not contain the data of the figure.
 FIGURES: dict[str, Callable[..., Figure | None]] = {"curves.png": plot_mean_curves, "flips.png": plot_flips}
 
 
@@ -132,13 +136,13 @@ def plot_band(
 
     Args:
         ax (Axes): Axes to draw into.
-        x (ndarray): ``(P,)``: horizontal coordinates.
-        values (ndarray): ``(N, P)``: values of N images.
+        x (ndarray): Horizontal coordinates of P points. Shape ``(P,)``, float64 or int64.
+        values (ndarray): Values of N images at the points. Shape ``(N, P)``, float64.
         style (LabeledStyle): Style of the line. The band has its color.
         resamples (int): Number of bootstrap resamples for the band.
-        is_step (bool, optional): Draw steps instead of a line.
+        is_step (bool, optional): Whether to draw steps instead of a line.
             Default: False
-        alpha (float, optional): Opacity of the band.
+        alpha (float, optional): Opacity of the band, from 0 to 1.
             Default: 0.13
     """
     low, high = bootstrap_band(values, resamples=resamples)
@@ -147,7 +151,7 @@ def plot_band(
 
 
 def _add_legend(figure: Figure, curves: Sequence[RunCurve], *, styles: Styles) -> None:
-    """Add one legend for all panels below them, and the number of images above."""
+    """Add one legend for all panels below the panels, and the number of images above them."""
     handles = {
         label: handle for ax in figure.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }

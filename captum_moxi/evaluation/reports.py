@@ -1,6 +1,6 @@
 """Reports of runs: a table of all methods, and figures.
 
-To add columns to the table, write a function of a curve that returns them, and add it to ``COLUMNS``.
+To add columns to the table, write a function that computes them from a curve, and add the function to ``COLUMNS``.
 """
 
 import json
@@ -23,14 +23,15 @@ from captum_moxi.plot import save_figure
 from captum_moxi.tables import markdown_table
 
 LEGEND = """
-**Accuracy**: share of images whose target is predicted with this fraction of the patches only (insertion, higher is
-better) or without it (deletion, lower is better). **Area**: mean confidence in the target over the evaluated fractions,
-with the low and high ends of a 95 % bootstrap interval over images. Runs side by side share the fractions that all of
-them reached. Accuracies, areas and curves.png require runs that continue after flips (--stop never). **To flip**:
-median number of patches that change the prediction to the target or away from it. Images that never flip count as
-larger than all others. **Seconds** and **rows** per image: cost of ordering the patches, as means over batches; a
-search's evaluations along its path are included. A row that also goes backward through the model counts three. Methods
-that use the model's gradients or attention directly take no rows.
+**Accuracy**: fraction of images for which the target is still predicted when only this fraction of the patches is
+present (insertion, higher is better) or absent (deletion, lower is better). **Area**: mean confidence in the target
+over the evaluated fractions, with the low and high ends of a 95 % bootstrap interval over images. If there are several
+runs, only the fractions that all of them reached are used. Accuracies, areas and curves.png require runs that continue
+after flips (--stop never). **To flip**: median number of patches that flip the prediction to the target (insertion) or
+away from it (deletion). Images that never flip count as larger than all others. **Seconds** and **rows** per image:
+mean cost of ordering the patches, including what a search evaluates along its path. A row is one model input. A row
+with a backward pass counts as three rows. Methods that use the model's gradients or attention directly evaluate no
+rows.
 """.strip()
 
 Cell: TypeAlias = str | int | float | None
@@ -39,12 +40,12 @@ Cells: TypeAlias = dict[str, Cell]
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What the columns of the table show.
+    """Options of the columns of the table.
 
     Args:
-        fractions (Sequence[float]): Fractions of the players at which the accuracy is shown.
+        fractions (Sequence[float]): Fractions of the players, from 0 to 1, at which the accuracy is shown.
         resamples (int): Number of bootstrap resamples for the intervals.
-        shared_fraction (float): Largest fraction that all runs reached. Areas are compared up to it.
+        shared_fraction (float): Largest fraction that all runs reached. Areas end at this fraction.
     """
 
     fractions: Sequence[float]
@@ -63,18 +64,19 @@ def write_report(
 ) -> str:
     """Write the table and the figures of one or several runs.
 
-    Writes ``report.md``, ``report.csv``, ``flips.png``, ``curves.png`` if a run continued after flips, and
-    ``RUN-MODE.png`` with galleries.
+    The files are ``report.md``, ``report.csv``, ``flips.png``, ``curves.png`` (if a run continued after flips), and
+    ``RUN-MODE.png`` (with ``gallery``).
 
     Args:
         folders (Sequence[Path]): Folders of the runs.
-        out (Path, optional): Folder to write to. It is created if it does not exist.
-            Default: None, the folder of the run if there is only one
-        fractions (Sequence[float], optional): Fractions of the players at which the table shows the accuracy.
+        out (Path, optional): Folder to write to. It is created if it does not exist. Required for several runs.
+            Default: None, the folder of the run
+        fractions (Sequence[float], optional): Fractions of the players, from 0 to 1, at which the table shows the
+            accuracy.
             Default: 0.04 and 0.1
         resamples (int, optional): Number of bootstrap resamples for the intervals.
             Default: 2000
-        gallery (int, optional): Number of images in the galleries, which need the model and the data.
+        gallery (int, optional): Maximum number of images in the galleries, which require the model and the data.
             Default: None, no galleries
         device (str, optional): Device of the model for the galleries.
             Default: None, CUDA if available, otherwise the CPU
@@ -99,18 +101,18 @@ def write_report(
         names = ", ".join(str(folder) for folder in folders)
         raise ValueError(f"two of the folders {names} have the same name; pass folders with different names")
     curves = [curve for run in runs for curve in run]
-    target = out or folders[0]
-    target.mkdir(parents=True, exist_ok=True)
-    text = _write_table(folders, curves, target, fractions=fractions, resamples=resamples)
-    _write_figures(curves, target, resamples=resamples)
+    destination = out or folders[0]
+    destination.mkdir(parents=True, exist_ok=True)
+    text = _write_table(folders, curves, destination, fractions=fractions, resamples=resamples)
+    _write_figures(curves, destination, resamples=resamples)
     for folder in folders if gallery else ():
         for mode, figure in draw_galleries(folder, count=gallery or 1, device=device).items():
-            save_figure(figure, target / f"{folder.resolve().name}-{mode}.png")
+            save_figure(figure, destination / f"{folder.resolve().name}-{mode}.png")
     return text
 
 
 def identity_columns(curve: RunCurve, options: TableOptions) -> Cells:
-    """Return what a row of the table is about."""
+    """Return the run, the mode, the method and the numbers of images and players."""
     return {
         "run": curve.run,
         "mode": curve.mode,
@@ -121,12 +123,12 @@ def identity_columns(curve: RunCurve, options: TableOptions) -> Cells:
 
 
 def accuracy_columns(curve: RunCurve, options: TableOptions) -> Cells:
-    """Return the accuracy at each fraction, as far as the run reached."""
+    """Return the accuracy at each fraction, or NaN at fractions that the run did not reach."""
     return {f"accuracy, {100 * fraction:g} %": _accuracy_at(curve, fraction) for fraction in options.fractions}
 
 
 def area_columns(curve: RunCurve, options: TableOptions) -> Cells:
-    """Return the mean area up to the shared fraction, and its interval."""
+    """Return the mean area up to the shared fraction, and its confidence interval."""
     shared = curve.up_to(options.shared_fraction).curve
     area = low = high = math.nan
     if shared is not None and len(shared.fractions) > 1:
@@ -138,7 +140,7 @@ def area_columns(curve: RunCurve, options: TableOptions) -> Cells:
 
 
 def flip_columns(curve: RunCurve, options: TableOptions) -> Cells:
-    """Return how many players flip the prediction, and how many predictions flip."""
+    """Return the median number of players that flip the prediction, and the number of predictions that flip."""
     return {
         "to flip, median": median_flip(curve.flip_counts.tolist(), curve.max_steps),
         "flipped": int(curve.flip_counts.isfinite().sum()),
@@ -146,7 +148,7 @@ def flip_columns(curve: RunCurve, options: TableOptions) -> Cells:
 
 
 def cost_columns(curve: RunCurve, options: TableOptions) -> Cells:
-    """Return what it cost to order the players."""
+    """Return the mean cost of ordering the players of an image."""
     return {"seconds per image": curve.result.seconds, "rows per image": curve.result.rows}
 
 
@@ -199,13 +201,13 @@ def _accuracy_at(curve: RunCurve, fraction: float) -> float:
     if curve.curve is None:
         return math.nan
     fractions = curve.curve.fractions
-    # 0 if the curve has only its start
+    # A curve that consists only of its start has no step.
     half_step = float(fractions[1:2].sum()) / 2
-    near = (fractions - fraction).abs() <= half_step + TOLERANCE
+    is_close = (fractions - fraction).abs() <= half_step + TOLERANCE
     if fraction > 0:
         # A small fraction must not be rounded to no players at all.
-        near &= fractions > 0
-    return float(curve.curve.accuracy[near][-1]) if bool(near.any()) else math.nan
+        is_close &= fractions > 0
+    return float(curve.curve.accuracy[is_close][-1]) if bool(is_close.any()) else math.nan
 
 
 def _shared_fraction(curves: Sequence[RunCurve]) -> float:
@@ -227,7 +229,7 @@ def _describe_run(folder: Path) -> str:
 
 
 def _difference_warnings(curves: Sequence[RunCurve]) -> list[str]:
-    """Warn if rows of the table cannot be compared."""
+    """Return a warning if the rows of the table have different images or numbers of players."""
     differences = []
     if len({tuple(curve.images) for curve in curves}) > 1:
         differences.append("images")

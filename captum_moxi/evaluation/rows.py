@@ -1,7 +1,7 @@
 """The columns of a run's rows.
 
-A row holds one image, method and mode, or the reason why an image has none. To add a column, add it to ``Row`` and to
-``SCHEMA``, and fill it in ``selection_row`` (if it describes a selection) or in
+A row contains the result of one method in one mode on one image, or the reason why an image was not explained. To add a
+column, add it to ``Row`` and to ``SCHEMA``, and fill it in ``selection_row`` (if it describes a selection) or in
 :meth:`captum_moxi.evaluation.evaluator.Evaluator.rows` (if it describes an image).
 """
 
@@ -18,30 +18,31 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 class Row(TypedDict, total=False):
-    """One image, method and mode.
+    """The result of one method in one mode on one image of K steps.
 
     Args:
         image (str): Name of the image.
-        label (int or None): Class of the image by its label.
-        target (int): Explained class.
-        status (str): ``"explained"``; ``"wrong"`` if the model misclassifies the image; ``"unreadable"`` if the image
-            cannot be opened; ``"failed"`` if the model or a method raised an error.
-        error (str): The error of an unreadable or failed image.
+        label (int or None): Index of the class that matches the image's label. None if there is none.
+        target (int): Index of the target class.
+        status (str): ``"explained"``. ``"wrong"`` if the model misclassifies the image. ``"unreadable"`` if the image
+            cannot be opened. ``"failed"`` if the model or a method raised an error.
+        error (str): Error message of an unreadable or failed image.
         method (str): Title of the method.
         mode (str): ``"insertion"`` or ``"deletion"``.
         players (int): Number of players of the image.
-        order (list[int]): Ids of the players that were inserted or deleted.
-        rewards (list[float]): Reward before the first step and after each step.
-        confidences (list[float]): P(target) at the same places.
-        predictions (list[int]): Predicted class at the same places.
-        shapley (list[float] or None): Shapley value of each player; None if the method does not select by them.
-        interactions (list[float] or None): Interaction of each player with those before it; None in the same cases.
-        n_steps (int): Number of steps.
+        order (list[int]): Ids of the K players in the order in which they were inserted or deleted.
+        rewards (list[float]): Reward before the first step and after each step: K + 1 values.
+        confidences (list[float]): P(target) before the first step and after each step: K + 1 values.
+        predictions (list[int]): Predicted class before the first step and after each step: K + 1 values.
+        shapley (list[float] or None): Shapley value of each player. None if the method does not compute them.
+        interactions (list[float] or None): Interaction of each player with the players before it. None if the method
+            does not compute them.
+        n_steps (int): Number of steps K.
         flipped (bool): Whether the prediction flipped by the last step.
-        seconds (float): Time in which the method ordered the players; the mean over the batch.
-        rows (float): Rows that the method evaluated to order the players; the mean over the batch. A row that also
-            goes backward through the model counts three.
-        versions (str): JSON object: version of each package.
+        seconds (float): Time in seconds to order the players, as the mean over the batch.
+        rows (float): Number of rows evaluated to order the players, as the mean over the batch. A row with a backward
+            pass counts as three rows.
+        versions (str): Version of each package, as a JSON object.
     """
 
     image: Required[str]
@@ -117,7 +118,7 @@ def selection_row(row: Row, selection: Selection, *, example: int) -> Row:
 
 
 def _terms(values: Tensor) -> list[float] | None:
-    # All values are NaN if the order was followed and not searched.
+    # All values are NaN if the order did not come from a search.
     if len(values) and bool(values.isnan().all()):
         return None
     terms: list[float] = values.tolist()

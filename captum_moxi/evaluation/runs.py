@@ -11,7 +11,7 @@ from captum_moxi.evaluation.evaluator import Evaluator, remaining_batches
 from captum_moxi.evaluation.rows import STATUSES
 from captum_moxi.evaluation.settings import Settings
 
-# Number of errors in the summary of a run.
+# Maximum number of errors in the summary of a run.
 SHOWN_ERRORS = 10
 
 
@@ -28,28 +28,29 @@ def run_evaluation(
     limit: int | None = None,
     show_progress: bool = False,
 ) -> str:
-    """Run methods on every image of a folder or data set, and write their rows to the folder of a run.
+    """Run methods on every image of a folder or dataset, and write their rows to the folder of a run.
 
-    If the folder holds a run with the same settings, it continues with the images that have no rows yet.
+    If the folder already contains a run with the same settings, the run continues with the images that have no rows
+    yet.
 
     Args:
-        settings (Settings): What to run.
-        folder (Path): Folder of the run.
+        settings (Settings): Settings of the run.
+        folder (Path): Folder of the run. It is created if it does not exist.
         batch_size (int, optional): Number of images that are processed and written together.
             Default: 8
         engine (str, optional): Name in ``captum_moxi.evaluation.engines.ENGINES``.
             Default: ``"local"``
         workers (int, optional): Number of workers of a distributed engine.
             Default: 1
-        cpus (float, optional): Number of CPUs for each worker.
+        cpus (float, optional): Number of CPU cores reserved for each worker.
             Default: 1
-        gpus (float, optional): Number of GPUs for each worker.
+        gpus (float, optional): Number of GPUs reserved for each worker. With 0.5, two workers share a GPU.
             Default: 0
         device (str, optional): Device of the model.
             Default: None, CUDA if available, otherwise the CPU
-        limit (int, optional): Largest number of images; the first ones are taken. A later call may raise it.
+        limit (int, optional): Maximum number of images. The first ones are used. A later call may increase the limit.
             Default: None, all images
-        show_progress (bool, optional): Show a progress bar over images if standard error is a terminal.
+        show_progress (bool, optional): Whether to show a progress bar over the images if standard error is a terminal.
             Default: False
 
     Returns:
@@ -69,15 +70,15 @@ def run_evaluation(
     check_positive_int("batch_size", batch_size)
     settings = settings.with_absolute_paths()
     resources = Resources(device, workers, cpus, gpus)
-    chosen = ENGINES.create(engine)
-    chosen.check()
-    evaluator = Evaluator.load(settings, device=chosen.model_device(resources), limit=limit)
+    selected_engine = ENGINES.create(engine)
+    selected_engine.check()
+    evaluator = Evaluator.load(settings, device=selected_engine.model_device(resources), limit=limit)
     evaluator.check()
     store.open_run(folder, settings.to_dict())
     with store.locked_run(folder):
         batches = remaining_batches(evaluator, folder, batch_size=batch_size)
         total, remaining = len(evaluator.images), sum(map(len, batches))
-        finished = chosen.run(evaluator, folder, batches, resources=resources) if batches else ()
+        finished = selected_engine.run(evaluator, folder, batches, resources=resources) if batches else ()
         # None disables the bar unless standard error is a terminal.
         disable = None if show_progress else True
         with tqdm(total=total, initial=total - remaining, desc="images", unit="image", disable=disable) as bar:
@@ -92,8 +93,11 @@ def summarize_run(folder: Path) -> str:
     Args:
         folder (Path): Folder of the run.
 
+    Returns:
+        str: Several lines of text.
+
     Raises:
-        ValueError: If the folder holds no run, or a part that cannot be read.
+        ValueError: If the folder holds no run, or a file of its rows cannot be read.
     """
     rows = store.read_rows(folder, ["image", "status", "error"]).to_pylist()
     statuses = list({row["image"]: row["status"] for row in rows}.values())
@@ -113,7 +117,7 @@ def describe_finished(folder: Path) -> str:
 
     Returns:
         str: For example ``"120 images are finished and stored in run"``. Failed images are not counted, because they
-        are repeated. If a part cannot be read, the text names it.
+        will be repeated. If a file of rows cannot be read, the text names the file.
     """
     if not (folder / store.MANIFEST).exists():
         return f"{folder} does not hold a run yet"

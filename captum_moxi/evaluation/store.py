@@ -1,7 +1,8 @@
-"""The folder of a run: ``manifest.json`` holds its settings, ``rows/*.parquet`` the rows of each batch of images.
+"""The folder of a run: ``manifest.json`` contains its settings, ``rows/*.parquet`` the rows of each batch of images.
 
-A part is written under a temporary name and renamed once it is complete. After any interruption, all finished parts can
-be read and the run continues. A part is named after its images, so repeating a batch replaces its part.
+A Parquet file of rows is called a part. A part is written under a temporary name, and renamed when it is complete.
+After an interruption, all finished parts can be read, and the run can continue. The name of a part is computed from its
+images, so a repeated batch replaces its part.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ def open_run(folder: Path, settings: Mapping[str, Any]) -> None:
         settings (Mapping[str, Any]): Settings of the run, in JSON types.
 
     Raises:
-        ValueError: If the folder holds a run with other settings, or other files. The message lists the differences.
+        ValueError: If the folder holds a run with different settings, which the message lists, or other files.
     """
     if (folder / MANIFEST).exists():
         _check_settings(folder, settings)
@@ -66,6 +67,9 @@ def locked_run(folder: Path) -> Iterator[None]:
 
     The lock is released when the process ends for any reason.
 
+    Args:
+        folder (Path): Folder of the run.
+
     Raises:
         ValueError: If another process holds the lock.
     """
@@ -87,6 +91,12 @@ def locked_run(folder: Path) -> Iterator[None]:
 def read_settings(folder: Path) -> dict[str, Any]:
     """Read the settings of a run.
 
+    Args:
+        folder (Path): Folder of the run.
+
+    Returns:
+        dict[str, Any]: Settings by name, in JSON types.
+
     Raises:
         ValueError: If the folder holds no run.
     """
@@ -100,13 +110,16 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def write_part(folder: Path, rows: Sequence[Row]) -> None:
-    """Write all rows of some images.
+    """Write all rows of a batch of images.
 
-    Failed images go into a part of their own, because they are repeated when the run continues.
+    Failed images go into a separate part, because they are repeated when the run continues.
 
     Args:
         folder (Path): Folder of the run.
-        rows (Sequence[Row]): All rows of these images.
+        rows (Sequence[Row]): All rows of the images.
+
+    Raises:
+        OSError: If the part cannot be written.
     """
     for prefix, failed in (("part", False), ("part-failed", True)):
         part = [row for row in rows if (row["status"] == "failed") is failed]
@@ -146,6 +159,9 @@ def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def finished_images(folder: Path) -> set[str]:
     """Return the names of the images that have rows.
 
+    Args:
+        folder (Path): Folder of the run.
+
     Raises:
         ValueError: If the folder holds no run, or a part that cannot be read.
     """
@@ -159,7 +175,7 @@ def package_versions() -> dict[str, str]:
 
 @contextmanager
 def _atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, and rename it to ``path`` once the file is complete and on disk."""
+    """Yield a temporary path, and rename it to ``path`` when the file is complete and on disk."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary

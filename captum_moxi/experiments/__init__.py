@@ -1,4 +1,4 @@
-"""Experiments of the paper beyond single images: corruptions, adversarial perturbations, set-sum and class counts.
+"""Further experiments of the paper: corruptions, adversarial perturbations, the visual set-sum and class counts.
 
-The experiments that train a model run as ``python -m captum_moxi.experiments.NAME``.
+``python -m captum_moxi.experiments.NAME`` runs an experiment that trains a model.
 """

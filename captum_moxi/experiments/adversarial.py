@@ -48,8 +48,8 @@ def attack(
 
     The attack was introduced by Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks" (ICLR
     2018). This function uses ``captum.robust.PGD`` with steps along the gradient instead of its sign. The attack starts
-    at the images and is deterministic. Radius and step size are in units of images in [0, 1], whatever the model's
-    normalization, and apply to each image over all channels. Perturbed images stay in [0, 1].
+    at the images and is deterministic. Radius and step size refer to images in [0, 1], regardless of the model's
+    normalization. They apply to each image, over all pixels and channels. Perturbed images stay in [0, 1].
 
     Args:
         classifier (ImageClassifier): Model to attack.
@@ -106,8 +106,8 @@ def perturbation_norms(difference: Tensor, feature_mask: Tensor) -> Tensor:
 
     Args:
         difference (Tensor): Perturbed images minus images, of shape ``(B, 3, H, W)``. The norms are in its units.
-        feature_mask (Tensor): Players, shared by the batch or one mask per example, as in
-            :class:`captum_moxi.MoXIInsertion`.
+        feature_mask (Tensor): Player id of each value, int64, in a shape that broadcasts to ``difference``. The mask
+            is shared by the batch, or there is one per example, as in :class:`captum_moxi.MoXIInsertion`.
 
     Returns:
         Tensor: Norms of shape ``(B, n)`` and dtype float64 on the CPU, in ascending order of the player ids. The norm
@@ -115,7 +115,7 @@ def perturbation_norms(difference: Tensor, feature_mask: Tensor) -> Tensor:
         perturbation.
 
     Raises:
-        ValueError: If ``feature_mask`` does not fit ``difference``.
+        ValueError: If ``feature_mask`` does not broadcast to ``difference``.
         TypeError: If ``feature_mask`` is not an integer tensor.
     """
     players = players_from_mask(feature_mask, (difference,))
@@ -136,7 +136,7 @@ def _gradient_pgd(classifier: ImageClassifier) -> PGD:
         return -log_probability(logits, target)
 
     pgd = PGD(logits, loss, lower_bound=0, upper_bound=1)
-    # PGD offers no argument for its step.
+    # PGD has no argument for its step.
     pgd.fgsm = _GradientStep(logits, loss)
     return pgd
 

@@ -1,8 +1,8 @@
-"""The same images under 10, 20, 100 and 1000 classes (section 5.4 of the paper, Figures 7 and 17).
+"""The same images with 10, 20, 100 and 1000 classes (Section 5.4 of the paper, Figures 7 and 17).
 
     python -m captum_moxi.experiments.class_counts --out FOLDER [--epochs N] [--images 200] [--digits FILE]
 
-The images are pictures of 2 x 2 handwritten digits. Under 1000 classes, the class is the number that the first three
+The images are pictures of 2 x 2 handwritten digits. With 1000 classes, the class is the number that the first three
 digits form in reading order. The fourth digit is irrelevant. :func:`coarsen` maps this number to 100 classes (the first
 two digits), 20 classes (the first digit and the parity of the second) or 10 classes (the first digit). A small ViT
 learns each labeling from the same pictures. During training, random patches are removed.
@@ -11,12 +11,12 @@ On test pictures that all four models classify correctly, MoXI then selects the 
 class (insertion), and the patches without which the prediction fails (deletion). The more classes there are, the more
 digits insertion has to show. Deletion only needs to hide one of them.
 
-Two measures make many classes learnable in a few epochs. A model starts from the body of another model, as listed in
-``LABELINGS``. And the initial weights of classes whose numbers share a digit have a part in common, so that the model
-learns a digit from all these classes at once.
+Two measures make many classes learnable in a few epochs. First, a model starts from the body of another model, as
+listed in ``LABELINGS``. Second, the initial weights of classes whose numbers share a digit have a common part, so that
+the model learns a digit from all these classes at once.
 
-The script writes the models, table.md and gallery.png. It uses the models of an earlier run and resumes an interrupted
-one. Everything takes half an hour on one core, most of it for training.
+The script writes the models, table.md and gallery.png. It reuses the models of an earlier run and resumes an
+interrupted run. The experiment takes half an hour on one core. Most of this time is spent on training.
 """
 
 import argparse
@@ -70,7 +70,7 @@ class Labeling:
     body: int | None
 
 
-# In the order of training: digits are learned sooner than their parity.
+# In the order of training. Digits come before their parity, because they are easier to learn.
 LABELINGS = (
     Labeling(10, epochs=2, body=None),
     Labeling(100, epochs=3, body=10),
@@ -82,13 +82,14 @@ PATCHES_PER_SIDE = 2 * SIDE // PATCH_SIZE
 PATCHES = PATCHES_PER_SIDE**2
 BATCH = 128
 STEPS = TRAINING_DIGITS // BATCH
-# Composites of test digits for measuring the accuracy.
+# Number of composites of test digits on which the accuracy is measured.
 MEASURED = 5000
 GALLERY_PICTURES = 6
 LEGEND = f"""
 
-Test accuracy: on {MEASURED:,} composites of test digits with all patches present. A search without a flip counts with
-all of its {PATCHES} patches. The last columns contain the mean number of selected patches in each quarter."""
+Test accuracy: on {MEASURED:,} composites of test digits with all patches present. If a search does not flip the
+prediction, it counts as {PATCHES} patches. The last columns contain the mean number of selected patches in each
+quarter."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def coarsen(numbers: Tensor, classes: int) -> Tensor:
 
 
 def class_name(label: int, classes: int) -> str:
-    """Return the digits of a class, and the parity of the second digit under 20 classes."""
+    """Return the name of a class: its digits, or with 20 classes the first digit and the parity of the second."""
     if classes == 20:
         return f"{label // 2}, {('even', 'odd')[label % 2]}"
     return str(label).zfill(len(str(classes - 1)))
@@ -158,6 +159,9 @@ def initial_model(classes: int, body: PreTrainedModel | None = None) -> PreTrain
         classes (int): Number of classes.
         body (PreTrainedModel, optional): Model whose body the new model starts from.
             Default: None, random weights
+
+    Returns:
+        PreTrainedModel: ViT in training mode.
     """
     model = ViTForImageClassification(config(classes))
     if body is not None:
@@ -167,16 +171,16 @@ def initial_model(classes: int, body: PreTrainedModel | None = None) -> PreTrain
     digit_weights = torch.randn(3, 10, model.config.hidden_size)
     # The weight of a number is the sum over its digits. The weight of a class is the mean over its numbers.
     number_weights = digit_weights[0][digits[:, 0]] + digit_weights[1][digits[:, 1]] + digit_weights[2][digits[:, 2]]
-    members = functional.one_hot(coarsen(numbers, classes), classes).T.float()
+    is_member = functional.one_hot(coarsen(numbers, classes), classes).T.float()
     with torch.no_grad():
-        _classifier(model).weight.copy_(0.02 * members @ number_weights / members.sum(1, keepdim=True))
+        _classifier(model).weight.copy_(0.02 * is_member @ number_weights / is_member.sum(1, keepdim=True))
     return model
 
 
 def train(
     digits: Digits, folder: Path, *, classes: int, epochs: int, body: PreTrainedModel | None = None
 ) -> PreTrainedModel:
-    """Train the model of one labeling in a folder, or load the trained model that the folder contains."""
+    """Train the model of one labeling and save it to a folder, or load the model that the folder contains."""
 
     def loss(model: PreTrainedModel, step: TrainingStep) -> Tensor:
         pictures, labels = composites(BATCH, digits, step.generator)
@@ -192,7 +196,7 @@ def train(
 def draw_patches(generator: torch.Generator) -> Tensor:
     """Draw the patches that the pictures of a batch keep, as indices of shape ``(B, k)``.
 
-    In half of the batches, all patches are kept. All pictures of a batch keep the same number.
+    Half of the batches keep all patches. All pictures of a batch keep the same number of patches.
     """
     removed = int(torch.randint(PATCHES, (1,), generator=generator)) * int(torch.randint(2, (1,), generator=generator))
     return torch.rand(BATCH, PATCHES, generator=generator).argsort(1)[:, : PATCHES - removed]
@@ -205,7 +209,7 @@ def train_all(digits: Digits, folder: Path, *, epochs: int | None = None) -> dic
         digits (Digits): Training digits.
         folder (Path): Folder of the models' folders.
         epochs (int, optional): Number of epochs of every model.
-            Default: None, as in ``LABELINGS``
+            Default: None, the numbers in ``LABELINGS``
 
     Returns:
         dict[int, PreTrainedModel]: Models by number of classes, in ascending order.
@@ -276,7 +280,8 @@ def patches_per_quarter(order: Tensor) -> Tensor:
     """Return the mean number of selected patches in each quarter, as a float64 tensor of shape ``(4,)``.
 
     Args:
-        order (Tensor): Ids of the selected patches of each picture, of shape ``(count, K)``; -1 for none.
+        order (Tensor): Ids of the selected patches of each picture, of shape ``(count, K)`` and dtype int64. Entries
+            after the last step of a picture are -1.
     """
     row, column = order // PATCHES_PER_SIDE, order % PATCHES_PER_SIDE
     half = PATCHES_PER_SIDE // 2
@@ -290,8 +295,14 @@ def run(digits: Mnist, folder: Path, *, epochs: int | None, images: int) -> Resu
     Args:
         digits (Mnist): Digits for training and testing.
         folder (Path): Folder of the models, which are trained if they do not exist.
-        epochs (int or None): Number of epochs of every model. None for those of ``LABELINGS``.
+        epochs (int or None): Number of epochs of every model. None for the numbers in ``LABELINGS``.
         images (int): Number of pictures to explain.
+
+    Returns:
+        Results: Accuracies, explained pictures and selections.
+
+    Raises:
+        ValueError: If the models classify too few pictures correctly.
     """
     models = train_all(digits.train, folder, epochs=epochs)
     pictures, labels = composites(MEASURED, digits.test, torch.Generator().manual_seed(0))
@@ -303,7 +314,7 @@ def run(digits: Mnist, folder: Path, *, epochs: int | None, images: int) -> Resu
 
 
 def report(results: Results) -> str:
-    """Return a table in Markdown with one row per mode and number of classes, and its legend."""
+    """Return a Markdown table with one row per mode and number of classes, followed by its legend."""
     rows: list[list[object]] = []
     for (mode, classes), selection in results.selections.items():
         steps = selection.n_steps.double()
@@ -316,7 +327,18 @@ def report(results: Results) -> str:
 
 
 def gallery_figure(results: Results, *, count: int = GALLERY_PICTURES) -> Figure:
-    """Show the patches up to the flip: one row per picture, one column per search. Captions: class and patch count."""
+    """Show the selected patches up to the flip, with one row per picture and one column per search.
+
+    The caption below each picture is the class and the number of patches.
+
+    Args:
+        results (Results): Results of the experiment.
+        count (int, optional): Number of pictures.
+            Default: 6
+
+    Returns:
+        Figure: The figure.
+    """
     pictures, numbers = results.pictures[:count], results.numbers[:count]
     shape = (len(pictures), 1 + len(results.selections))
     size = (1.3 * shape[1], 1.6 * shape[0] + 0.4)
@@ -335,7 +357,7 @@ def gallery_figure(results: Results, *, count: int = GALLERY_PICTURES) -> Figure
 
 
 def save(results: Results, folder: Path) -> None:
-    """Save the table and the gallery in a folder."""
+    """Save the table as table.md and the gallery as gallery.png in a folder."""
     (folder / "table.md").write_text(report(results))
     save_figure(gallery_figure(results), folder / "gallery.png")
 
@@ -344,7 +366,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="FOLDER", required=True, help="output folder")
-    parser.add_argument("--epochs", type=int, help="number of epochs of every model; default: 2 to 6")
+    parser.add_argument("--epochs", type=int, help="number of epochs of every model; default: 2 to 6, by model")
     parser.add_argument("--images", type=int, default=200, help="number of pictures to explain; default: 200")
     add_digits_option(parser)
     options = parser.parse_args()
@@ -361,7 +383,7 @@ def _classifier(model: ViTForImageClassification) -> nn.Linear:
 
 
 def _show_group(ax: Axes, image: Tensor, selection: Selection, *, example: int, name: str) -> None:
-    """Show the selected patches of one picture, with the class and their number as caption."""
+    """Show the selected patches of one picture, with the class and the number of patches as caption."""
     count = int(selection.n_steps[example])
     mask = patch_mask(2 * SIDE, PATCH_SIZE)[0, 0]
     show_patches(image, mask, selection.order[example, :count].tolist(), keep=selection.mode == "insertion", ax=ax)

@@ -1,8 +1,8 @@
-"""Image corruptions that replace removed patches (the paper's Figure 6 and Appendix G.1).
+"""Image corruptions that are applied to patches instead of removing them (the paper's Figure 6 and Appendix G.1).
 
 The registered corruptions are the 19 common corruptions of Hendrycks and Dietterich, "Benchmarking Neural Network
 Robustness to Common Corruptions and Perturbations" (ICLR 2019), as implemented by the package imagecorruptions-imaug.
-The extra ``corruptions`` installs it.
+``pip install 'captum-moxi[corruptions]'`` installs this package.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ Corruption: TypeAlias = Callable[[Image.Image, int, int], Image.Image]
 
 CORRUPTIONS: Registry[Corruption] = Registry("corruption")
 
-# The smallest image that the package imagecorruptions accepts.
+# Minimum height and width in pixels that the package imagecorruptions accepts.
 MIN_SIZE = 32
-# These corruptions draw from a generator of their own instead of NumPy's global state.
+# These corruptions use a random generator of their own instead of NumPy's global state.
 OWN_GENERATOR = ("impulse_noise", "glass_blur")
 
 
@@ -96,13 +96,13 @@ def _common_corruption(image: Image.Image, severity: int, seed: int, *, name: st
     """Apply a corruption of the package imagecorruptions."""
     if min(image.size) < MIN_SIZE:
         raise ValueError(
-            f"image has {image.width} x {image.height} pixels; pass one of at least {MIN_SIZE} x {MIN_SIZE}"
+            f"image has {image.width} x {image.height} pixels; pass an image of at least {MIN_SIZE} x {MIN_SIZE} pixels"
         )
     try:
         import imagecorruptions
     except ImportError as error:
         raise ValueError(
-            f'corruption {name!r} needs imagecorruptions-imaug ({error}); pip install "captum-moxi[corruptions]"'
+            f"corruption {name!r} requires imagecorruptions-imaug ({error}); run pip install 'captum-moxi[corruptions]'"
         ) from error
     state = np.random.get_state()
     try:
@@ -119,7 +119,7 @@ def _register_common_corruption(name: str, help: str) -> None:
 
 
 _register_common_corruption("gaussian_noise", "additive normal noise, as in low light")
-_register_common_corruption("shot_noise", "Poisson noise of discrete light")
+_register_common_corruption("shot_noise", "Poisson noise, caused by the discrete nature of light")
 _register_common_corruption("impulse_noise", "black and white pixels, as from bit errors")
 _register_common_corruption("defocus_blur", "blur of an image out of focus")
 _register_common_corruption("glass_blur", "pixels shuffled locally, as behind frosted glass")

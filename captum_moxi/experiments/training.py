@@ -1,4 +1,4 @@
-"""The training loop of the experiments. It resumes an interrupted run from the last epoch's checkpoint."""
+"""The training loop of the experiments. It resumes an interrupted run from the checkpoint of its last epoch."""
 
 import shutil
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from captum_moxi.models import embedding_module
 # File in a checkpoint's folder with the state of the optimizer and the learning rate schedule.
 STATE_FILE = "training.pt"
 WEIGHT_DECAY = 0.05
-# Fraction of the steps in which the learning rate rises.
+# Fraction of the steps during which the learning rate increases.
 WARM_UP = 0.1
 # Steps between two updates of the loss in the progress bar.
 REPORT_EVERY = 20
@@ -61,7 +61,7 @@ def fit(
     learning rate.
 
     Args:
-        folder (Path): Folder of the model in Hugging Face's format.
+        folder (Path): Folder of the model in Hugging Face's format. If it exists, no training takes place.
         make (Callable): Creates the initial model. It may draw from torch's global generator, which is seeded.
         loss (Callable): ``(model, step) -> loss`` of one batch, where ``step`` is a :class:`TrainingStep`.
         epochs (int): Number of epochs.
@@ -75,7 +75,7 @@ def fit(
         PreTrainedModel: Trained model in evaluation mode.
 
     Raises:
-        ValueError: If there is a checkpoint of a run with another number of epochs or steps.
+        ValueError: If there is a checkpoint of a run with a different number of epochs or steps.
     """
     if folder.is_dir():
         print(f"{folder} contains a trained model; remove the folder to train again")
@@ -92,10 +92,10 @@ def fit(
         generator = torch.Generator().manual_seed(1000 * seed + epoch)
         bar = tqdm(range(steps), desc=f"{folder.name}, epoch {epoch + 1} of {epochs}")
         for index in bar:
-            value = loss(model, TrainingStep(epoch, index, generator))
-            _update(value, optimizer, schedule)
+            batch_loss = loss(model, TrainingStep(epoch, index, generator))
+            _update(batch_loss, optimizer, schedule)
             if index % REPORT_EVERY == 0:
-                bar.set_postfix(loss=f"{value.item():.3f}")
+                bar.set_postfix(loss=f"{batch_loss.item():.3f}")
         _save_checkpoint(model, folder, _state(epoch + 1, optimizer, schedule, length=[epochs, steps]))
     _save(model, folder)
     _remove(_checkpoints(folder))
@@ -111,7 +111,7 @@ def logits_of_patches(model: PreTrainedModel, pixel_values: Tensor, patches: Ten
     Args:
         model (PreTrainedModel): ViT with a class token in front of the patches.
         pixel_values (Tensor): Pixel values of shape ``(B, 3, H, W)``.
-        patches (Tensor): Indices of the patches to keep, of shape ``(B, k)``.
+        patches (Tensor): Indices of the patches to keep, of shape ``(B, k)`` and dtype int64.
 
     Returns:
         Tensor: Logits of shape ``(B, classes)``, with gradients.
@@ -153,8 +153,8 @@ def _restore(checkpoint: Path, optimizer: AdamW, schedule: OneCycleLR, *, length
     if state["length"] != length:
         epochs, steps = state["length"]
         raise ValueError(
-            f"{checkpoint} belongs to a run of {epochs} epochs of {steps} steps; pass the same numbers, or another "
-            "folder"
+            f"checkpoint {checkpoint} belongs to a run of {epochs} epochs of {steps} steps, but this run has "
+            f"{length[0]} epochs of {length[1]} steps; pass the same numbers, or another folder"
         )
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])

@@ -33,7 +33,8 @@ class CompareSettings:
             Default: moxi, moxi-minus, shapley, gradcam, gradcam++, rollout, random
         modes (Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both.
             Default: both
-        metrics (Sequence[str], optional): Names in ``captum_moxi.metrics.METRICS``. They are the columns of the summary.
+        metrics (Sequence[str], optional): Names in ``captum_moxi.metrics.METRICS``. They are the columns of the
+            summary.
             Default: players-to-flip, area
         n_steps (int, optional): Maximum number of patches that MoXI chooses, and at which the curves end.
             Default: 30

@@ -67,7 +67,10 @@ class LocalizedClass(NamedTuple):
     until_lost: Selection
 
     def to_dict(self) -> dict[str, object]:
-        """Return the class and the selections as JSON types: ``until_predicted`` as "gone", ``until_lost`` as "held"."""
+        """Return the class and the selections as JSON types.
+
+        The key of ``until_predicted`` is "gone", and the key of ``until_lost`` is "held".
+        """
         return {
             "index": self.class_index,
             "label": self.label,
@@ -193,7 +196,7 @@ def localize(
         >>> settings = LocalizeSettings(screen=GradientScreen(8))
         >>> localization = localize(load(model), open_image("desk.jpg"), targets=["desk", "mouse"], settings=settings)
         >>> localization.summary()
-        'desk is predicted on the whole image and lost after deleting 12 patches; mouse is predicted without 9 patches...'
+        'desk is predicted on the whole image and lost after deleting 12 patches; mouse is predicted without 9 ...'
         >>> localization.figure()
     """
     settings = settings or LocalizeSettings()

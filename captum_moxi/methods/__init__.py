@@ -1,7 +1,7 @@
-"""Methods by name: MoXI, Captum's own and others, each of which orders the players of a game.
+"""Methods by name. Each method orders the players of a game: MoXI, methods of Captum, and others.
 
-Perturbation methods run on the :class:`captum_moxi.CoalitionGame` itself, with its removal and its reward. Gradient
-and attention methods attribute the model's output at the target to the inputs.
+Perturbation methods run on the :class:`captum_moxi.CoalitionGame`, with its removal and its reward. Gradient and
+attention methods attribute the model's output at the target to the inputs.
 
 ``METHODS`` lists the methods by name. To add one, write a function that returns a :class:`Method` in a file of its own,
 and register it below.
@@ -62,25 +62,25 @@ def get_methods(methods: str | Method | Sequence[str | Method], screen: Screen |
     """Create methods from names of ``METHODS``.
 
     Args:
-        methods (str, Method or Sequence[str or Method]): Names, for example ``"moxi"`` or ``"shapley:200"``, or
-            methods of your own.
-        screen (Screen, optional): The screen for deletion of the named methods that search. Methods of your own keep
-            theirs.
-            Default: None, all candidates
+        methods (str, Method or Sequence[str or Method]): Names, for example ``"moxi"`` or ``"shapley:200"``, or your
+            own methods.
+        screen (Screen, optional): Screen that named methods use for deletion, if they search. Your own methods keep
+            their screens.
+            Default: None, all candidates are evaluated
 
     Returns:
-        list[Method]: The methods, with different titles.
+        list[Method]: Methods with different titles.
 
     Raises:
-        ValueError: If there are no methods, a name is unknown, or two methods share a title.
+        ValueError: If there are no methods, if a name is unknown, or if two methods share a title.
         TypeError: If an entry is neither a name nor a method.
     """
     created: list[Method] = []
     for method in [methods] if isinstance(methods, str | Method) else methods:
         if not isinstance(method, str | Method):
-            raise TypeError(f"methods contain {method!r}; pass names or Method objects")
+            raise TypeError(f"methods contains {method!r}; pass names or Method objects")
         created.append(METHODS.create(method).with_screen(screen) if isinstance(method, str) else method)
     titles = [method.title for method in created]
     if not titles or len(set(titles)) < len(titles):
-        raise ValueError(f"methods are {titles}; pass one or more methods with different titles")
+        raise ValueError(f"methods have the titles {titles}; pass one or more methods with different titles")
     return created

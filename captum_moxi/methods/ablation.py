@@ -6,5 +6,5 @@ from captum_moxi.methods.base import COALITIONS_PER_CALL, Method, on_game
 
 
 def feature_ablation() -> Method:
-    """Captum's FeatureAblation: the loss in reward when a single player is removed."""
+    """Return Captum's FeatureAblation, which scores a player by the fall of the reward when only it is removed."""
     return on_game("FeatureAblation", FeatureAblation, perturbations_per_eval=COALITIONS_PER_CALL)

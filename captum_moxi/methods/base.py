@@ -10,17 +10,18 @@ from torch import Tensor
 
 from captum_moxi.arguments import ForwardFunc, Mode, Stop
 from captum_moxi.game import CoalitionGame
+from captum_moxi.methods.seeded import SeededRandom
 from captum_moxi.metrics import Attributions
 from captum_moxi.players import scores_to_inputs
 from captum_moxi.removal import ForwardCall
 from captum_moxi.search.screens import Screen
 
-# Coalitions that Captum passes to the game at once. The game splits them into passes.
+# Number of coalitions that Captum passes to the game at once. The game splits them into passes.
 COALITIONS_PER_CALL = 64
 
 
 class Attribute(Protocol):
-    """Compute attributions of the players of a game; the ``attribute`` function of a :class:`Method`."""
+    """The function ``attribute`` of a :class:`Method`, which computes attributions of the players of a game."""
 
     def __call__(self, game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Attributions: ...
 
@@ -41,20 +42,21 @@ class Method:
     """A way to order the players of a game.
 
     Args:
-        title (str): The name of the method in tables and figures.
-        attribute (Callable): ``(game, mode, *, n_steps, stop)`` -> attributions, in any form that
-            :func:`captum_moxi.insertion_curve` accepts. Only the first ``n_steps`` players are used; None for all. If
-            ``stop`` is ``"flip"``, players after the one that flips the prediction are not used either. The order of
-            unused players is arbitrary.
+        title (str): Name of the method in tables and figures.
+        attribute (Callable): Function ``(game, mode, *, n_steps, stop) -> attributions``. The attributions have any
+            form that :func:`captum_moxi.insertion_curve` accepts. Only the first ``n_steps`` players are used, or all
+            players if ``n_steps`` is None. If ``stop`` is ``"flip"``, players after the one that flips the prediction
+            are not used either. The order of unused players is arbitrary.
         depends_on_mode (bool, optional): Whether insertion and deletion need different orders.
             Default: False
-        check (Callable, optional): Raises ValueError if the method does not support a game, before any computation.
+        check (Callable, optional): Function of a game that raises ValueError if the method does not support the game.
+            It is called before any computation.
             Default: accepts every game
-        reseed (Callable, optional): Seeds, one per example -> the method with these seeds. Only for methods that draw
-            a random order per example.
+        reseed (Callable, optional): Maps seeds, one for each example, to the method with these seeds. Only for methods
+            that draw random orders.
             Default: None
-        rescreen (Callable, optional): A screen -> the method with this screen for deletion. Only for methods that
-            search.
+        rescreen (Callable, optional): Maps a screen, or None, to the method with this screen for deletion. Only for
+            methods that search.
             Default: None
 
     Examples::
@@ -73,24 +75,24 @@ class Method:
     rescreen: Callable[[Screen | None], "Method"] | None = None
 
     def for_images(self, names: Sequence[str]) -> "Method":
-        """Make a random order depend on the name of each image instead of its place in the batch.
+        """Seed random orders with the name of each image, so that they do not depend on the batch.
 
         Args:
-            names (Sequence[str]): The name of each example.
+            names (Sequence[str]): Name of each example.
 
         Returns:
-            Method: The method seeded by the names, or the method itself if it does not draw random orders.
+            Method: Method seeded by the names, or this method if it does not draw random orders.
         """
         return self if self.reseed is None else self.reseed([zlib.crc32(name.encode()) for name in names])
 
     def with_screen(self, screen: Screen | None) -> "Method":
-        """Set the screen for deletion.
+        """Return the method with another screen for deletion.
 
         Args:
-            screen (Screen or None): Which candidates a step evaluates; None for all.
+            screen (Screen or None): Decides which candidates a step evaluates. None evaluates all.
 
         Returns:
-            Method: The method with the screen, or the method itself if it does not search.
+            Method: Method with the screen, or this method if it does not search.
         """
         return self if self.rescreen is None else self.rescreen(screen)
 
@@ -102,15 +104,18 @@ def on_game(
     check: Callable[[CoalitionGame], None] = accept_all,
     **options: Any,
 ) -> Method:
-    """Build a method from a perturbation class, which runs on the game of each example.
+    """Build a method from a perturbation class of Captum, which runs on the game of each example.
 
     Args:
-        title (str): The name of the method in tables and figures.
-        make (Callable): Constructs the attribution from a forward function that maps coalitions ``(M, n)`` to rewards
-            ``(M,)``; for example, ``captum.attr.FeatureAblation``.
+        title (str): Name of the method in tables and figures.
+        make (Callable): Constructs the attribution object from a forward function that maps coalitions ``(M, n)`` to
+            rewards ``(M,)``, for example ``captum.attr.FeatureAblation``.
         check (Callable, optional): As in :class:`Method`.
             Default: accepts every game
-        **options: Keyword arguments of ``attribute``. Random numbers start from seed 0 for each example.
+        **options (Any): Keyword arguments of ``attribute``. Random numbers start from seed 0 for each example.
+
+    Returns:
+        Method: Method whose order is the same in both modes.
 
     Examples::
 
@@ -119,17 +124,15 @@ def on_game(
 
     def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Attributions:
         scores: list[Tensor] = []
-        everyone = torch.ones(1, game.n_players)
+        full_coalition = torch.ones(1, game.n_players)
         for example in range(game.n_examples):
 
             def value(coalitions: Tensor, example: int = example) -> Tensor:
                 return game.outcome(coalitions, torch.full((len(coalitions),), example)).rewards
 
-            with torch.random.fork_rng(devices=[]):
-                # torch.manual_seed would also reseed the accelerators.
-                torch.default_generator.manual_seed(0)
-                scores.append(make(value).attribute(everyone, **options).detach().double())
-        # A map of the inputs cannot be mistaken for another form, unlike scores of players.
+            with SeededRandom(0):
+                scores.append(make(value).attribute(full_coalition, **options).detach().double())
+        # Unlike scores of players, a map of the inputs cannot be mistaken for another form of attributions.
         return scores_to_inputs(torch.cat(scores), game.call.players, game.call.inputs)
 
     return Method(title, attribute, check=check)
@@ -145,14 +148,17 @@ def on_model(
     """Build a method from a class that attributes the model's output to the inputs, with gradients enabled.
 
     Args:
-        title (str): The name of the method in tables and figures.
-        make (Callable): Constructs the attribution from the model, and raises ValueError for models that it does not
-            support; for example, :class:`captum_moxi.GradCam`.
-        check (Callable, optional): As in :class:`Method`; called in addition to ``make``.
+        title (str): Name of the method in tables and figures.
+        make (Callable): Constructs the attribution object from the model, for example :class:`captum_moxi.GradCam`. It
+            raises ValueError for models that it does not support.
+        check (Callable, optional): As in :class:`Method`. It is called in addition to ``make``.
             Default: accepts every game
-        options (Callable, optional): The call of the model -> keyword arguments of ``attribute``, besides ``target``
-            and ``additional_forward_args``.
-            Default: none
+        options (Callable, optional): Maps the :class:`captum_moxi.removal.ForwardCall` of a game to keyword arguments
+            of ``attribute``, in addition to ``target`` and ``additional_forward_args``.
+            Default: no keyword arguments
+
+    Returns:
+        Method: Method whose order is the same in both modes.
 
     Examples::
 

@@ -12,29 +12,30 @@ from captum_moxi.methods.base import Method, on_model
 from captum_moxi.methods.logits import two_dimensional_logits
 from captum_moxi.removal import ForwardCall
 
+# Minimum number of rows that Captum evaluates at once. Smaller passes would be slow.
 MIN_BATCH = 16
 
 
 def grad_cam() -> Method:
-    """Grad-CAM without its ReLU, which would tie all players with a negative value."""
+    """Return Grad-CAM without its ReLU, which would give equal scores to all players with negative values."""
     return on_model("Grad-CAM", GradCam)
 
 
 def grad_cam_plus_plus() -> Method:
-    """Grad-CAM++ without its ReLU, which would tie all players with a negative value."""
+    """Return Grad-CAM++ without its ReLU, for the same reason as :func:`grad_cam`."""
     return on_model("Grad-CAM++", GradCamPlusPlus)
 
 
 def integrated_gradients(n_steps: int = 50) -> Method:
-    """Captum's IntegratedGradients, from the baselines of the call or from zeros.
+    """Return Captum's IntegratedGradients, from the baselines of the game (or zeros) to the inputs.
 
     Args:
-        n_steps (int, optional): The number of steps from the baselines to the inputs.
+        n_steps (int, optional): Number of steps from the baselines to the inputs.
             Default: 50
     """
 
     def options(call: ForwardCall) -> Mapping[str, Any]:
-        # Captum needs at least one row per example at once.
+        # Captum needs at least one row for each example in a pass.
         batch = max(MIN_BATCH, call.batch)
         return {"baselines": call.baselines, "n_steps": n_steps, "internal_batch_size": batch}
 
@@ -49,6 +50,6 @@ def _check_floating_point(game: CoalitionGame) -> None:
     if not all(dtype.is_floating_point for dtype in dtypes):
         listed = ", ".join(map(str, dtypes))
         raise ValueError(
-            f"inputs have dtype {listed}, but integrated gradients need floating-point inputs; "
+            f"inputs has dtype {listed}, but integrated gradients need floating-point inputs; "
             "leave out the method integrated-gradients"
         )

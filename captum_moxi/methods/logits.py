@@ -1,4 +1,4 @@
-"""Adapt models to Captum's classes."""
+"""Adapts models to Captum's classes."""
 
 from typing import Any
 
@@ -12,7 +12,11 @@ def two_dimensional_logits(forward_func: ForwardFunc) -> ForwardFunc:
     """Wrap a model so that it returns logits ``(B, classes)``, which Captum indexes with the target.
 
     Args:
-        forward_func (Callable): A transformers model or any function that returns logits; ``(B,)`` for a single logit.
+        forward_func (Callable): A transformers model, or any function that returns logits ``(B, classes)``, or ``(B,)``
+            for a single logit.
+
+    Returns:
+        Callable: Function that returns ``(B, classes)``, or ``(B, 1)`` for a single logit.
     """
 
     def forward(*args: Any) -> Tensor:

@@ -8,13 +8,13 @@ from captum_moxi.search.screens import Screen
 
 
 def moxi(screen: Screen | None = None, *, beam_width: int = 1) -> Method:
-    """MoXI, the paper's Algorithms 1 and 2.
+    """Return MoXI, the paper's Algorithms 1 and 2.
 
     Args:
-        screen (Screen, optional): Which candidates a step of deletion evaluates. Insertion evaluates all, because its
-            steps cost much less.
-            Default: None, all
-        beam_width (int, optional): The number of groups kept at each step.
+        screen (Screen, optional): Decides which candidates a step of deletion evaluates. Insertion always evaluates all
+            candidates, because its steps cost much less.
+            Default: None, all candidates
+        beam_width (int, optional): Number of groups that the search keeps after each step.
             Default: 1
     """
 
@@ -26,7 +26,7 @@ def moxi(screen: Screen | None = None, *, beam_width: int = 1) -> Method:
 
 
 def moxi_minus() -> Method:
-    """MoXI(-), which ranks each player by its own Shapley value, without interactions."""
+    """Return MoXI(-), which ranks each player by its Shapley value, without interactions."""
 
     def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Selection:
         return rank_independently(game, mode, n_steps=n_steps, stop=stop)

@@ -13,10 +13,12 @@ from captum_moxi.removal import ForwardCall
 
 
 def occlusion(window: int = 16) -> Method:
-    """Captum's Occlusion of images with square windows that overlap by half, filled with the baselines or zeros.
+    """Return Captum's Occlusion of images, with square windows that overlap by half.
+
+    The windows are filled with the baselines of the game, or with zeros.
 
     Args:
-        window (int, optional): The height and width of the window in pixels.
+        window (int, optional): Height and width of a window in pixels.
             Default: 16
     """
 
@@ -36,7 +38,7 @@ def occlusion(window: int = 16) -> Method:
         shapes = [tuple(x.shape) for x in game.call.inputs]
         if len(shapes) != 1 or len(shapes[0]) != 4 or min(shapes[0][2:]) < window:
             raise ValueError(
-                f"inputs have shape {', '.join(map(str, shapes))}, but occlusion with windows of {window} x {window} "
+                f"inputs has shape {', '.join(map(str, shapes))}, but occlusion with windows of {window} x {window} "
                 "pixels takes one input of images (B, C, H, W) that are at least as large; pass a smaller window, for "
                 "example occlusion:4, or leave out the method"
             )

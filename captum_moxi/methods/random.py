@@ -12,10 +12,10 @@ from captum_moxi.players import scores_to_inputs
 
 
 def random_order(seed: int = 0) -> Method:
-    """A random order, different for each example of the batch.
+    """Return a method that draws a random order for each example of the batch.
 
     Args:
-        seed (int, optional): The seed of the first example. The following examples use the following integers.
+        seed (int, optional): Seed of the first example. Example i of the batch uses ``seed + i``.
             Default: 0
     """
     return _seeded(lambda n_examples: range(seed, seed + n_examples))
@@ -35,7 +35,9 @@ def _seeded(seeds_for: Callable[[int], Sequence[int]]) -> Method:
 def _with_seeds(seeds: Sequence[int]) -> Method:
     def seeds_for(n_examples: int) -> Sequence[int]:
         if len(seeds) != n_examples:
-            raise ValueError(f"seeds are {len(seeds)} for {n_examples} examples; pass one per example")
+            raise ValueError(
+                f"seeds has {len(seeds)} entries for {n_examples} examples; pass one seed for each example"
+            )
         return seeds
 
     return _seeded(seeds_for)

@@ -5,5 +5,5 @@ from captum_moxi.methods.base import Method, on_model
 
 
 def attention_rollout() -> Method:
-    """Attention rollout, which does not depend on the target."""
+    """Return attention rollout, which does not depend on the target."""
     return on_model("Rollout", AttentionRollout)

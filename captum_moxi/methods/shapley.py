@@ -5,15 +5,15 @@ from captum.attr import ShapleyValues, ShapleyValueSampling
 from captum_moxi.game import CoalitionGame
 from captum_moxi.methods.base import COALITIONS_PER_CALL, Method, on_game
 
-# Captum evaluates all n! orders of n players, with n coalitions each.
+# Captum evaluates all n! orders of n players, with n coalitions each, which takes too long for more players.
 MAX_EXACT_PLAYERS = 7
 
 
 def shapley_sampling(n_samples: int = 25) -> Method:
-    """Captum's ShapleyValueSampling.
+    """Return Captum's ShapleyValueSampling.
 
     Args:
-        n_samples (int, optional): The number of permutations.
+        n_samples (int, optional): Number of sampled orders of the players.
             Default: 25
     """
     return on_game(
@@ -25,7 +25,7 @@ def shapley_sampling(n_samples: int = 25) -> Method:
 
 
 def shapley_values() -> Method:
-    """Captum's ShapleyValues, which are exact and limited to few players."""
+    """Return Captum's ShapleyValues, which are exact and limited to at most 7 players."""
     return on_game(
         "Shapley, exact",
         ShapleyValues,
@@ -37,6 +37,6 @@ def shapley_values() -> Method:
 def _check_player_count(game: CoalitionGame) -> None:
     if game.n_players > MAX_EXACT_PLAYERS:
         raise ValueError(
-            f"exact Shapley values evaluate all orders of the {game.n_players} players; pass a feature mask with at "
+            f"exact Shapley values evaluate all orders of the {game.n_players} players; pass a feature_mask with at "
             f"most {MAX_EXACT_PLAYERS} players, or the method shapley, which samples orders"
         )

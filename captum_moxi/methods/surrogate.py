@@ -9,10 +9,10 @@ from captum_moxi.methods.base import COALITIONS_PER_CALL, Method, on_game
 
 
 def kernel_shap(n_samples: int = 1000) -> Method:
-    """Captum's KernelShap.
+    """Return Captum's KernelShap.
 
     Args:
-        n_samples (int, optional): The number of coalitions.
+        n_samples (int, optional): Number of sampled coalitions.
             Default: 1000
     """
     return on_game(
@@ -25,10 +25,10 @@ def kernel_shap(n_samples: int = 1000) -> Method:
 
 
 def lime(n_samples: int = 1000) -> Method:
-    """Captum's Lime.
+    """Return Captum's Lime.
 
     Args:
-        n_samples (int, optional): The number of coalitions.
+        n_samples (int, optional): Number of sampled coalitions.
             Default: 1000
     """
     return on_game(

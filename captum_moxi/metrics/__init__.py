@@ -42,8 +42,11 @@ def get_metrics(metrics: str | Metric | Sequence[str | Metric] | None = None) ->
     """Create metrics from names of ``METRICS``.
 
     Args:
-        metrics (str, Metric or Sequence[str or Metric], optional): Names, or metrics of your own.
+        metrics (str, Metric or Sequence[str or Metric], optional): Names, or your own metrics.
             Default: None, all registered metrics that need no argument
+
+    Returns:
+        list[Metric]: Metrics with different titles.
 
     Raises:
         ValueError: If a name is unknown, or if two metrics share a title.
@@ -54,9 +57,9 @@ def get_metrics(metrics: str | Metric | Sequence[str | Metric] | None = None) ->
     created: list[Metric] = []
     for metric in [metrics] if isinstance(metrics, str | Metric) else metrics:
         if not isinstance(metric, str | Metric):
-            raise TypeError(f"metrics contain {metric!r}; pass names or Metric objects")
+            raise TypeError(f"metrics contains {metric!r}; pass names or Metric objects")
         created.append(METRICS.create(metric) if isinstance(metric, str) else metric)
     titles = [metric.title for metric in created]
     if len(set(titles)) < len(titles):
-        raise ValueError(f"metrics are {titles}; pass metrics with different titles")
+        raise ValueError(f"metrics have the titles {titles}; pass metrics with different titles")
     return created

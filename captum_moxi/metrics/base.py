@@ -15,17 +15,18 @@ Cell: TypeAlias = str | int | float
 
 @dataclass(frozen=True)
 class Metric:
-    """A number per example, computed from an insertion or deletion curve.
+    """A number for each example, computed from an insertion or deletion curve.
 
     Args:
-        title (str): The name of its column in tables.
-        of_curve (Callable): Maps a :class:`captum_moxi.Curve` of B examples to ``(B,)`` float64. NaN marks examples
-            without a value.
+        title (str): Name of the metric's column in tables.
+        of_curve (Callable): Maps a :class:`captum_moxi.Curve` of B examples to a tensor of shape ``(B,)``, float64. NaN
+            marks examples without a value.
         better (Mapping[str, str]): For each mode, whether ``"higher"`` or ``"lower"`` values are better.
         is_count (bool, optional): Whether the values are whole numbers, which tables show as integers.
             Default: False
-        summary (Callable, optional): Maps a curve to the columns of a summary over its examples.
-            Default: None, one column with the mean of the examples that have a value
+        summary (Callable, optional): Maps a curve to the columns of a summary over its examples, a dict of values by
+            title.
+            Default: None, one column with the mean over the examples that have a value
 
     Examples::
 
@@ -43,15 +44,15 @@ class Metric:
     summary: Callable[[Curve], dict[str, Cell]] | None = None
 
     def values(self, curve: Curve) -> list[int | float | None]:
-        """Compute the metric of each example as plain numbers.
+        """Compute the metric of each example as a Python number.
 
         A count without a value is None, because integers have no NaN.
 
         Args:
-            curve (Curve): The curve of B examples.
+            curve (Curve): Curve of B examples.
 
         Returns:
-            list[int, float or None]: One value per example.
+            list[int, float or None]: One value for each example.
         """
         values: list[float] = self.of_curve(curve).tolist()
         if self.is_count:
@@ -62,10 +63,10 @@ class Metric:
         """Summarize the metric over the examples of a curve.
 
         Args:
-            curve (Curve): The curve of B examples.
+            curve (Curve): Curve of B examples.
 
         Returns:
-            dict[str, str, int or float]: A value for each column of a summary table.
+            dict[str, str or int or float]: Value of each column of the summary, by title.
         """
         if self.summary is not None:
             return self.summary(curve)

@@ -18,26 +18,28 @@ from captum_moxi.search import has_flipped
 
 Quantity: TypeAlias = Literal["confidences", "rewards", "correct"]
 
-# Rows between two updates of the progress bar.
+# Number of rows between two updates of the progress bar.
 BLOCK_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """The model's output at P fractions of the players inserted or deleted, for B examples.
+    """The model's output after P fractions of the players were inserted or deleted, for B examples.
+
+    All tensors are on the CPU.
 
     Args:
         mode (str): ``"insertion"`` or ``"deletion"``.
-        fractions (Tensor): ``(P,)`` float64, ascending: the fraction of its players that each example has inserted or
-            deleted.
-        counts (Tensor): ``(B, P)`` int64: the number of players at each fraction, rounded to the nearest integer.
-        rewards (Tensor): ``(B, P)``, in the dtype of the reward.
-        confidences (Tensor): ``(B, P)`` floating: P(target), or NaN without a target.
-        predictions (Tensor): ``(B, P)`` int64: the predicted class. For a single logit, 0 if positive and -1
+        fractions (Tensor): Fractions of the players that were inserted or deleted, ascending. Shape ``(P,)``, float64.
+        counts (Tensor): Number of inserted or deleted players, rounded to the nearest integer. Shape ``(B, P)``, int64.
+        rewards (Tensor): Rewards. Shape ``(B, P)``, in the dtype of the reward.
+        confidences (Tensor): P(target). Shape ``(B, P)``, floating. NaN if there is no target.
+        predictions (Tensor): Predicted class. Shape ``(B, P)``, int64. For a single logit, 0 if it is positive and -1
             otherwise.
-        correct (Tensor): ``(B, P)`` bool: whether the target is the predicted class; False without a target.
-        flip_fraction (Tensor): ``(B,)`` float64: the first fraction at which the prediction flips, to the target
-            (insertion) or away from it (deletion). NaN if it never flips.
+        correct (Tensor): Whether the target is the predicted class. Shape ``(B, P)``, bool. False if there is no
+            target.
+        flip_fraction (Tensor): First fraction at which the prediction is flipped: the target is the predicted class
+            (insertion), or is not (deletion). Shape ``(B,)``, float64. NaN if there is no such fraction.
     """
 
     mode: Mode
@@ -51,21 +53,21 @@ class Curve:
 
     @property
     def accuracy(self) -> Tensor:
-        """``(P,)`` float64: the share of examples with a correct prediction at each fraction."""
+        """Share of examples with a correct prediction at each fraction. Shape ``(P,)``, float64."""
         return self.correct.double().mean(0)
 
     def area(self, quantity: Quantity = "confidences") -> Tensor:
         """Compute the area under the curve of each example with the trapezoidal rule.
 
-        The area is divided by the width of the fractions, so it is the mean height of the curve. For confidences and
-        correctness it lies between 0 and 1. A larger area is better for insertion, a smaller one for deletion.
+        The area is divided by the range of the fractions, so it is the mean of the curve. It is from 0 to 1 for
+        ``"confidences"`` and ``"correct"``. A larger area is better for insertion, and a smaller area for deletion.
 
         Args:
             quantity (str, optional): ``"confidences"``, ``"rewards"`` or ``"correct"``.
                 Default: ``"confidences"``
 
         Returns:
-            Tensor: ``(B,)`` float64.
+            Tensor: Area of each example. Shape ``(B,)``, float64.
 
         Raises:
             ValueError: If ``quantity`` is not one of these names.
@@ -79,10 +81,13 @@ class Curve:
 
     @staticmethod
     def concatenate(curves: Sequence["Curve"]) -> "Curve":
-        """Join curves of the same mode and fractions along the examples.
+        """Concatenate curves of the same mode and fractions along the examples.
 
         Args:
             curves (Sequence[Curve]): One or more curves.
+
+        Returns:
+            Curve: Curve of all examples.
         """
         return replace(
             curves[0],
@@ -115,20 +120,20 @@ def insertion_curve(
 
     This is the insertion game of Petsiuk et al. (RISE, BMVC 2018). Figure 3 of the MoXI paper shows its accuracy.
 
-    The attribution of a player is the mean over its values. Players with equal attributions are ordered by id,
-    whatever the method.
+    The attribution of a player is the mean over its values. Players with equal attributions are ordered by id.
 
     Args:
-        forward_func (Callable): The model, as in :class:`captum_moxi.MoXIInsertion`.
-        inputs (Tensor or tuple[Tensor, ...]): The B examples.
+        forward_func (Callable): Model, as in :class:`captum_moxi.MoXIInsertion`.
+        inputs (Tensor or tuple[Tensor, ...]): Inputs of B examples, with the examples along dimension 0.
         attributions (Tensor, tuple[Tensor, ...] or Selection): The order of the players of each example, in one of
             these forms:
 
-            - A map with the shape of the inputs, or broadcastable to it. For images, a map of another height and
-              width, for example a layer's ``(B, 1, 14, 14)``, is interpolated to the image (nearest).
-            - Floating-point scores of players ``(B, n)`` in ascending order of their ids. A tensor with the shape of
-              the inputs is always a map.
-            - A ranking ``(B, K)`` of integers: ids of players, the first player first. Shorter rows end in -1.
+            - A map with the shape of the inputs, or broadcastable to it. For images, the map may have another height
+              and width, for example ``(B, 1, 14, 14)`` for a layer. It is resized to the image by
+              ``captum.attr.LayerAttribution.interpolate`` in mode ``"nearest"``.
+            - Floating-point scores ``(B, n)``, one for each player, in ascending order of the player ids. A tensor with
+              the shape of the inputs is always a map.
+            - A ranking ``(B, K)`` of player ids, in an integer dtype, first to last. Shorter rows end with -1.
             - A :class:`captum_moxi.Selection` of either mode.
 
             Players that a ranking or a selection does not name come last, in the order of their ids.
@@ -140,26 +145,27 @@ def insertion_curve(
             Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): As in ``captum.attr.FeatureAblation``.
             Default: None, the model's patches, as in :class:`captum_moxi.MoXIInsertion`
-        removal (Removal, optional): How absent players are removed.
+        removal (Removal or str, optional): How absent players are removed: a removal or its name, for example
+            ``"blur"``.
             Default: None, token removal if the model has patch tokens, otherwise baseline fill
         reward (str or Callable, optional): As in :class:`captum_moxi.MoXIInsertion`.
             Default: ``"log_odds"``
-        fractions (Sequence[float] or Tensor, optional): The fractions of the players to evaluate, ascending, from 0
-            to 1. Each is rounded to the nearest number of players: 0.04 of 196 players is 8.
+        fractions (Sequence[float] or Tensor, optional): Fractions of the players at which the model is evaluated, from
+            0 to 1, ascending. Each fraction is rounded to the nearest number of players: 0.04 of 196 players is 8.
             Default: None, every number of players
         perturbations_per_eval (int, optional): As in :class:`captum_moxi.MoXIInsertion`.
             Default: None
-        show_progress (bool, optional): Whether to show a progress bar over the rows.
+        show_progress (bool, optional): Whether to show a progress bar that counts the evaluated rows.
             Default: False
 
     Returns:
-        Curve: The curve, on the CPU.
+        Curve: Curve of the B examples.
 
     Raises:
-        ValueError: If ``attributions`` do not fit the inputs, contain non-finite values, or name a player that an
-            example does not have or that was already named; if ``fractions`` are out of range or order; or for the
-            reasons listed in :class:`captum_moxi.MoXIInsertion`.
-        TypeError: If ``attributions`` or another argument has the wrong type.
+        ValueError: If ``attributions`` has the wrong shape, contains non-finite values, or names a player twice or one
+            that the example does not have; if ``fractions`` is out of range or not ascending; and in the cases of
+            :meth:`captum_moxi.MoXIInsertion.attribute`.
+        TypeError: If an argument has the wrong type.
 
     Examples::
 
@@ -202,8 +208,8 @@ def deletion_curve(
     r"""
     Delete the players from all to none, highest attribution first, and record the model's output.
 
-    This is the deletion game of Petsiuk et al. (RISE, BMVC 2018). Arguments, return value and errors are those of
-    :func:`insertion_curve`.
+    This is the deletion game of Petsiuk et al. (RISE, BMVC 2018). The arguments, the return value and the errors are
+    those of :func:`insertion_curve`.
 
     Examples::
 
@@ -236,16 +242,20 @@ def play_curve(
     """Compute the curve of an attribution on an existing game.
 
     Args:
-        game (CoalitionGame): The game.
+        game (CoalitionGame): Game.
         attributions (Tensor, tuple[Tensor, ...] or Selection): As in :func:`insertion_curve`.
         mode (str): ``"insertion"`` or ``"deletion"``.
         fractions (Sequence[float] or Tensor, optional): As in :func:`insertion_curve`.
             Default: None, every number of players
-        show_progress (bool, optional): Whether to show a progress bar over the rows.
+        show_progress (bool, optional): Whether to show a progress bar that counts the evaluated rows.
             Default: False
 
     Returns:
-        Curve: The curve, on the CPU.
+        Curve: Curve of the examples of the game.
+
+    Raises:
+        ValueError: As in :func:`insertion_curve`, for ``attributions`` and ``fractions``.
+        TypeError: If ``attributions`` or ``fractions`` has the wrong type.
     """
     if fractions is None:
         points = torch.arange(game.n_players + 1).double() / game.n_players
@@ -275,31 +285,38 @@ def play_curve(
 def _evaluate_counts(
     game: CoalitionGame, positions: Tensor, counts: Tensor, mode: Mode, *, show_progress: bool
 ) -> Outcome:
-    """Evaluate each example with its first players inserted or deleted: ``(B, P)`` counts to ``(B, P)`` values."""
+    """Evaluate each example after its first ``counts`` players were inserted or deleted.
+
+    Returns:
+        Outcome: Tensors of shape ``(B, P)``, that of ``counts``.
+    """
     steps = _steps(game, positions)
     examples = torch.arange(game.n_examples)[:, None].expand_as(counts)
     # Fractions that round to the same number of players share a row.
     rows, row_of_point = torch.stack([examples, counts], 2).flatten(0, 1).unique(dim=0, return_inverse=True)
-    # Rows with equally many players stand together, because they can share a pass.
+    # Rows are sorted by their number of players, because rows of equal size can share a pass.
     by_count = rows[:, 1].argsort(stable=True)
     outcomes: list[Outcome] = []
     with tqdm(total=len(rows), desc=f"{mode} curve", unit=" rows", leave=None, disable=not show_progress) as bar:
         for block in by_count.split(BLOCK_ROWS):
-            owners, n_moved = rows[block].unbind(1)
-            moved = steps[owners] < n_moved[:, None]
-            coalitions = moved if mode == "insertion" else game.exists[owners] & ~moved
-            outcomes.append(game.outcome(coalitions, owners))
+            row_examples, n_moved = rows[block].unbind(1)
+            moved = steps[row_examples] < n_moved[:, None]
+            coalitions = moved if mode == "insertion" else game.exists[row_examples] & ~moved
+            outcomes.append(game.outcome(coalitions, row_examples))
             bar.update(len(block))
-    places = by_count.argsort()[row_of_point].reshape(counts.shape)
+    outcome_of_point = by_count.argsort()[row_of_point].reshape(counts.shape)
     return Outcome(
-        rewards=torch.cat([outcome.rewards for outcome in outcomes])[places],
-        confidences=torch.cat([outcome.confidences for outcome in outcomes])[places],
-        predictions=torch.cat([outcome.predictions for outcome in outcomes])[places],
+        rewards=torch.cat([outcome.rewards for outcome in outcomes])[outcome_of_point],
+        confidences=torch.cat([outcome.confidences for outcome in outcomes])[outcome_of_point],
+        predictions=torch.cat([outcome.predictions for outcome in outcomes])[outcome_of_point],
     )
 
 
 def _steps(game: CoalitionGame, positions: Tensor) -> Tensor:
-    """Return the step at which each player moves, ``(B, n)`` int64; n for players that an example does not have."""
+    """Return the step, from 0, at which each player is inserted or deleted, ``(B, n)`` int64.
+
+    It is n for players that an example does not have.
+    """
     steps = torch.full(game.exists.shape, game.n_players)
     examples, step = (positions >= 0).nonzero(as_tuple=True)
     steps[examples, positions[examples, step]] = step

@@ -1,4 +1,4 @@
-"""Turn attributions of any form into an order of players."""
+"""Converts attributions of any form to an order of players."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -17,20 +17,21 @@ Attributions: TypeAlias = TensorOrTuple | Selection
 def rank_positions(game: CoalitionGame, attributions: Attributions) -> Tensor:
     """Order the players of each example by attribution, highest first.
 
-    Equal attributions keep the order of the player ids. Players that a ranking or a selection does not name come last.
+    Players with equal attributions are ordered by id. Players that a ranking or a selection does not name come last.
 
     Args:
-        game (CoalitionGame): The game of B examples and n players.
+        game (CoalitionGame): Game of B examples and n players.
         attributions (Tensor, tuple[Tensor, ...] or Selection): Any form that :func:`captum_moxi.insertion_curve`
             accepts.
 
     Returns:
-        Tensor: ``(B, n)`` int64, positions in ``game.ids``. Rows of examples with fewer than n players end in -1.
+        Tensor: Positions of the players in ``game.ids``, first to last. Shape ``(B, n)``, int64. Rows of examples with
+        fewer than n players end with -1.
 
     Raises:
-        ValueError: If ``attributions`` do not fit the inputs, contain non-finite values, or name a player that an
-            example does not have or that was already named.
-        TypeError: If ``attributions`` are not tensors or a selection.
+        ValueError: If ``attributions`` has the wrong shape, contains non-finite values, or names a player twice or one
+            that the example does not have.
+        TypeError: If ``attributions`` is neither a tensor, a tuple of tensors nor a selection.
     """
     if isinstance(attributions, Selection):
         attributions = attributions.order
@@ -48,14 +49,17 @@ def rank_positions(game: CoalitionGame, attributions: Attributions) -> Tensor:
 
 
 def parse_fractions(fractions: Sequence[float] | Tensor) -> Tensor:
-    """Convert fractions of the players to a ``(P,)`` float64 tensor.
+    """Convert fractions of the players to a tensor.
 
     Args:
-        fractions (Sequence[float] or Tensor): Ascending numbers from 0 to 1.
+        fractions (Sequence[float] or Tensor): Numbers from 0 to 1, ascending.
+
+    Returns:
+        Tensor: Shape ``(P,)``, float64, on the CPU.
 
     Raises:
-        ValueError: If there are no fractions, or if they are out of range or not in ascending order.
-        TypeError: If ``fractions`` are not numbers.
+        ValueError: If ``fractions`` is empty, out of range or not ascending.
+        TypeError: If ``fractions`` does not consist of numbers.
     """
     try:
         points = torch.as_tensor(fractions, dtype=torch.float64).cpu()
@@ -75,7 +79,7 @@ def _holds_whole_numbers(tensor: Tensor) -> bool:
 def _scores_from_maps(game: CoalitionGame, attributions: tuple[Tensor, ...]) -> Tensor:
     """Return ``(B, n)`` float64 scores from scores of players or from maps of the inputs."""
     shape = tuple(attributions[0].shape)
-    # A tensor that could be either is a map of the inputs, as in Captum.
+    # If the inputs have the shape (B, n), a tensor of this shape is a map of the inputs, as in Captum.
     is_score_of_players = shape == (game.n_examples, game.n_players) != tuple(game.call.inputs[0].shape)
     if len(attributions) == 1 and is_score_of_players:
         scores = attributions[0].detach().cpu().double()
@@ -83,12 +87,12 @@ def _scores_from_maps(game: CoalitionGame, attributions: tuple[Tensor, ...]) -> 
         scores = scores_to_players(attributions, game.call.players, game.call.inputs)
     _check_batch(game, scores)
     if not bool(scores.isfinite().all()):
-        raise ValueError("attributions contain non-finite values; pass finite attributions")
+        raise ValueError("attributions contains non-finite values; pass finite attributions")
     return scores
 
 
 def _scores_from_ranking(game: CoalitionGame, ranking: Tensor) -> Tensor:
-    """Return ``(B, n)`` float64 scores that fall from K, for the first of K ranked players, to 0, for the unranked."""
+    """Return scores ``(B, n)``, float64, from K for the first of K ranked players to 0 for players without a rank."""
     _check_batch(game, ranking)
     scores = torch.zeros(game.n_examples, game.n_players, dtype=torch.float64)
     for example, row in enumerate(ranking.tolist()):
@@ -106,14 +110,14 @@ def _check_ranking(game: CoalitionGame, row: list[int], example: int) -> list[in
     unknown = [player for player in rest if player != -1] + [player for player in named if player not in existing]
     if unknown:
         raise ValueError(
-            f"attributions rank player {unknown[0]} of example {example}, but the example has no such player or the "
-            "ranking ends before it; pass player ids from the feature mask, and -1 only at the end of a row"
+            f"attributions ranks player {unknown[0]} of example {example}, but the example has no such player, or the "
+            "player follows -1; pass player ids from the feature mask, and -1 only at the end of a row"
         )
     seen: set[int] = set()
     for player in named:
         if player in seen:
             raise ValueError(
-                f"attributions rank player {player} of example {example} twice; pass each player at most once"
+                f"attributions ranks player {player} of example {example} twice; pass each player at most once"
             )
         seen.add(player)
     return named
@@ -122,5 +126,5 @@ def _check_ranking(game: CoalitionGame, row: list[int], example: int) -> list[in
 def _check_batch(game: CoalitionGame, rows: Tensor) -> None:
     if len(rows) != game.n_examples:
         raise ValueError(
-            f"attributions have {len(rows)} examples, but inputs have {game.n_examples}; pass one row per example"
+            f"attributions has {len(rows)} examples, but inputs has {game.n_examples}; pass one row for each example"
         )

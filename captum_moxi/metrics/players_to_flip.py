@@ -12,7 +12,7 @@ from captum_moxi.metrics.curves import Curve
 
 
 def flip_count() -> Metric:
-    """The number of players, inserted or deleted in order, that flip the prediction."""
+    """Return the metric of the number of players that flip the prediction when inserted or deleted in order."""
     return Metric(
         "players to flip",
         count_players_to_flip,
@@ -26,10 +26,10 @@ def count_players_to_flip(curve: Curve) -> Tensor:
     """Count the players that flip the prediction of each example, among the counts of the curve.
 
     Args:
-        curve (Curve): The curve of B examples.
+        curve (Curve): Curve of B examples.
 
     Returns:
-        Tensor: ``(B,)`` float64; NaN for examples that never flip.
+        Tensor: Shape ``(B,)``, float64. NaN for examples whose prediction never flips.
     """
     point = (curve.fractions == curve.flip_fraction[:, None]).long().argmax(1, keepdim=True)
     counts = curve.counts.gather(1, point)[:, 0].double()
@@ -40,12 +40,13 @@ def median_flip(counts: Sequence[float], max_count: int) -> str:
     """Format the median number of players that flip a prediction, for tables.
 
     Args:
-        counts (Sequence[float]): The number of players for each example; infinity if up to ``max_count`` players do
-            not flip it.
-        max_count (int): The largest number of players that was evaluated.
+        counts (Sequence[float]): Number of players for each example. Infinity if ``max_count`` players do not flip the
+            prediction.
+        max_count (int): Largest number of players that was evaluated.
 
     Returns:
-        str: The median, or ``"> N"`` if it lies beyond what was evaluated and is known to exceed N.
+        str: Median, or ``"> N"`` if the median is only known to exceed N, because players beyond ``max_count`` were not
+        evaluated.
     """
     low, high = median_low(counts), median_high(counts)
     if math.isinf(high):

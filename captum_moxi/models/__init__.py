@@ -1,7 +1,7 @@
 """Models: loading, calling and unwrapping, where their tokens are, and how their state is preserved."""
 
 from captum_moxi.models.huggingface import ImageClassifier, LogitsModel, call_model, load, num_classes
-from captum_moxi.models.state import eager_mode, find_random_layer, preserved_state, sdpa_attention
+from captum_moxi.models.state import find_random_layer, preserved_state, sdpa_attention
 from captum_moxi.models.tokens import (
     PatchGrid,
     embedding_module,
@@ -15,13 +15,14 @@ from captum_moxi.models.tokens import (
     prefix_tokens,
 )
 from captum_moxi.models.unwrap import module_of, on_one_device, transformer
+from captum_moxi.models.view import PrivateView, private_view
 
 __all__ = [
     "ImageClassifier",
     "LogitsModel",
     "PatchGrid",
+    "PrivateView",
     "call_model",
-    "eager_mode",
     "embedding_module",
     "encoder_layers",
     "find_patch_size",
@@ -37,6 +38,7 @@ __all__ = [
     "patch_size",
     "prefix_tokens",
     "preserved_state",
+    "private_view",
     "sdpa_attention",
     "transformer",
 ]

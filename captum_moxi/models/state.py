@@ -1,4 +1,4 @@
-"""Context managers that leave the model, the random state and the compiler as they were."""
+"""Context managers that leave the model and the random state as they were."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -33,7 +33,14 @@ def find_random_layer(forward_func: ForwardFunc) -> str | None:
 
 @contextmanager
 def preserved_state(forward_func: ForwardFunc, devices: Iterable[torch.device]) -> Iterator[None]:
-    """Restore the random state of the devices, and the statistics of batch norms in training mode, on exit."""
+    """Restore the random state of the devices, and the statistics of batch norms in training mode, on exit.
+
+    Both change only if the model is in training mode. Otherwise nothing is restored, because restoring the random state
+    would also rewind the random numbers of other threads.
+    """
+    if find_random_layer(forward_func) is None:
+        yield
+        return
     module = module_of(forward_func)
     parts = module.modules() if module is not None else ()
     norms = [part for part in parts if part.training and isinstance(part, _BatchNorm)]
@@ -48,7 +55,10 @@ def preserved_state(forward_func: ForwardFunc, devices: Iterable[torch.device]) 
 
 @contextmanager
 def sdpa_attention(forward_func: ForwardFunc) -> Iterator[None]:
-    """Make a transformers model compute attention with ``scaled_dot_product_attention`` until exit."""
+    """Make a transformers model compute attention with ``scaled_dot_product_attention`` until exit.
+
+    Pass a :func:`private_view`, so that other callers of the model are not affected.
+    """
     model = transformer(forward_func)
     if model is None:
         yield
@@ -59,10 +69,3 @@ def sdpa_attention(forward_func: ForwardFunc) -> Iterator[None]:
         yield
     finally:
         model.config._attn_implementation = implementation
-
-
-@contextmanager
-def eager_mode() -> Iterator[None]:
-    """Run compiled modules in eager mode until exit, because compiled code ignores hooks that were added later."""
-    with torch.compiler.set_stance("force_eager"):
-        yield

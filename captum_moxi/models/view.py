@@ -1,7 +1,7 @@
-"""Private views of models: they share the weights, but their hooks and configuration are their own.
+"""Private views of models. A view shares the weights of the model, but has its own hooks and configuration.
 
-Hooks and configuration changes on a model affect every thread that calls it. On a private view, they affect only the
-calls of the view.
+Changes of the hooks or the configuration of a model affect every thread that calls it. On a private view, they affect
+only calls of the view.
 """
 
 import copy
@@ -18,7 +18,7 @@ from captum_moxi.models.unwrap import on_one_device
 
 @dataclass(frozen=True, eq=False)
 class PrivateView:
-    """A forward function whose modules can be changed without effect on the user's model.
+    """A forward function whose modules can be hooked and configured without effect on the user's model.
 
     Args:
         forward_func (Callable): Forward function that runs the view. It is the user's own function if that is not a
@@ -30,21 +30,28 @@ class PrivateView:
     copies: dict[nn.Module, nn.Module]
 
     def module(self, module: nn.Module) -> nn.Module:
-        """Return the view of a module, or the module itself if it does not belong to the model."""
-        return self.copies.get(module, module)
+        """Return the view of a module, with hooks of its own. A module outside the model is returned unchanged."""
+        view = self.copies.get(module)
+        if view is None:
+            return module
+        for name, hooks in view.__dict__.items():
+            if "hooks" in name and isinstance(hooks, dict):
+                view.__dict__[name] = copy.copy(hooks)
+        return view
 
 
 def private_view(forward_func: ForwardFunc) -> PrivateView:
     """Create a private view of a model.
 
-    The view shares parameters and buffers with the model, and keeps the user's hooks. Compiled modules are replaced by
-    the modules that they were compiled from, because compiled code ignores hooks that are added later.
+    The view shares parameters, buffers and the user's hooks with the model. Compiled modules are replaced by the
+    modules that they were compiled from, because compiled code ignores hooks that are added later.
 
     Args:
         forward_func (Callable): Model, a method of a model, or any function.
 
     Returns:
-        PrivateView: View of the model. A function is returned unchanged, because its modules are not known.
+        PrivateView: View of the model. The forward function of other functions is unchanged, because their modules are
+        not known.
     """
     inner = on_one_device(forward_func)
     if isinstance(inner, nn.Module):
@@ -59,19 +66,20 @@ def private_view(forward_func: ForwardFunc) -> PrivateView:
 
 
 def _copy_modules(root: nn.Module) -> dict[nn.Module, nn.Module]:
-    """Copy a module and all modules inside it, but neither parameters nor buffers. Return the copy of each module.
+    """Copy a module and all modules inside it, but not their parameters and buffers. Return the copy of each module.
 
-    The model itself is used if a copy would run the original modules: if an instance has a ``forward`` of its own, as
-    libraries that patch models assign it, or if the model is a script.
+    Some copies would run the original modules, so these models are used unchanged: models that contain a ``forward``
+    assigned to an instance (as libraries that patch models do), and TorchScript models.
     """
     modules = list(root.modules())
-    if any("forward" in module.__dict__ or isinstance(module, torch.jit.ScriptModule) for module in modules):
+    originals = [_original(module) for module in modules]
+    if any("forward" in module.__dict__ or isinstance(module, torch.jit.ScriptModule) for module in originals):
         return {module: module for module in modules}
     copies: dict[nn.Module, nn.Module] = {}
     configs: dict[int, PreTrainedConfig] = {}
     for module in modules:
         original = _original(module)
-        # a compiled module and its original share one copy
+        # A compiled module and its original share one copy.
         if original not in copies:
             copies[original] = _shallow_copy(original, configs)
         copies[module] = copies[original]
@@ -82,13 +90,9 @@ def _copy_modules(root: nn.Module) -> dict[nn.Module, nn.Module]:
 
 
 def _shallow_copy(module: nn.Module, configs: dict[int, PreTrainedConfig]) -> nn.Module:
-    """Copy a module with its dictionaries of parameters, buffers, children and hooks, but not what they contain."""
+    """Copy a module, but share everything that it contains, except for its list of children and its configuration."""
     view = module.__new__(type(module))
-    view.__dict__ = {
-        name: copy.copy(value) if name.startswith("_") and isinstance(value, dict) else value
-        for name, value in module.__dict__.items()
-    }
-    view.__dict__["_compiled_call_impl"] = None
+    view.__dict__ = {**module.__dict__, "_modules": copy.copy(module._modules), "_compiled_call_impl": None}
     config = module.__dict__.get("config")
     if isinstance(config, PreTrainedConfig):
         view.__dict__["config"] = configs.setdefault(id(config), copy.copy(config))

@@ -9,8 +9,9 @@ from captum_moxi.page.paths import PagePath
 def path_page(paths: Sequence[PagePath], *, labels: Sequence[str], title: str) -> str:
     """Render the paths of one image as an HTML page with a slider.
 
-    The page is one self-contained file, which works without a network or a server. It shows the image as the model sees it, the confidence in the target along the path, and the five most
-    likely classes. Buttons switch between insertion and deletion, and a menu switches between methods.
+    The page is one self-contained file, which works without a network or a server. It shows the image as the model sees
+    it, the confidence in the target along the path, and the five most likely classes. Buttons switch between insertion
+    and deletion, and a menu switches between methods.
 
     Args:
         paths (Sequence[PagePath]): One path per method and mode. All methods must have the same modes.

@@ -68,7 +68,7 @@ def _grid(axes: AxesArray | None, *, shape: tuple[int, int]) -> tuple[Figure, Ax
 
 
 def _flip_group(comparison: Comparison, method: str, mode: Mode, *, example: int) -> tuple[list[int], str]:
-    """Return the players that flip the prediction, or else all players of the curve, and a caption with their number."""
+    """Return the players that flip the prediction, or all players of the curve, and a caption with their number."""
     result = comparison.of(method, mode)
     to_flip = comparison.players_to_flip(method, mode)[example]
     flips = not torch.isnan(to_flip)

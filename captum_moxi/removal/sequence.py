@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -35,13 +36,18 @@ class Site:
     at_input: bool
 
     def hook(self, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
-        """Apply ``change`` to the sequence in each forward pass until the returned handle is removed."""
+        """Apply ``change`` to the sequence in each forward pass of this thread until the returned handle is removed."""
+        this_thread = get_ident()
         if not self.at_input:
-            return self.module.register_forward_hook(lambda _module, _args, output: change(output))
+            return self.module.register_forward_hook(
+                lambda _module, _args, output: change(output) if get_ident() == this_thread else None
+            )
 
         def change_input(
             _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            if get_ident() != this_thread:
+                return None
             if args:
                 return (change(args[0]), *args[1:]), kwargs
             return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
@@ -194,8 +200,10 @@ class _SequenceModel(MaskedModel):
 
     def __init__(self, call: ForwardCall, site: Site, patch_owners: Tensor, n_prefix: int | None) -> None:
         super().__init__(call)
-        self.forward = models.on_one_device(call.forward_func)
-        self.site = site
+        # Hooks and configuration changes must not affect other callers of the model.
+        self.view = models.private_view(call.forward_func)
+        self.forward = self.view.forward_func
+        self.site = Site(self.view.module(site.module), site.at_input)
         self.patch_owners = patch_owners
         self.n_prefix = n_prefix
         # Arguments with a batch dimension are indexed by row, so the images must be, too.
@@ -239,7 +247,7 @@ class _SequenceModel(MaskedModel):
             n_prefix_seen.append(n_prefix)
             return tokens[image_of_row]
 
-        with models.sdpa_attention(self.call.forward_func), GatedAttention(gates):
+        with models.sdpa_attention(self.forward), GatedAttention(gates):
             output = self._run(examples, keep_all)
         if not stages:
             raise ValueError(
@@ -267,16 +275,15 @@ class _SequenceModel(MaskedModel):
 
         handles = [self.site.hook(change_sequence), *self._skip_unused_tokens()]
         try:
-            # A compiled module inside the model would ignore the hooks.
-            with models.eager_mode():
-                output = models.call_model(self.forward, pixels, *self.call.arguments(examples))
+            output = models.call_model(self.forward, pixels, *self.call.arguments(examples))
         finally:
             for handle in handles:
                 handle.remove()
         if n_calls != 1:
+            hint = "; a function that calls a compiled model must call the model itself" if n_calls == 0 else ""
             raise ValueError(
                 f"{type(self.site.module).__name__}, where tokens are removed, ran {n_calls} times in one forward "
-                "pass; name a module that runs once, or pass removal=BaselineRemoval()"
+                f"pass; name a module that runs once, or pass removal=BaselineRemoval(){hint}"
             )
         return output
 
@@ -296,7 +303,7 @@ class _SequenceModel(MaskedModel):
         module = models.first_token_module(self.call.forward_func)
         if module is None:
             return []
-        return [module.register_forward_pre_hook(lambda _module, args: (args[0][:, :1],))]
+        return [self.view.module(module).register_forward_pre_hook(lambda _module, args: (args[0][:, :1],))]
 
     def _count_prefix(self, tokens: object, n_images: int) -> int:
         """Return the number of prefix tokens.

@@ -372,13 +372,13 @@ INVALID = {
     "unknown stop": ({"target": 0, "stop": "never"}, ValueError, "stop is 'never'; pass 'flip' or None"),
     "unknown score": ({"target": 0, "score": "loss"}, ValueError, "score is 'loss'"),
     "confidence above 1": ({"target": 0, "min_confidence": 1.5}, ValueError, "min_confidence is 1.5"),
-    "baseline of another shape": ({"target": 0, "baselines": torch.zeros(3)}, ValueError, r"baselines\[0\] has shape"),
+    "baseline of another shape": ({"target": 0, "baselines": torch.zeros(3)}, ValueError, r"baselines has shape"),
     "too many baselines": ({"target": 0, "baselines": (0, 0)}, ValueError, "baselines has 2 entries"),
-    "infinite baseline": ({"target": 0, "baselines": math.inf}, ValueError, r"baselines\[0\] is inf"),
+    "infinite baseline": ({"target": 0, "baselines": math.inf}, ValueError, r"baselines is inf"),
     "NaN baseline": (
         {"target": 0, "baselines": torch.full((4,), math.nan)},
         ValueError,
-        r"baselines\[0\] contains non-finite values",
+        r"baselines contains non-finite values",
     ),
     "baseline that is not a number": ({"target": 0, "baselines": "mean"}, TypeError, "baselines"),
     "too many players": (

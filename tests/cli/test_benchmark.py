@@ -35,7 +35,7 @@ def test_a_search_can_be_compared_alone(invoke) -> None:
         ("insertion", "exact"),
         ("insertion", "beam of 2"),
     ]
-    assert "not stored; --out FILE stores them" in result.stderr
+    assert "not stored; pass --out FILE to store them" in result.stderr
 
 
 def test_a_second_run_reuses_the_measurements(invoke, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_pictures_and_one_row_per_image_method_and_mode(invoke, model, digits: P
     assert result.exit_code == 2
     assert "broken.png: not an image that Pillow can read" in result.output
     assert "1 of 5 images were not compared" in result.output
-    assert "MoXI's deletion by GradientScreen(8)" in result.output
+    assert "MoXI's deletion uses GradientScreen(8)" in result.output
     assert {path.name for path in out.iterdir()} == {"insertion.png", "deletion.png", "curves.png", "comparison.csv"}
     rows = read_rows(out)
     assert len(rows) == 4 * 3 * 2
@@ -51,7 +51,7 @@ def test_the_table_has_the_means_of_the_rows(invoke, tmp_path: Path) -> None:
         "patches to flip, median",
         "images flipped",
         "area",
-        "seconds an image",
+        "seconds per image",
     ]
     areas = [float(row["area"]) for row in read_rows(tmp_path)]
     assert float(row[4]) == pytest.approx(sum(areas) / 4, rel=5e-3)
@@ -71,7 +71,7 @@ def test_one_mode_a_grid_and_a_target(invoke, tmp_path: Path) -> None:
         *("--methods", "shapley-exact", "--removal", "zero", "--reward", "logit"),
     )
     assert result.exit_code == 0, result.output
-    assert "4 images, 4 players, curves to 4 of them; see" in result.output
+    assert "4 images of 4 patches; curves up to 4 patches; results in" in result.output
     assert {path.name for path in tmp_path.iterdir()} == {"deletion.png", "curves.png", "comparison.csv"}
     assert {row["target"] for row in read_rows(tmp_path)} == {"13"}
 
@@ -98,8 +98,8 @@ def test_a_random_order_depends_on_the_name_of_the_image(invoke, model, digits: 
         (["--methods", "shapley-exact"], "16 players"),
         (["--metrics", "beauty"], "metric 'beauty' is unknown; pass one of "),
         (["--reward", "profit"], "reward 'profit' is unknown"),
-        (["--grid", "3"], "grid of 1, 2, 4"),
-        (["picture.png"], "IMAGE needs --model"),
+        (["--grid", "3"], "one of 1, 2, 4"),
+        (["picture.png"], "--model is missing"),
     ],
 )
 def test_an_invalid_option_is_explained(invoke, tmp_path: Path, options: list[str], message: str) -> None:
@@ -111,7 +111,7 @@ def test_an_invalid_option_is_explained(invoke, tmp_path: Path, options: list[st
 
 def test_a_model_needs_images_that_can_be_read(invoke, model, tmp_path: Path) -> None:
     result = invoke("compare", *model, "--out", tmp_path)
-    assert result.exit_code == 2 and "--model needs an IMAGE" in result.output
+    assert result.exit_code == 2 and "IMAGE is missing" in result.output
     result = invoke("compare", *model, "nowhere.png", "--out", tmp_path)
     assert result.exit_code == 2 and "1 of 1 images were not compared" in result.output
     assert not list(tmp_path.iterdir())

@@ -71,7 +71,7 @@ def test_a_pattern_finds_labels_in_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pattern", [r"(\d+)-", r"\d+_"])
 def test_a_pattern_without_a_match_or_a_group_is_rejected(tmp_path: Path, pattern: str) -> None:
     save_pictures(tmp_path, "0007_b.png", "0012_a.png")
-    with pytest.raises(ValueError, match=r"finds no class in '0007_b\.png'"):
+    with pytest.raises(ValueError, match=r"finds no label in '0007_b\.png'"):
         read_images(str(tmp_path), classes=CLASSES, label_pattern=pattern)
 
 

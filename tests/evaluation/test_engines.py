@@ -113,7 +113,7 @@ def test_ray_repeats_the_batch_of_a_worker_that_was_killed(
 
 def test_a_ray_worker_with_other_images_is_rejected(whole: tuple[Settings, Path], tmp_path: Path) -> None:
     settings, _ = whole
-    with pytest.raises(ValueError, match="has other images on this machine"):
+    with pytest.raises(ValueError, match="contains different images on this machine"):
         RayWorker(settings=settings, device="cpu", limit=None, names=["another.png"], folder=str(tmp_path))
 
 
@@ -125,8 +125,8 @@ def test_ray_needs_a_cluster_that_is_large_enough(
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
     evaluator = Evaluator.load(whole[0], device="cpu", limit=1)
     for resources, message in (
-        (Resources(workers=5), "5 workers with 1 CPU each need more than the 4 CPU"),
-        (Resources(workers=2, gpus=0.5), r"2 workers with 0\.5 GPU each need more than the 0 GPU"),
+        (Resources(workers=5), "workers is 5 and cpus is 1, but the Ray cluster has only 4 CPUs"),
+        (Resources(workers=2, gpus=0.5), r"workers is 2 and gpus is 0\.5, but the Ray cluster has only 0 GPUs"),
     ):
         with pytest.raises(ValueError, match=message):
             next(RayEngine().run(evaluator, tmp_path, [[0]], resources=resources))
@@ -134,7 +134,7 @@ def test_ray_needs_a_cluster_that_is_large_enough(
 
 def test_an_engine_whose_package_is_missing_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs Ray; pip install 'captum-moxi\[ray\]'"):
+    with pytest.raises(ValueError, match=r"requires Ray; run pip install 'captum-moxi\[ray\]'"):
         RayEngine().check()
 
 

@@ -196,7 +196,7 @@ def test_the_only_class_of_a_single_logit_is_explained(settings: Settings, tmp_p
         ({"reward": "money"}, "reward 'money'|reward is 'money'"),
         ({"removal": "magic"}, "removal 'magic' is unknown"),
         ({"screen": "magic"}, "screen 'magic' is unknown"),
-        ({"label_pattern": "x(y)"}, "finds no class"),
+        ({"label_pattern": "x(y)"}, "finds no label"),
     ],
 )
 def test_unknown_names_are_rejected_when_a_run_is_loaded(

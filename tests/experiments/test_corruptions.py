@@ -191,7 +191,7 @@ def test_a_seed_out_of_range_is_rejected(seed: int, gray: Image.Image) -> None:
 
 def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch, gray: Image.Image) -> None:
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)
-    with pytest.raises(ValueError, match=r'pip install "captum-moxi\[corruptions\]"'):
+    with pytest.raises(ValueError, match=r"run pip install 'captum-moxi\[corruptions\]'"):
         corrupt(gray, "fog")
 
 

@@ -57,8 +57,8 @@ def test_the_summary_names_the_methods_that_use_the_screen(classifier, image, tm
     lines = report.summary().splitlines()
     assert [line.split(" | ")[0] for line in lines[2:6]] == ["| insertion"] * 2 + ["| deletion"] * 2
     assert lines[-1] == (
-        f"1 images, 16 players, curves to 3 of them; {METHODS.create('moxi').title}'s deletion by GradientScreen(4); "
-        f"see {tmp_path}"
+        f"1 images of 16 patches; curves up to 3 patches; {METHODS.create('moxi').title}'s deletion uses "
+        f"GradientScreen(4); results in {tmp_path}"
     )
 
 

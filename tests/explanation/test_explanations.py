@@ -38,7 +38,7 @@ def test_settings_are_passed_to_the_search(classifier, image) -> None:
     )
     assert list(explanation.selections) == ["deletion"]
     assert explanation.selections["deletion"].to_dict() == selection.to_dict()
-    assert "by GradientScreen(2), beam of 2" in explanation.summary()
+    assert "with GradientScreen(2), beam of 2" in explanation.summary()
 
 
 def test_a_reward_can_be_a_function(classifier, image) -> None:
@@ -84,13 +84,13 @@ def test_the_summary_counts_the_patches(classifier, image) -> None:
         f"insertion flips with {inserted} patches; deletion flips without {deleted} patch{'es' if deleted > 1 else ''}"
     )
     stopped = explain(classifier, image, settings=ExplainSettings(modes=("insertion",), grid=2, n_steps=1))
-    assert stopped.summary().endswith("insertion does not flip in 1 patch")
+    assert stopped.summary().endswith("insertion does not flip with 1 patch")
 
 
 def test_a_target_that_is_not_predicted_is_pointed_out(classifier, image, recwarn: pytest.WarningsRecorder) -> None:
     explanation = explain(classifier, image, target=12, settings=ExplainSettings(grid=2, n_steps=1))
     assert (
-        "12 (confidence 0.00), though 7 is predicted; captum-moxi localize shows where it is" in explanation.summary()
+        "12 (confidence 0.00), though 7 is predicted; captum-moxi localize shows where 12 is" in explanation.summary()
     )
     assert not [warning for warning in recwarn if "predicted class" in str(warning.message)]
 

@@ -32,7 +32,8 @@ def test_the_summary_tells_what_was_deleted(classifier, image) -> None:
     localization = localize(classifier, image, targets=[7, 30], settings=LocalizeSettings(grid=2, n_steps=2))
     held = int(localization.classes[0].until_lost.n_steps[0])
     assert localization.summary() == (
-        f"7 is predicted as the image is, and lost without {held} more; 30 is never predicted"
+        f"7 is predicted on the whole image and lost after deleting {held} patch{'es' if held > 1 else ''}; "
+        "30 is never predicted"
     )
 
 

@@ -84,7 +84,7 @@ def test_the_screen_is_for_named_methods_only(vit: torch.nn.Module, x: Tensor) -
 
 
 def test_methods_that_cannot_be_created() -> None:
-    with pytest.raises(TypeError, match="methods contain 3; pass names or Method objects"):
+    with pytest.raises(TypeError, match="methods contains 3; pass names or Method objects"):
         get_methods([3])  # type: ignore[list-item]
     for methods in ([], ["moxi", moxi()], ["random", "random"]):
         with pytest.raises(ValueError, match="pass one or more methods with different titles"):

@@ -67,7 +67,7 @@ def test_a_registered_metric_appears_in_the_table_and_in_messages(registered: st
 
 
 def test_metrics_that_cannot_be_created() -> None:
-    with pytest.raises(TypeError, match="metrics contain 3; pass names or Metric objects"):
+    with pytest.raises(TypeError, match="metrics contains 3; pass names or Metric objects"):
         get_metrics([3])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="pass metrics with different titles"):
         get_metrics(["area", "area"])

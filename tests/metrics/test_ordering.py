@@ -66,13 +66,13 @@ def test_equal_attributions_keep_the_order_of_ids(value: float, dtype: torch.dty
 @pytest.mark.parametrize(
     ("attributions", "message"),
     [
-        (torch.tensor([[0, 9]]), "rank player 9 of example 0, but the example has no such player"),
-        (torch.tensor([[0, -1, 1]]), "rank player 1 of example 0, but"),
-        (torch.tensor([[0, 1, 0]]), "rank player 0 of example 0 twice"),
-        (torch.tensor([[0], [1]]), "attributions have 2 examples, but inputs have 1"),
+        (torch.tensor([[0, 9]]), "ranks player 9 of example 0, but the example has no such player"),
+        (torch.tensor([[0, -1, 1]]), "ranks player 1 of example 0, but"),
+        (torch.tensor([[0, 1, 0]]), "ranks player 0 of example 0 twice"),
+        (torch.tensor([[0], [1]]), "attributions has 2 examples, but inputs has 1"),
         (torch.full((1, 4), torch.nan), "non-finite"),
         (torch.ones(1, 5), "attributions has shape"),
-        (torch.ones(2, 4), "attributions has shape|attributions have 2 examples"),
+        (torch.ones(2, 4), "attributions has shape|attributions has 2 examples"),
         ((torch.ones(1, 4),) * 2, "attributions has 2 tensors, but inputs has 1"),
     ],
 )

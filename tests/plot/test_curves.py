@@ -31,5 +31,5 @@ def test_curves_reject_an_unknown_quantity(comparison: Comparison) -> None:
 
 
 def test_curves_reject_a_wrong_number_of_axes(comparison: Comparison) -> None:
-    with pytest.raises(ValueError, match="axes has 1 axes for 2 modes"):
+    with pytest.raises(ValueError, match="axes contains 1 Axes, but the comparison has 2 modes"):
         plot_curves(comparison, axes=[Figure().add_subplot()])

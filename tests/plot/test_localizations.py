@@ -23,7 +23,7 @@ def test_a_localization_counts_the_patches_that_hide_and_support_each_class(imag
     assert [ax.get_title() for ax in axes] == [
         "image",
         *("the image as it is", "cat: 1 patch"),
-        *("without 1 patch\nthat speaks against dog", "dog: 2 patches, not lost"),
+        *("without 1 patch\nthat opposes dog", "dog: 2 patches, not lost"),
         *("without 2 patches", "cow: never predicted"),
     ]
     without = torch.tensor(axes[3].images[0].get_array())

@@ -162,7 +162,7 @@ def test_a_grid_that_does_not_fit_is_used_as_it_is_or_rejected_with_the_grids_th
     try:
         mask = removal.grid_mask(model, images, 3)
     except ValueError as error:
-        assert "pass a grid of 1, 2, 4" in str(error)
+        assert "pass one of 1, 2, 4" in str(error)
     else:
         assert mask.unique().tolist() == list(range(9))
         assert CoalitionGame(model, images, target=1, removal=removal, feature_mask=mask).n_players == 9

@@ -1,6 +1,7 @@
-"""Replays: the orders of a run, played on images that change in other ways than by removal of players.
+"""Replays: experiments that reuse the orders of a run, but change the players in another way than removing them.
 
-To add a replay, write a file that reads :class:`Orders` and returns a summary, and export its function here.
+To add a replay, write a file with a function that reads :class:`Orders` and returns a summary, and export the function
+here.
 """
 
 from captum_moxi.evaluation.replays.attack import run_attack

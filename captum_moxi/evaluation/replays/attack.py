@@ -1,4 +1,4 @@
-"""Measures how much of an adversarial perturbation lies on the first players of an order (the paper's Appendix G.2)."""
+"""Measures how much of an adversarial perturbation is on the first players of an order (the paper's Appendix G.2)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ TABLE_COUNTS = (1, 5, 10, 20, 50, 100)
 
 @dataclass(frozen=True)
 class AttackSettings:
-    """Settings of the attack; see :func:`captum_moxi.experiments.adversarial.attack`.
+    """Settings of the attack, as in :func:`captum_moxi.experiments.adversarial.attack`.
 
     Args:
-        radius (float, optional): Maximum L2 norm of the perturbation of an image.
+        radius (float, optional): Maximum L2 norm of the perturbation of an image in [0, 1].
             Default: 1.0
-        step_size (float, optional): L2 norm of a step.
+        step_size (float, optional): L2 norm of a step, for images in [0, 1].
             Default: 0.2
         n_steps (int, optional): Number of steps.
             Default: 10
@@ -45,13 +45,13 @@ class AttackSettings:
 
 
 class AttackRecord(TypedDict):
-    """The attack of one image.
+    """The result of the attack on one image.
 
     Args:
         fooled (bool): Whether the prediction changed.
-        norm (float): L2 norm of the perturbation.
-        mean (float): Mean norm on a player.
-        orders (dict[str, list[float]]): Norm on each player of the order, by title of the method.
+        norm (float): L2 norm of the perturbation, for an image in [0, 1].
+        mean (float): Mean over all players of the perturbation's L2 norm on a player.
+        orders (dict[str, list[float]]): L2 norm on each player in the order of each method, by title of the method.
     """
 
     fooled: bool
@@ -72,10 +72,10 @@ def run_attack(
     device: str | None = None,
     show_progress: bool = False,
 ) -> str:
-    """Attack the images of a run, and summarize on which players of its orders the perturbations lie.
+    """Attack the images of a run, and summarize how much of the perturbations is on the first players of its orders.
 
-    Writes the norms of each image (``attack.jsonl``), their means (``attack.md``) and a figure (``attack.png``). An
-    interrupted call continues if it is repeated.
+    Writes the norms of each image (``attack.jsonl``), their means (``attack.md``) and a figure (``attack.png``). If the
+    function was interrupted, the same call continues.
 
     Args:
         run (Path): Folder of a run that did not stop at flips.
@@ -84,23 +84,23 @@ def run_attack(
             Default: ``"deletion"``
         radius (float, optional): Maximum L2 norm of a perturbation, for images in [0, 1].
             Default: 1.0, as in the paper
-        step_size (float, optional): L2 norm of a step.
+        step_size (float, optional): L2 norm of a step, for images in [0, 1].
             Default: 0.2, as in the paper
         n_steps (int, optional): Number of steps.
             Default: 10
-        limit (int, optional): Largest number of images; the first explained ones are taken.
+        limit (int, optional): Maximum number of images. The first explained ones are used.
             Default: None, all explained images
         device (str, optional): Device of the model.
             Default: None, CUDA if available, otherwise the CPU
-        show_progress (bool, optional): Show a progress bar over images if standard error is a terminal.
+        show_progress (bool, optional): Whether to show a progress bar over the images if standard error is a terminal.
             Default: False
 
     Returns:
         str: The Markdown of the summary.
 
     Raises:
-        ValueError: If ``radius``, ``step_size`` or ``n_steps`` is not positive, ``attack.jsonl`` holds other data, or
-            for the reasons listed in :func:`read_orders`.
+        ValueError: If ``radius``, ``step_size`` or ``n_steps`` is not positive, if ``attack.jsonl`` contains other
+            data, or for the reasons listed in :func:`read_orders`.
     """
     out.mkdir(parents=True, exist_ok=True)
     records = Records(out / "attack.jsonl")
@@ -131,12 +131,12 @@ def attack_run(
 
     Args:
         orders (Orders): Orders of a run.
-        records (Records): Earlier attacks, which are not repeated.
+        records (Records): Results of earlier attacks, which are not repeated.
         settings (AttackSettings, optional): Settings of the attack.
-            Default: those of the paper
+            Default: None, the default settings
 
     Yields:
-        tuple[str, AttackRecord]: Name of each image, and its attack.
+        tuple[str, AttackRecord]: Name of each image, and the result of its attack.
 
     Raises:
         ValueError: If a setting is not positive.
@@ -164,11 +164,11 @@ def attack_table(attacks: Sequence[AttackRecord]) -> str:
     """Format the mean norm of the perturbations on the first players of each order.
 
     Args:
-        attacks (Sequence[AttackRecord]): Attack of each image.
+        attacks (Sequence[AttackRecord]): Result of the attack on each image.
 
     Returns:
         str: A sentence about the attacks and a Markdown table. Norms are relative to the image's mean over all players,
-        so a random order has 1.
+        so that the expected value for a random order is 1.
     """
     means = _running_means(attacks)
     counts = [count for count in TABLE_COUNTS if count <= max(map(len, means.values()))]
@@ -186,13 +186,16 @@ def plot_attacks(attacks: Sequence[AttackRecord]) -> Figure:
     """Draw the mean norm of the perturbations on the first players of each order.
 
     Args:
-        attacks (Sequence[AttackRecord]): Attack of each image.
+        attacks (Sequence[AttackRecord]): Result of the attack on each image.
+
+    Returns:
+        Figure: The figure.
     """
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     ax = figure.subplots()
     for index, (method, means) in enumerate(_running_means(attacks).items()):
         ax.plot(np.arange(1, len(means) + 1), means, label=method, **line_style(index))
-    # A random order has 1.
+    # The expected value for a random order is 1.
     ax.axhline(1, color="0.6", linewidth=0.8)
     ax.set_xlabel("number of patches, in order", fontsize=9)
     ax.set_ylabel("mean norm of the perturbation on them,\nrelative to the mean over all patches", fontsize=9)
@@ -230,7 +233,7 @@ def _attack_image(evaluator: Evaluator, image: ImageOrders, settings: AttackSett
 def _running_means(attacks: Sequence[AttackRecord]) -> Mapping[str, NDArray[np.float64]]:
     """Return the mean relative norm on the first players of each order, by method.
 
-    The mean over the first k players is taken over the players that an image has if there are fewer than k.
+    If an order has fewer than k players, its mean over the first k players is the mean over all of them.
     """
     means = {}
     for method in attacks[0]["orders"]:

@@ -23,7 +23,7 @@ from captum_moxi.removal import BaselineRemoval
 from captum_moxi.search import follow
 from captum_moxi.tables import markdown_table
 
-# Number of panels in a row of the figure.
+# Maximum number of panels in a row of the figure.
 PANELS_PER_ROW = 5
 
 
@@ -38,10 +38,10 @@ def run_corruptions(
     device: str | None = None,
     show_progress: bool = False,
 ) -> str:
-    """Play the deletion orders of a run with corrupted players, and summarize the curves.
+    """Corrupt players in the deletion orders of a run instead of removing them, and summarize the curves.
 
     Writes a run for each corruption (``out/CORRUPTION``), the areas under the deletion curves (``corruptions.md``) and
-    the curves (``corruptions.png``). An interrupted call continues if it is repeated.
+    the curves (``corruptions.png``). If the function was interrupted, the same call continues.
 
     Args:
         run (Path): Folder of a run with deletion orders that did not stop at flips.
@@ -50,21 +50,21 @@ def run_corruptions(
             Default: None, all registered corruptions
         severity (int, optional): Strength of the corruptions, from 1 to 5.
             Default: 5, as in the paper
-        limit (int, optional): Largest number of images; the first explained ones are taken.
+        limit (int, optional): Maximum number of images. The first explained ones are used.
             Default: None, all explained images
         resamples (int, optional): Number of bootstrap resamples for the bands.
             Default: 2000
         device (str, optional): Device of the model.
             Default: None, CUDA if available, otherwise the CPU
-        show_progress (bool, optional): Show a progress bar over images if standard error is a terminal.
+        show_progress (bool, optional): Whether to show a progress bar over the images if standard error is a terminal.
             Default: False
 
     Returns:
         str: The Markdown of the summary.
 
     Raises:
-        ValueError: If a corruption is unknown, ``severity`` is out of range, ``out`` is ``run`` or holds other
-            settings, or for the reasons listed in :func:`read_orders`.
+        ValueError: If a corruption is unknown, if ``severity`` is out of range, if ``out`` is ``run`` or holds runs
+            with different settings, or for the reasons listed in :func:`read_orders`.
     """
     names = list(CORRUPTIONS if corruptions is None else corruptions)
     for name in names:
@@ -80,8 +80,8 @@ def run_corruptions(
                 bar.update()
     curves = [read_run_curves(out / name, images=images) for name in names]
     text = (
-        f"{len(images)} images of {run}, model {orders.evaluator.settings.model}: players are corrupted with severity "
-        f"{severity} in the deletion orders.\n\n{corruption_table(curves)}"
+        f"{len(images)} images of {run}, model {orders.evaluator.settings.model}. Players are corrupted in the "
+        f"deletion orders with severity {severity}.\n\n{corruption_table(curves)}"
     )
     (out / "corruptions.md").write_text(text + "\n")
     save_figure(plot_corruptions(curves, resamples=resamples), out / "corruptions.png")
@@ -89,20 +89,20 @@ def run_corruptions(
 
 
 def corrupt_run(orders: Orders, out: Path, *, corruption: str, severity: int = 5) -> Iterator[str]:
-    """Play the deletion orders of a run with corrupted players, and write the rows of each image as it finishes.
+    """Corrupt players in the deletion orders of a run, and write the rows of each image when it is finished.
 
     Args:
         orders (Orders): Deletion orders of a run.
         out (Path): Folder of the new run. If it holds a run with the same settings, finished images are not repeated.
         corruption (str): Name of a registered corruption.
         severity (int, optional): Strength of the corruption, from 1 to 5.
-            Default: 5
+            Default: 5, as in the paper
 
     Yields:
         str: Name of each image.
 
     Raises:
-        ValueError: If the corruption is unknown, ``severity`` is out of range, or the folder holds another run.
+        ValueError: If the corruption is unknown, if ``severity`` is out of range, or if the folder holds another run.
     """
     settings = orders.evaluator.settings.to_dict() | {"modes": ["deletion"], "stop": None}
     store.open_run(out, settings | {"corruption": corruption, "severity": severity})
@@ -117,11 +117,11 @@ def corruption_table(runs: Sequence[Sequence[RunCurve]]) -> str:
     """Format the mean area under the deletion curve of each corruption and method.
 
     Args:
-        runs (Sequence[Sequence[RunCurve]]): Methods of each corruption.
+        runs (Sequence[Sequence[RunCurve]]): For each corruption, the curve of each method.
 
     Returns:
-        str: A Markdown table. Its last rows have the mean over corruptions, and the number of corruptions for which
-        the method has the smallest area.
+        str: A Markdown table. Its last two rows contain the mean over the corruptions, and the number of corruptions
+        for which the method has the smallest area.
     """
     methods = [run_curve.method for run_curve in runs[0]]
     areas = np.array([[float(_curve(run_curve).area().mean()) for run_curve in run] for run in runs])
@@ -133,16 +133,19 @@ def corruption_table(runs: Sequence[Sequence[RunCurve]]) -> str:
 
 
 def plot_corruptions(runs: Sequence[Sequence[RunCurve]], *, resamples: int) -> Figure:
-    """Draw the mean deletion curves: a panel for each corruption, with a 95 % band for the first method.
+    """Draw the mean deletion curves, with a panel for each corruption and a 95 % band for the first method.
 
     Args:
-        runs (Sequence[Sequence[RunCurve]]): Methods of each corruption.
+        runs (Sequence[Sequence[RunCurve]]): For each corruption, the curve of each method.
         resamples (int): Number of bootstrap resamples for the bands.
+
+    Returns:
+        Figure: The figure.
     """
     columns = min(PANELS_PER_ROW, len(runs))
-    lines = -(-len(runs) // columns)
-    figure = Figure(figsize=(2.5 * columns, 2.2 * lines + 0.5), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    rows = -(-len(runs) // columns)
+    figure = Figure(figsize=(2.5 * columns, 2.2 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for ax in axes.flat[len(runs) :]:
         ax.axis("off")
     for ax, run in zip(axes.flat, runs, strict=False):
@@ -153,7 +156,7 @@ def plot_corruptions(runs: Sequence[Sequence[RunCurve]], *, resamples: int) -> F
 
 
 def _corrupt_image(evaluator: Evaluator, image: ImageOrders, *, corruption: str, severity: int) -> list[Row]:
-    """Play the orders of one image with corrupted players."""
+    """Return the rows of one image whose players are corrupted in its orders."""
     classifier = evaluator.classifier
     x = classifier.preprocess(evaluator.images.open(image.index))
     baselines = corrupted_inputs(classifier, x, corruption, severity=severity, seed=image.index)
@@ -174,7 +177,7 @@ def _draw_panel(ax: Axes, run: Sequence[RunCurve], *, resamples: int) -> None:
         fractions, confidences = curve.fractions.numpy(), curve.confidences.numpy()
         ax.plot(fractions, confidences.mean(0), label=run_curve.method, **style)
         if index == 0:
-            # The bands of all methods on top of each other would hide the lines.
+            # The bands of all methods would overlap and hide the lines.
             low, high = bootstrap_band(confidences, resamples=resamples)
             ax.fill_between(fractions, low, high, color=style["color"], alpha=0.15, linewidth=0)
     label_curves(ax, "deletion", ylabel="confidence")

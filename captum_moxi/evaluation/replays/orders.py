@@ -1,4 +1,4 @@
-"""The orders of a run that are played again."""
+"""Reads the orders of a run for a replay."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class ImageOrders:
     Args:
         name (str): Name of the image.
         index (int): Index of the image in the data.
-        target (int): Explained class.
+        target (int): Index of the target class.
         orders (Mapping[str, list[int]]): Ids of the players in order, by title of the method.
     """
 
@@ -45,17 +45,17 @@ def read_orders(run: Path, *, mode: Mode, limit: int | None = None, device: str 
     Args:
         run (Path): Folder of the run.
         mode (str): ``"insertion"`` or ``"deletion"``.
-        limit (int, optional): Largest number of images; the first explained ones are taken.
+        limit (int, optional): Maximum number of images. The first explained ones are used.
             Default: None, all explained images
         device (str, optional): Device of the model.
             Default: None, CUDA if available, otherwise the CPU
 
     Returns:
-        Orders: The orders.
+        Orders: The orders, with the model and the images of the run.
 
     Raises:
-        ValueError: If the folder holds no run, the run does not have this mode or stopped at flips, or its model or
-            images no longer exist.
+        ValueError: If the folder holds no run, if the run does not have this mode or stopped at flips, or if its model
+            or images no longer exist.
     """
     settings = store.read_settings(run)
     orders, targets = _orders_by_image(run, mode)
@@ -73,7 +73,7 @@ def read_orders(run: Path, *, mode: Mode, limit: int | None = None, device: str 
 
 
 def _orders_by_image(run: Path, mode: Mode) -> tuple[dict[str, dict[str, list[int]]], dict[str, int]]:
-    """Return the orders by image and method, and the explained class by image."""
+    """Return the orders by image and method, and the target class by image."""
     orders: dict[str, dict[str, list[int]]] = {}
     targets: dict[str, int] = {}
     for row in store.read_rows(run, ["image", "status", "target", "method", "mode", "order"]).to_pylist():

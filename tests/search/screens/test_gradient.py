@@ -80,5 +80,5 @@ def test_estimates_are_corrected_once_known_and_optimistic_before() -> None:
 
 
 def test_a_game_without_effects_is_rejected() -> None:
-    with pytest.raises(ValueError, match="GradientScreen needs .* effects, but game is a TableGame; pass a"):
+    with pytest.raises(ValueError, match=r"GradientScreen needs .* effects, but game is a TableGame; pass a"):
         greedy(random_game(), "insertion", screen=GradientScreen(2))

@@ -77,5 +77,5 @@ def test_only_half_precision_dtypes_are_accepted(dtype: Any, error: type[Excepti
 
 
 def test_a_game_without_approximations_is_rejected() -> None:
-    with pytest.raises(ValueError, match="HalfPrecisionScreen needs .* approximate, but game is a TableGame; pass"):
+    with pytest.raises(ValueError, match=r"HalfPrecisionScreen needs .* approximate, but game is a TableGame; pass"):
         greedy(random_game(n=12), "insertion", screen=HalfPrecisionScreen())
