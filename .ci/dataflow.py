@@ -1,7 +1,7 @@
-"""Draws the data flow of the package from its imports, as the Mermaid diagram in CONTRIBUTING.md.
+"""Draws the Mermaid diagram of the data flow in CONTRIBUTING.md from the imports of the package.
 
-    python .ci/dataflow.py          # rewrite the diagram
-    python .ci/dataflow.py --check  # fail if the diagram is out of date, or a module imports from below
+python .ci/dataflow.py          # update the diagram
+python .ci/dataflow.py --check  # fail if the diagram is out of date, or if a module imports from a layer below
 """
 
 import ast
@@ -69,17 +69,17 @@ def dependencies() -> dict[str, set[str]]:
 
 def violations(imports: dict[str, set[str]]) -> list[str]:
     """Return a sentence for each import from a layer below."""
-    place = {layer: index for index, layer in enumerate(LAYERS)}
+    index_of = {layer: index for index, layer in enumerate(LAYERS)}
     return [
         f"{layer} imports {name}, which is below it"
         for layer, names in imports.items()
         for name in sorted(names)
-        if place[name] > place[layer]
+        if index_of[name] > index_of[layer]
     ]
 
 
 def reduced(imports: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Leave out each arrow that a longer path of arrows implies."""
+    """Return the imports without those that follow from a longer path of imports."""
 
     def reachable(layer: str) -> set[str]:
         return imports[layer].union(*(reachable(name) for name in imports[layer]))
@@ -91,13 +91,13 @@ def reduced(imports: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def diagram(imports: dict[str, set[str]]) -> str:
-    """Return the diagram. An arrow points from a layer to one that uses it."""
+    """Return the diagram. An arrow points from a layer to a layer that uses it."""
     arrows = [f"    {name} --> {layer}" for layer, names in reduced(imports).items() for name in sorted(names)]
     return "\n".join(["flowchart TD", *arrows]) + "\n"
 
 
 def main(arguments: list[str]) -> str | None:
-    """Rewrite or check the diagram. Return an error message, or None."""
+    """Update or check the diagram. Return an error message, or None if there is no error."""
     imports = dependencies()
     if problems := violations(imports):
         return "\n".join(problems)

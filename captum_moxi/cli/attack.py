@@ -32,7 +32,7 @@ def attack(
 
     The command attacks the images of a run (FOLDER, written by `captum-moxi evaluate --stop never`) with projected
     gradient descent (PGD) in an L2 ball. It then measures how much of the perturbation is on the patches that each
-    method ranks first (the paper's Appendix G.2). If the command is interrupted, the same command continues.
+    method ranks first (the paper's Appendix G.2). After an interruption, repeat the same command to continue.
 
     \b
     In the folder --out:

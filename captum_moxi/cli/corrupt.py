@@ -29,7 +29,7 @@ def corrupt(
 
     FOLDER is a run that was written by `captum-moxi evaluate --stop never`. The command corrupts the patches in the
     deletion order of each method instead of removing them, and measures how the model's confidence falls (the paper's
-    Figure 6). If the command is interrupted, the same command continues. The built-in corruptions require pip install
+    Figure 6). After an interruption, repeat the same command to continue. The built-in corruptions require pip install
     'captum-moxi[corruptions]'.
 
     \b

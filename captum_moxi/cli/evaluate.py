@@ -69,7 +69,7 @@ def evaluate(
 
     The command writes a run to the folder --out: the settings in manifest.json, and one row for each image, method and
     mode in rows/*.parquet. The columns include image, label, target, method, mode, order, rewards, confidences,
-    predictions, seconds and versions. If the command is interrupted, the same command continues. An image that cannot
+    predictions, seconds and versions. After an interruption, repeat the same command to continue. An image that cannot
     be read is recorded and skipped. `captum-moxi report FOLDER` summarizes the run.
     """
     require_packages("evaluate", "datasets", "pyarrow")
@@ -96,5 +96,5 @@ def evaluate(
         )
     except (KeyboardInterrupt, OSError) as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else error
-        raise CommandError(f"{reason}; {describe_finished(out)}; the same command continues") from None
+        raise CommandError(f"{reason}; {describe_finished(out)}; repeat the same command to continue") from None
     click.echo(summary)

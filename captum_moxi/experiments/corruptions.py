@@ -124,7 +124,7 @@ _register_common_corruption("impulse_noise", "black and white pixels, as from bi
 _register_common_corruption("defocus_blur", "blur of an image out of focus")
 _register_common_corruption("glass_blur", "pixels shuffled locally, as behind frosted glass")
 _register_common_corruption("motion_blur", "blur of a moving camera")
-_register_common_corruption("zoom_blur", "blur of a camera moving towards the object")
+_register_common_corruption("zoom_blur", "blur of a camera moving toward the object")
 _register_common_corruption("snow", "falling snow")
 _register_common_corruption("frost", "ice crystals on the lens")
 _register_common_corruption("fog", "fog from a fractal height map")

@@ -19,6 +19,7 @@ DRAWS = frozenset(
         torch.Tensor.bernoulli_,
         torch.Tensor.multinomial,
         torch.Tensor.normal_,
+        torch.Tensor.random_,  # with which data loaders draw their seed
         torch.Tensor.uniform_,
     }
 )
@@ -39,12 +40,14 @@ class SeededRandom(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func in DRAWS and kwargs.get("generator") is None and self._is_on_cpu(args, kwargs):
+        # functions of torch.nn.init pass on a generator, which is None by default
+        draws = func in DRAWS or "generator" in kwargs
+        if draws and kwargs.get("generator") is None and self._is_on_cpu(args, kwargs):
             kwargs["generator"] = self.generator
         return func(*args, **kwargs)
 
     def _is_on_cpu(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        devices = {value.device.type for value in args if isinstance(value, torch.Tensor)}
+        devices = {value.device.type for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)}
         if kwargs.get("device") is not None:
             devices.add(torch.device(kwargs["device"]).type)
         return devices <= {"cpu"}

@@ -71,7 +71,7 @@ def test_an_interrupted_run_tells_what_is_finished(invoke, options, tmp_path: Pa
         finally:
             ENGINES.unregister("failing")
         assert result.exit_code == 2
-        assert message in result.stderr and "the same command continues" in result.stderr
+        assert message in result.stderr and "repeat the same command to continue" in result.stderr
         assert ("Error: interrupted; " in result.stderr) == isinstance(error, KeyboardInterrupt)
 
 

@@ -172,7 +172,7 @@ def test_a_registered_corruption_can_be_used(invert: str, classifier: ImageClass
         ({"severity": 0}, "severity is 0"),
         ({"severity": 6}, "severity is 6"),
         ({"severity": 2.5}, r"severity is 2\.5"),
-        ({"image": Image.new("RGB", (40, 31))}, "40 x 31 pixels; pass one of at least 32 x 32"),
+        ({"image": Image.new("RGB", (40, 31))}, "40 x 31 pixels; pass an image of at least 32 x 32"),
     ],
 )
 def test_invalid_arguments_are_rejected(arguments: dict[str, object], message: str, gray: Image.Image) -> None:

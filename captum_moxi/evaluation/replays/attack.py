@@ -74,8 +74,8 @@ def run_attack(
 ) -> str:
     """Attack the images of a run, and summarize how much of the perturbations is on the first players of its orders.
 
-    Writes the norms of each image (``attack.jsonl``), their means (``attack.md``) and a figure (``attack.png``). If the
-    function was interrupted, the same call continues.
+    Writes the norms of each image (``attack.jsonl``), their means (``attack.md``) and a figure (``attack.png``).
+    After an interruption, repeat the same call to continue.
 
     Args:
         run (Path): Folder of a run that did not stop at flips.

@@ -41,7 +41,7 @@ def run_corruptions(
     """Corrupt players in the deletion orders of a run instead of removing them, and summarize the curves.
 
     Writes a run for each corruption (``out/CORRUPTION``), the areas under the deletion curves (``corruptions.md``) and
-    the curves (``corruptions.png``). If the function was interrupted, the same call continues.
+    the curves (``corruptions.png``). After an interruption, repeat the same call to continue.
 
     Args:
         run (Path): Folder of a run with deletion orders that did not stop at flips.
