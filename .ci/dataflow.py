@@ -1,7 +1,9 @@
 """Draws the Mermaid diagram of the data flow in CONTRIBUTING.md from the imports of the package.
 
-python .ci/dataflow.py          # update the diagram
-python .ci/dataflow.py --check  # fail if the diagram is out of date, or if a module imports from a layer below
+Usage::
+
+    python .ci/dataflow.py          # update the diagram
+    python .ci/dataflow.py --check  # fail if the diagram is out of date, or if a module imports from a layer below
 """
 
 import ast
@@ -35,6 +37,7 @@ LAYERS = (
     "page",
     "explanation",
     "demo",
+    "perturbations",
     "experiments",
     "evaluation",
     "benchmarks",

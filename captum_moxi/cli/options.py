@@ -36,7 +36,7 @@ from captum_moxi.cli.types import (
     SpecType,
 )
 from captum_moxi.comparison import DEFAULT_METHODS
-from captum_moxi.experiments.corruptions import CORRUPTIONS
+from captum_moxi.perturbations.corruptions import CORRUPTIONS
 from captum_moxi.methods import METHODS
 from captum_moxi.metrics import METRICS
 from captum_moxi.removal import REMOVALS

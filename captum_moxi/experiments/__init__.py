@@ -1,4 +1,4 @@
-"""Further experiments of the paper: corruptions, adversarial perturbations, the visual set-sum and class counts.
+"""The paper's experiments that train a model: the visual set-sum and class counts; and the model of the demo.
 
-``python -m captum_moxi.experiments.NAME`` runs an experiment that trains a model.
+``python -m captum_moxi.experiments.NAME`` runs an experiment.
 """

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("datasets")
 pytest.importorskip("pandas")
 
-from captum_moxi.experiments.corruptions import CORRUPTIONS
+from captum_moxi.perturbations.corruptions import CORRUPTIONS
 
 
 @pytest.fixture

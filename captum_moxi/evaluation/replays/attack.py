@@ -16,7 +16,7 @@ from captum_moxi.arguments import Mode
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.records import Record, Records
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
-from captum_moxi.experiments.adversarial import attack, perturbation_norms
+from captum_moxi.perturbations.adversarial import attack, perturbation_norms
 from captum_moxi.models import call_model
 from captum_moxi.plot import line_style, save_figure
 from captum_moxi.rewards import predicted_class
@@ -28,7 +28,7 @@ TABLE_COUNTS = (1, 5, 10, 20, 50, 100)
 
 @dataclass(frozen=True)
 class AttackSettings:
-    """Settings of the attack, as in :func:`captum_moxi.experiments.adversarial.attack`.
+    """Settings of the attack, as in :func:`captum_moxi.perturbations.adversarial.attack`.
 
     Args:
         radius (float, optional): Maximum L2 norm of the perturbation of an image in [0, 1].

@@ -15,7 +15,7 @@ from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator, Played
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
 from captum_moxi.evaluation.rows import Row
-from captum_moxi.experiments.corruptions import CORRUPTIONS, corrupted_inputs
+from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupted_inputs
 from captum_moxi.metrics import Curve, rank_positions
 from captum_moxi.models import preserved_state
 from captum_moxi.plot import label_curves, line_style, save_figure
@@ -46,7 +46,7 @@ def run_corruptions(
     Args:
         run (Path): Folder of a run with deletion orders that did not stop at flips.
         out (Path): Folder to write to.
-        corruptions (Sequence[str], optional): Names in ``captum_moxi.experiments.corruptions.CORRUPTIONS``.
+        corruptions (Sequence[str], optional): Names in ``captum_moxi.perturbations.corruptions.CORRUPTIONS``.
             Default: None, all registered corruptions
         severity (int, optional): Strength of the corruptions, from 1 to 5.
             Default: 5, as in the paper

@@ -11,7 +11,7 @@ from captum_moxi.evaluation.curves import read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.replays import read_orders, run_corruptions
 from captum_moxi.evaluation.replays.corruption import corrupt_run, corruption_table, plot_corruptions
-from captum_moxi.experiments.corruptions import corrupted_inputs
+from captum_moxi.perturbations.corruptions import corrupted_inputs
 
 pytest.importorskip("imagecorruptions")
 
