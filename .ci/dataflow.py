@@ -20,6 +20,7 @@ BEGIN, END = "```mermaid\n", "```\n"
 LAYERS = (
     "arguments",
     "registry",
+    "tables",
     "players",
     "rewards",
     "models",
@@ -32,7 +33,6 @@ LAYERS = (
     "methods",
     "comparison",
     "images",
-    "tables",
     "plot",
     "page",
     "explanation",

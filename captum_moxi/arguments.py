@@ -4,15 +4,27 @@ import inspect
 import math
 import operator
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 # Captum accepts any callable as the model, and any value as an additional argument.
 ForwardFunc: TypeAlias = Callable[..., Any]
 ForwardArgs: TypeAlias = Any
+
+
+class ModelHolder(Protocol):
+    """An object that stands for its model: the classifier that ``load`` returns, or a transformers pipeline."""
+
+    @property
+    def model(self) -> Any: ...
+
+
+# What users pass as the model.
+Model: TypeAlias = ForwardFunc | ModelHolder
 # A forward function returns a tensor, a number, or an output object with ``logits``.
 ModelOutput: TypeAlias = Any
 
@@ -70,6 +82,7 @@ def check_inputs(inputs: object) -> tuple[Tensor, ...]:
         ValueError: If a tensor has no batch dimension or non-finite values, or if the batch is empty.
     """
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    _check_not_images(inputs if isinstance(inputs, list) else tensors)
     if not tensors or not all(isinstance(x, Tensor) for x in tensors):
         types = ", ".join(type(x).__name__ for x in tensors) or "an empty tuple"
         raise TypeError(f"inputs is {types}; pass a tensor or a tuple of tensors")
@@ -82,6 +95,18 @@ def check_inputs(inputs: object) -> tuple[Tensor, ...]:
     if len(tensors[0]) == 0:
         raise ValueError("inputs is an empty batch; pass at least one example")
     return tensors
+
+
+def _check_not_images(values: Sequence[object]) -> None:
+    """Reject images that were not preprocessed, and the unopened result of preprocessing, with fitting advice."""
+    for value in values:
+        if isinstance(value, Image.Image):
+            raise TypeError(
+                "inputs is a PIL image; pass its pixel values: classifier.preprocess(image), where classifier is what "
+                "load returns, or processor(image, return_tensors='pt')['pixel_values']"
+            )
+        if isinstance(value, Mapping) and "pixel_values" in value:
+            raise TypeError(f"inputs is a {type(value).__name__}; pass its tensor, inputs['pixel_values']")
 
 
 def input_devices(inputs: object) -> set[torch.device]:

@@ -13,15 +13,15 @@ from captum_moxi.arguments import (
     MODES,
     Baselines,
     ForwardArgs,
-    ForwardFunc,
     Mode,
+    Model,
     Stop,
     Target,
     TensorOrTuple,
     input_devices,
 )
 from captum_moxi.game import CoalitionGame
-from captum_moxi.methods import Method, get_methods
+from captum_moxi.methods import AnyMethod, Method, get_methods
 from captum_moxi.metrics import (
     Attributions,
     Curve,
@@ -35,6 +35,7 @@ from captum_moxi.metrics import (
 from captum_moxi.models import preserved_state
 from captum_moxi.removal import Removal
 from captum_moxi.rewards import Reward
+from captum_moxi.tables import html_table
 
 if TYPE_CHECKING:
     import pandas
@@ -54,14 +55,15 @@ class MethodRun:
         positions (Tensor): Positions of the players in ``game.ids``, first to last. Shape ``(B, n)``, int64. Rows of
             examples with fewer than n players end with -1.
         seconds (float): Time per example, in seconds.
-        rows (float): Weighted rows of the game per example: a row that also goes backward counts as three. 0 for
-            methods that use the model directly.
+        rows (float): Rows that the model evaluated per example.
+        weighted_rows (float): Forward equivalents per example: a row that also goes backward counts as three.
     """
 
     attributions: Attributions
     positions: Tensor
     seconds: float
     rows: float
+    weighted_rows: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +77,10 @@ class Result:
             players end with -1. Players beyond the last fraction of the curve may be in the order of their ids.
         curve (Curve): The model's output along the order.
         seconds (float): Time per example to compute the order, without the curve, in seconds.
-        rows (float): Weighted rows of the game per example to compute the order, without the curve: a row that also
-            goes backward counts as three. 0 for methods that use the model directly.
+        rows (float): Rows that the model evaluated per example to compute the order, without the curve. NaN for runs,
+            which store only weighted rows.
+        weighted_rows (float): Forward equivalents of these rows per example: a row that also goes backward counts as
+            three.
     """
 
     method: str
@@ -85,6 +89,7 @@ class Result:
     curve: Curve
     seconds: float
     rows: float
+    weighted_rows: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +108,24 @@ class Comparison:
     targets: Tensor | None
     n_players: Tensor
     metrics: tuple[Metric, ...] = field(default_factory=lambda: tuple(get_metrics()))
+
+    def __repr__(self) -> str:
+        modes = dict.fromkeys(result.mode for result in self.results)
+        n_examples = len(self.n_players)
+        return (
+            f"Comparison({', '.join(self.methods)}; {' and '.join(modes)}; "
+            f"{n_examples} example{'' if n_examples == 1 else 's'})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of each method's means over the examples, which a notebook shows."""
+        rows = [
+            {"": result.mode, "method": result.method}
+            | {column: cell for metric in self.metrics for column, cell in metric.summarize(result.curve).items()}
+            | {"seconds per example": result.seconds}
+            for result in self.results
+        ]
+        return html_table(repr(self), list(rows[0]) if rows else [], [list(row.values()) for row in rows])
 
     @property
     def methods(self) -> list[str]:
@@ -166,6 +189,7 @@ class Comparison:
                 **{title: values[example] for title, values in columns.items()},
                 "seconds": result.seconds,
                 "rows": result.rows,
+                "weighted rows": result.weighted_rows,
             }
             for example, n_players in enumerate(self.n_players.tolist())
         ]
@@ -194,6 +218,7 @@ def join(comparisons: Sequence[Comparison]) -> Comparison:
             curve=Curve.concatenate([part.curve for part in parts]),
             seconds=mean([part.seconds for part in parts]),
             rows=mean([part.rows for part in parts]),
+            weighted_rows=mean([part.weighted_rows for part in parts]),
         )
         for parts in zip(*(comparison.results for comparison in comparisons), strict=True)
     )
@@ -227,16 +252,18 @@ def play_method(
     attributions = method.attribute(game, mode, n_steps=n_steps, stop=stop)
     positions = rank_positions(game, attributions)
     seconds = time.perf_counter() - start
-    rows = (game.cost - cost_before).weighted_rows
-    return MethodRun(attributions, positions, seconds / game.n_examples, rows / game.n_examples)
+    cost, n_examples = game.cost - cost_before, game.n_examples
+    return MethodRun(
+        attributions, positions, seconds / n_examples, cost.rows / n_examples, cost.weighted_rows / n_examples
+    )
 
 
 def compare(
-    forward_func: ForwardFunc,
+    forward_func: Model,
     inputs: TensorOrTuple,
     *,
     target: Target = None,
-    methods: str | Method | Sequence[str | Method] = DEFAULT_METHODS,
+    methods: AnyMethod | Sequence[AnyMethod] = DEFAULT_METHODS,
     modes: Mode | Sequence[Mode] = MODES,
     metrics: str | Metric | Sequence[str | Metric] | None = None,
     baselines: Baselines = None,
@@ -253,16 +280,24 @@ def compare(
 
     All methods share the players, and all curves share the removal and the reward. Perturbation methods (MoXI, Shapley
     values, LIME, ablation) also run on the same game. Methods that attribute the model's output to the inputs
-    (Grad-CAM, rollout, integrated gradients, occlusion) score a player with the mean over its values.
+    (Grad-CAM, rollout, integrated gradients, occlusion, and Captum's classes) score a player with the mean over its
+    values.
 
     Args:
         forward_func (Callable): Model, as in :class:`captum_moxi.MoXIInsertion`.
         inputs (Tensor or tuple[Tensor, ...]): Inputs of B examples, with the examples along dimension 0.
         target (int, tuple, Tensor or list, optional): As in ``captum.attr.FeatureAblation``.
             Default: None
-        methods (str, Method or Sequence[str or Method], optional): Names from ``captum_moxi.methods.METHODS``, or your
-            own methods, for example ``captum_moxi.methods.moxi(GradientScreen(8))``. Some names take a number, for
-            example ``"shapley:200"``.
+        methods (str, Method, Attribution, type, Callable, or Sequence of these, optional): Methods in any of these
+            forms:
+
+            - A name from ``captum_moxi.methods.METHODS``. Some names take a number, for example ``"shapley:200"``.
+            - An object that you created from a class of ``captum.attr`` and your model, for example
+              ``NoiseTunnel(Saliency(model))``. A transformers model is accepted as it is.
+            - A class of ``captum.attr`` that can be created from the model alone, for example ``Saliency``.
+            - A function ``(inputs, target) -> attributions``, as in :func:`captum_moxi.methods.from_function`.
+            - Your own :class:`captum_moxi.Method`, for example ``captum_moxi.methods.moxi(GradientScreen(8))``.
+
             Default: moxi, moxi-minus, shapley, gradcam, gradcam++, rollout, random
         modes (str or Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both. Methods whose order depends on
             the mode run once for each mode. All other methods run once.
@@ -285,7 +320,8 @@ def compare(
             Default: None, every number of players
         perturbations_per_eval (int, optional): As in :class:`captum_moxi.MoXIInsertion`.
             Default: None
-        show_progress (bool, optional): Whether to show a progress bar over the methods.
+        show_progress (bool, optional): Whether to show a progress bar that names the current method and counts the
+            evaluated rows.
             Default: False
 
     Returns:
@@ -299,6 +335,7 @@ def compare(
     Examples::
 
         >>> comparison = compare(model, x, target=y, methods=["moxi", "shapley:100", "rollout"])
+        >>> comparison = compare(model, x, target=y, methods=["moxi", Saliency, GuidedGradCam(model, layer)])
         >>> comparison.table.groupby(["method", "mode"])["players to flip"].median()
         >>> figure, axes = plot_curves(comparison)
     """
@@ -337,12 +374,13 @@ def _play_methods(
     n_steps = None if points is None else max(1, int(float(points[-1]) * game.n_players + 0.5))
     runs = [(method, mode) for method in methods for mode in (modes if method.depends_on_mode else modes[:1])]
     results: list[Result] = []
-    with tqdm(runs, desc="methods", unit="method", leave=None, disable=not show_progress) as bar:
-        for method, mode in bar:
-            bar.set_postfix_str(method.title)
+    bar = tqdm(desc="methods", unit=" rows", leave=None, disable=not show_progress)
+    with bar, game.report_rows(bar.update):
+        for number, (method, mode) in enumerate(runs, start=1):
+            bar.set_description(f"{method.title} ({number} of {len(runs)})")
             run = play_method(game, method, mode, n_steps=n_steps)
             order = torch.where(run.positions >= 0, game.ids[run.positions], -1)
             for curve_mode in [mode] if method.depends_on_mode else modes:
                 curve = play_curve(game, order, curve_mode, fractions=points)
-                results.append(Result(method.title, curve_mode, order, curve, run.seconds, run.rows))
+                results.append(Result(method.title, curve_mode, order, curve, run.seconds, run.rows, run.weighted_rows))
     return results

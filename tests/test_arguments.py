@@ -2,7 +2,9 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
+from transformers import BatchFeature
 
 from captum_moxi.arguments import (
     broadcasts,
@@ -41,6 +43,9 @@ def test_inputs_become_a_tuple() -> None:
         ([torch.zeros(1, 2)], TypeError, "inputs is list; pass a tensor or a tuple of tensors"),
         ((), TypeError, "inputs is an empty tuple"),
         ((torch.zeros(1, 2), 3), TypeError, "inputs is Tensor, int"),
+        (Image.new("RGB", (4, 4)), TypeError, r"inputs is a PIL image; pass .*classifier.preprocess\(image\)"),
+        ([Image.new("RGB", (4, 4))] * 2, TypeError, "inputs is a PIL image"),
+        (BatchFeature({"pixel_values": 0}), TypeError, r"inputs is a BatchFeature; pass .*inputs\['pixel_values'\]"),
         (torch.tensor(1.0), ValueError, "inputs has no dimensions"),
         ((torch.zeros(1, 2), torch.tensor(1.0)), ValueError, r"inputs\[1\] has no dimensions"),
         (torch.tensor([[torch.nan]]), ValueError, "inputs contains non-finite values"),

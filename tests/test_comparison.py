@@ -58,7 +58,7 @@ def test_rows_are_those_of_the_order_and_not_of_the_curve(model: torch.nn.Module
     # The full input and every prefix of each permutation; both modes share one run.
     assert comparison.of("Shapley, 3", "insertion").rows == 1 + 3 * 16
     assert comparison.of("Shapley, 3", "deletion").rows == 1 + 3 * 16
-    assert comparison.of("Rollout", "insertion").rows == 0
+    assert comparison.of("Rollout", "insertion").rows == 1
 
 
 def test_only_players_up_to_the_last_fraction_are_ordered(model: torch.nn.Module, x: torch.Tensor) -> None:
@@ -76,14 +76,14 @@ def test_playing_one_method_counts_its_rows(model: torch.nn.Module, x: torch.Ten
     assert run.positions.sort().values.tolist() == [list(range(16))] * 3
     assert run.rows == 16 + 15
     assert run.seconds > 0
-    assert play_method(game, METHODS.create("rollout"), "deletion").rows == 0
+    assert play_method(game, METHODS.create("rollout"), "deletion").rows == 1
 
 
 def test_records_have_a_column_for_each_metric(model: torch.nn.Module, x: torch.Tensor) -> None:
     comparison = compare(model, x, target=TARGETS, methods="random", modes="deletion", show_progress=True)
     records = comparison.records()
     columns = ["example", "target", "method", "mode", "players", "players to flip", "area", "reward area"]
-    assert list(records[0]) == [*columns, "seconds", "rows"]
+    assert list(records[0]) == [*columns, "seconds", "rows", "weighted rows"]
     assert [(record["example"], record["target"]) for record in records] == [(0, 1), (1, 3), (2, 0)]
     curve = comparison.of("Random", "deletion").curve
     assert [record["area"] for record in records] == curve.area().tolist()
@@ -97,7 +97,7 @@ def test_metrics_can_be_chosen(model: torch.nn.Module, x: torch.Tensor) -> None:
     last = Metric("last", lambda curve: curve.confidences[:, -1].double(), better={"insertion": "higher"})
     comparison = compare(model, x[:1], target=1, methods="random", modes="insertion", metrics=["area", last])
     record = comparison.records()[0]
-    assert list(record)[5:-2] == ["area", "last"]
+    assert list(record)[5:-3] == ["area", "last"]
     with torch.no_grad():
         assert record["last"] == pytest.approx(float(model(x[:1]).logits.softmax(1)[0, 1]), abs=1e-6)
     assert join([comparison, comparison]).metrics == comparison.metrics

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import zoo
+from captum.attr import DeepLift
 from torch import Tensor, nn
 
 from captum_moxi import (
@@ -25,6 +26,7 @@ from captum_moxi import (
     TokenRemoval,
     compare,
 )
+from captum_moxi.methods import AnyMethod
 
 ROUNDS = 3
 Job = Callable[[], Tensor]
@@ -57,6 +59,17 @@ def make_jobs(model: nn.Module, images: Tensor) -> dict[str, Job]:
         comparison = compare(model, images, target=target, methods=["shapley:1"], fractions=[0, 0.5], modes="insertion")
         return comparison.results[0].order
 
+    # One object is shared by all threads.
+    deep_lift = DeepLift(model)
+
+    def captum(method: AnyMethod) -> Job:
+        def order() -> Tensor:
+            comparison = compare(model, images, target=target, methods=method, fractions=[0, 0.5], modes="insertion")
+            assert comparison.results[0].rows == 2
+            return comparison.results[0].order
+
+        return order
+
     def insertion(**options: object) -> Job:
         return lambda: MoXIInsertion(model, **options).attribute(images, target=target, n_steps=3, score="gain")
 
@@ -83,6 +96,8 @@ def make_jobs(model: nn.Module, images: Tensor) -> dict[str, Job]:
         "Grad-CAM": lambda: GradCam(model).attribute(images, target=target),
         "rollout": lambda: AttentionRollout(model).attribute(images),
         "Shapley sampling": shapley,
+        "DeepLift": captum(deep_lift),
+        "a function": captum(lambda inputs, target: inputs * (closure(inputs) + closure(inputs)).sum()),
     }
 
 

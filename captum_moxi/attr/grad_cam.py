@@ -9,6 +9,7 @@ from captum_moxi import models
 from captum_moxi.arguments import (
     ForwardArgs,
     ForwardFunc,
+    Model,
     ModelOutput,
     Target,
     TensorOrTuple,
@@ -41,7 +42,7 @@ class GradCam(LayerGradCam):
 
     def __init__(
         self,
-        forward_func: ForwardFunc,
+        forward_func: Model,
         layer: nn.Module | None = None,
         device_ids: list[int] | None = None,
         *,
@@ -55,9 +56,9 @@ class GradCam(LayerGradCam):
                         ``(B, C, h, w)`` or a sequence ``(B, tokens, features)`` of prefix tokens and one token for each
                         patch. The default depends on the model:
 
-                        - ViT, DeiT, ViT-MSN and DINOv2: the output of the second-to-last layer of the encoder, which
-                          enters the first layer norm of the last layer, as in the MoXI paper (Section 5). After the
-                          last layer, patches often have no gradient, because the classifier reads only the class token.
+                        - ViT, DeiT, ViT-MSN and DINOv2: the first layer norm of the last layer of the encoder, as
+                          recommended by the package pytorch-grad-cam and used by the authors of MoXI. After the last
+                          layer, patches often have no gradient, because the classifier reads only the class token.
 
                         - ResNet, ConvNeXt and other transformers models with stages: the last stage.
 
@@ -74,6 +75,7 @@ class GradCam(LayerGradCam):
         Raises:
             ValueError: If ``layer`` is None and the model has no default layer.
         """
+        forward_func = models.as_forward_func(forward_func)
         super().__init__(forward_func, _default_layer(forward_func) if layer is None else layer, device_ids)
         self.patch_size: tuple[int, int] | None
         if isinstance(patch_size, int):
@@ -128,6 +130,7 @@ class GradCam(LayerGradCam):
             TypeError: If the inputs are not tensors.
         """
         tensors = check_inputs(inputs)
+        models.check_images(self.forward_func, tensors)
         parse_target(target, len(tensors[0]))
         # Captum reads the layer with hooks. They must not affect other callers of the model, and compiled code would
         # ignore them.
@@ -221,8 +224,7 @@ def _spatial_dims(values: Tensor) -> tuple[int, ...]:
 def _default_layer(forward_func: ForwardFunc) -> nn.Module:
     model = models.transformer(forward_func)
     if model is not None and models.has_patch_tokens(model):
-        layers = models.encoder_layers(model)
-        return layers[-2] if len(layers) > 1 else models.embedding_module(model)
+        return models.last_first_norm(model)
     stages = getattr(getattr(getattr(model, "base_model", None), "encoder", None), "stages", None)
     if isinstance(stages, nn.ModuleList):
         return stages[-1]

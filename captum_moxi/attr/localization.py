@@ -6,21 +6,21 @@ from typing import Literal, TypeAlias, overload
 import torch
 from captum.attr import PerturbationAttribution
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from captum_moxi.arguments import (
     Baselines,
     ForwardArgs,
-    ForwardFunc,
+    Model,
     Target,
     TensorOrTuple,
     check_positive_int,
     input_devices,
 )
+from captum_moxi.attr.progress import plan_search, search_advice, search_progress
 from captum_moxi.attr.scores import score_players
 from captum_moxi.attr.usage import Inputs, log_usage, match_inputs
 from captum_moxi.game import CoalitionGame
-from captum_moxi.models import preserved_state
+from captum_moxi.models import as_forward_func, preserved_state
 from captum_moxi.players import scores_to_inputs
 from captum_moxi.removal import Removal, get_removal
 from captum_moxi.rewards import ExampleReward, Reward, get_reward
@@ -60,7 +60,7 @@ class MoXILocalization(PerturbationAttribution):
 
     def __init__(
         self,
-        forward_func: ForwardFunc,
+        forward_func: Model,
         *,
         reward: str | Reward = "log_odds",
         removal: Removal | str | None = None,
@@ -84,9 +84,9 @@ class MoXILocalization(PerturbationAttribution):
         Raises:
             ValueError: If ``reward``, or the name of a removal or screen, is unknown, or if ``beam_width`` is less than
                         1.
-            TypeError: If ``removal``, ``screen`` or ``beam_width`` has the wrong type.
+            TypeError: If ``forward_func``, ``removal``, ``screen`` or ``beam_width`` has the wrong type.
         """
-        super().__init__(forward_func)
+        super().__init__(as_forward_func(forward_func))
         get_reward(reward)
         check_positive_int("beam_width", beam_width)
         self.reward = reward
@@ -209,7 +209,23 @@ class MoXILocalization(PerturbationAttribution):
     def _search(self, game: CoalitionGame, *, n_steps: int | None, show_progress: bool) -> Selections:
         """Run both deletions."""
         reward = PredictedOverTarget(get_reward(self.reward), game.full.predictions)
-        with tqdm(desc=self.get_name(), unit=" rows", leave=None, disable=not show_progress) as bar:
+        # The second deletion starts where the first ended, so both together delete each player at most once.
+        plan = plan_search(
+            self.get_name(),
+            game,
+            "deletion",
+            n_steps=None if n_steps is None else 2 * n_steps,
+            is_exact=False,
+            beam_width=self.beam_width,
+            advice=search_advice(
+                game,
+                n_steps=n_steps,
+                can_stop=False,
+                has_screen=self.screen is not None,
+                beam_width=self.beam_width,
+            ),
+        )
+        with search_progress(plan, show=show_progress) as progress:
             first = greedy(
                 game.with_reward(reward),
                 "deletion",
@@ -218,7 +234,7 @@ class MoXILocalization(PerturbationAttribution):
                 flip="insertion",
                 screen=self.screen,
                 beam_width=self.beam_width,
-                progress=bar.update,
+                progress=progress,
             )
             second = greedy(
                 game.restrict(_remaining_players(game, first)),
@@ -227,7 +243,7 @@ class MoXILocalization(PerturbationAttribution):
                 stop="flip",
                 screen=self.screen,
                 beam_width=self.beam_width,
-                progress=bar.update,
+                progress=progress,
             )
         return first, second
 

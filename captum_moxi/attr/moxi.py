@@ -6,23 +6,24 @@ from typing import ClassVar, Literal, NoReturn, TypeAlias, overload
 import torch
 from captum.attr import PerturbationAttribution
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from captum_moxi.arguments import (
     Baselines,
     ForwardArgs,
     ForwardFunc,
     Mode,
+    Model,
     Stop,
     Target,
     TensorOrTuple,
     check_positive_int,
     input_devices,
 )
+from captum_moxi.attr.progress import plan_search, search_advice, search_progress
 from captum_moxi.attr.scores import SCORES, Score, score_players
 from captum_moxi.attr.usage import Inputs, log_usage, match_inputs
 from captum_moxi.game import CoalitionGame
-from captum_moxi.models import find_random_layer, preserved_state
+from captum_moxi.models import as_forward_func, find_random_layer, preserved_state
 from captum_moxi.players import scores_to_inputs, scores_to_players
 from captum_moxi.removal import Removal, get_removal
 from captum_moxi.rewards import Reward, get_reward
@@ -44,7 +45,7 @@ class MoXIAttribution(PerturbationAttribution):
 
     def __init__(
         self,
-        forward_func: ForwardFunc,
+        forward_func: Model,
         *,
         reward: str | Reward = "log_odds",
         removal: Removal | str | None = None,
@@ -66,7 +67,8 @@ class MoXIAttribution(PerturbationAttribution):
                         - a transformers output object with ``logits``
 
                         A transformers image classifier can be passed unchanged, even if it is compiled or wrapped in
-                        DataParallel.
+                        DataParallel. The object that :func:`captum_moxi.load` returns, and a transformers pipeline, are
+                        replaced by their model.
             reward (str or Callable, optional): The quantity :math:`f` that insertion increases and deletion decreases.
                         Either a callable ``(logits, target) -> rewards`` with shapes ``(rows, classes)``, ``(rows,)``
                         and ``(rows,)``, for example :func:`captum_moxi.rewards.contrast`, or one of these names, where
@@ -122,9 +124,9 @@ class MoXIAttribution(PerturbationAttribution):
         Raises:
             ValueError: If ``reward``, or the name of a removal or screen, is unknown, if ``beam_width`` is less than 1,
                         or if a screen or a beam is combined with ``interactions=False``.
-            TypeError: If ``removal``, ``screen`` or ``beam_width`` has the wrong type.
+            TypeError: If ``forward_func``, ``removal``, ``screen`` or ``beam_width`` has the wrong type.
         """
-        super().__init__(forward_func)
+        super().__init__(as_forward_func(forward_func))
         get_reward(reward)
         self.reward = reward
         self.removal = get_removal(removal)
@@ -300,9 +302,11 @@ class MoXIAttribution(PerturbationAttribution):
                         different tensors. Ids may have gaps. If dimension 0 has size B, each example has its own
                         players.
                         :func:`captum_moxi.patch_mask` creates masks of rectangular patches.
-                        If None, the players of a transformers image model are patches: those of the model itself if it
-                        has patch tokens (ViT, DeiT, ViT-MSN, DINOv2), and 16 x 16 pixels otherwise. In all other cases,
-                        each scalar of an example is a player, up to 600 players.
+                        If None, the players of a transformers image model are its own patches if it has patch tokens
+                        (ViT, DeiT, ViT-MSN, DINOv2). Other transformers image models, such as ResNet, get a grid of 6 x
+                        6 players, for which a full ranking takes about a minute on two cores. The paper's 14 x 14 grid
+                        is ``patch_mask(224, 16)``. In all other cases, each scalar of an example is a player, up to 600
+                        players.
                         Default: None
             n_steps (int, optional): Maximum number of players to choose for each example. None chooses all players.
                         Default: None
@@ -322,7 +326,9 @@ class MoXIAttribution(PerturbationAttribution):
                         the whole batch. If None, the available memory determines the size of a pass.
                         Default: None
             show_progress (bool, optional): Whether to show a progress bar that counts the evaluated rows, with an
-                        estimate of the remaining time if the number of rows is known in advance.
+                        estimate of the remaining time if the number of rows is known in advance. If False, a search
+                        that takes more than half a minute logs one warning, to the logger ``captum_moxi``, with the
+                        number of rows, the expected time and the arguments that shorten it.
                         Default: False
             score (str, optional): How players are scored:
 
@@ -360,7 +366,9 @@ class MoXIAttribution(PerturbationAttribution):
 
                         - ``n_steps`` or ``perturbations_per_eval`` is less than 1
 
-                        - ``inputs`` is an empty batch or contains non-finite values
+                        - ``inputs`` is an empty batch, contains non-finite values, or does not fit a transformers image
+                          model: one image without a batch dimension, or a number of channels or a size that it does not
+                          accept
 
                         - a target, feature mask or baseline has the wrong shape or is out of range
 
@@ -487,11 +495,26 @@ class MoXIAttribution(PerturbationAttribution):
     ) -> Selection:
         # The number of rows is unknown in advance if examples may stop early or candidates may be skipped.
         is_exhaustive = stop is None and self.screen is None and self.beam_width == 1
-        total = _count_rows(game, n_steps, self.interactions) if is_exhaustive else None
-        with tqdm(total=total, desc=self.get_name(), unit=" rows", leave=None, disable=not show_progress) as bar:
+        plan = plan_search(
+            self.get_name(),
+            game,
+            self.mode,
+            n_steps=n_steps,
+            is_exact=is_exhaustive,
+            interactions=self.interactions,
+            beam_width=self.beam_width,
+            advice=search_advice(
+                game,
+                n_steps=n_steps,
+                can_stop=stop is None and game.targets is not None,
+                has_screen=self.screen is not None or not self.interactions,
+                beam_width=self.beam_width,
+            ),
+        )
+        with search_progress(plan, show=show_progress) as progress:
             if not self.interactions:
                 return rank_independently(
-                    game, self.mode, n_steps=n_steps, stop=stop, min_confidence=min_confidence, progress=bar.update
+                    game, self.mode, n_steps=n_steps, stop=stop, min_confidence=min_confidence, progress=progress
                 )
             return greedy(
                 game,
@@ -501,7 +524,7 @@ class MoXIAttribution(PerturbationAttribution):
                 min_confidence=min_confidence,
                 screen=self.screen,
                 beam_width=self.beam_width,
-                progress=bar.update,
+                progress=progress,
             )
 
 
@@ -622,15 +645,6 @@ def _warn_if_nothing_to_delete(selection: Selection) -> None:
 def _warn(message: str) -> None:
     # Skips this function, its caller, ``attribute`` and Captum's decorator, to point to the user's line.
     warnings.warn(message, stacklevel=5)
-
-
-def _count_rows(game: CoalitionGame, n_steps: int | None, interactions: bool) -> int:
-    """Return the number of rows that a search evaluates if it neither stops early nor skips candidates."""
-    total = 0
-    for n_players in game.exists.sum(1).tolist():
-        steps = n_players if n_steps is None else min(n_steps, n_players)
-        total += steps * n_players - steps * (steps - 1) // 2 if interactions else n_players + steps
-    return total
 
 
 def _convergence_delta(attributions: tuple[Tensor, ...], game: CoalitionGame) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from captum_moxi import models
-from captum_moxi.arguments import ForwardArgs, ForwardFunc, Target, check_inputs, forward_arguments
+from captum_moxi.arguments import ForwardArgs, ForwardFunc, Model, Target, check_inputs, forward_arguments
 from captum_moxi.attr.usage import Inputs, log_usage, match_inputs
 
 
@@ -32,7 +32,7 @@ class AttentionRollout(Attribution):
         >>> attr = rollout.attribute(x)  # (1, 3, 224, 224)
     """
 
-    def __init__(self, forward_func: ForwardFunc) -> None:
+    def __init__(self, forward_func: Model) -> None:
         r"""
         Args:
             forward_func (Callable): The model: a transformers image classifier with patch tokens (ViT, DeiT, ViT-MSN,
@@ -42,6 +42,7 @@ class AttentionRollout(Attribution):
         Raises:
             ValueError: If the model has no patch tokens.
         """
+        forward_func = models.as_forward_func(forward_func)
         super().__init__(forward_func)
         self.patch_size = _patch_size(forward_func)
 
@@ -73,7 +74,9 @@ class AttentionRollout(Attribution):
                         ``scaled_dot_product_attention`` over a class token and one token for each patch.
             TypeError: If the inputs are not tensors.
         """
-        images = _check_images(check_inputs(inputs))
+        tensors = check_inputs(inputs)
+        models.check_images(self.forward_func, tensors)
+        images = _check_images(tensors)
         grid = models.PatchGrid.of(images, self.patch_size)
         rollout = self._roll_out(images, forward_arguments(additional_forward_args), grid)
         scores = grid.tokens_to_map(rollout[:, 0, :, None])

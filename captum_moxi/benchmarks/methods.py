@@ -60,7 +60,7 @@ def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, *, c
     game = bench.game(classifier, [image])
     run = play_method(game, contender.create(game.n_players), contender.mode)
     areas: Record = {mode: float(play_curve(game, run.attributions, mode).confidences.mean()) for mode in MODES}
-    return {"seconds": run.seconds, "rows": run.rows, **areas}
+    return {"seconds": run.seconds, "rows": run.weighted_rows, **areas}
 
 
 def _moxi(screen: str, n_players: int) -> Method:

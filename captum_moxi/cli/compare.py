@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 
 from captum_moxi.cli import options
-from captum_moxi.cli.runner import Command, SourceImage, load_sources, run_over_images
+from captum_moxi.cli.runner import Command, SourceImage, load_sources, on_terminal, run_over_images
 from captum_moxi.explanation import CompareSettings, ComparisonReport, compare_image
+from captum_moxi.methods import METHODS
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, listing=METHODS)
 @options.images()
 @options.model(help="Hub name or folder of a Hugging Face image classifier. Without images: the embedded demo.")
 @options.target()
@@ -63,7 +64,14 @@ def compare(
     report = ComparisonReport(out, settings)
 
     def compare_methods(source: SourceImage) -> None:
-        result = compare_image(classifier, source.open(), name=source.name, target=class_index, settings=settings)
+        result = compare_image(
+            classifier,
+            source.open(),
+            name=source.name,
+            target=class_index,
+            settings=settings,
+            show_progress=on_terminal(),
+        )
         if html:
             (out / f"{source.stem}.html").write_text(result.page(), encoding="utf-8")
         report.add(result)

@@ -1,6 +1,5 @@
 """``captum-moxi explain``: find the patches that explain the predictions for images."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import click
 
 from captum_moxi import demo, explanation
 from captum_moxi.cli import options
-from captum_moxi.cli.runner import Command, SourceImage, load_sources, run_over_images
+from captum_moxi.cli.runner import Command, SourceImage, load_sources, on_terminal, run_over_images
 from captum_moxi.explanation import ExplainSettings
 
 
@@ -64,7 +63,7 @@ def explain(
             name=source.name,
             target=class_index,
             settings=settings,
-            show_progress=sys.stderr.isatty(),
+            show_progress=on_terminal(),
         )
         figure = result.save(out, stem=source.stem, html=html)
         return f"{source.name}: {result.summary()}; see {figure}"

@@ -6,7 +6,7 @@ import click
 
 from captum_moxi import explanation
 from captum_moxi.cli import options
-from captum_moxi.cli.runner import Command, SourceImage, load_sources, run_over_images
+from captum_moxi.cli.runner import Command, SourceImage, load_sources, on_terminal, run_over_images
 from captum_moxi.explanation import LocalizeSettings
 
 
@@ -50,7 +50,12 @@ def localize(
 
     def localize_image(source: SourceImage) -> str:
         result = explanation.localize(
-            classifier, source.open(), name=source.name, targets=class_indices, settings=settings
+            classifier,
+            source.open(),
+            name=source.name,
+            targets=class_indices,
+            settings=settings,
+            show_progress=on_terminal(),
         )
         return f"{source.name}: {result.summary()}; see {result.save(out, stem=source.stem)}"
 

@@ -60,6 +60,8 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+    # Reports of long searches recommend arguments of Python. Commands show progress bars.
+    logging.getLogger("captum_moxi").setLevel(logging.ERROR)
 
 
 for command in COMMANDS:

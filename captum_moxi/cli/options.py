@@ -39,7 +39,7 @@ from captum_moxi.comparison import DEFAULT_METHODS
 from captum_moxi.perturbations.corruptions import CORRUPTIONS
 from captum_moxi.methods import METHODS
 from captum_moxi.metrics import METRICS
-from captum_moxi.removal import REMOVALS
+from captum_moxi.removal import DEFAULT_GRID, REMOVALS
 from captum_moxi.rewards import REWARDS
 from captum_moxi.search.screens import SCREENS
 
@@ -116,7 +116,8 @@ device = partial(
 target = partial(
     click.option,
     "--target",
-    help="Class to explain: an index, a name or part of a name. Default: the predicted class of each image.",
+    help="Class to explain: an index, a name or part of a name. Whole words are matched before other parts. Default: "
+    "the predicted class of each image.",
 )
 limit = partial(
     click.option, "--limit", type=POSITIVE, help="Maximum number of images. The first images are used. Default: all."
@@ -159,8 +160,8 @@ grid = partial(
     click.option,
     "--grid",
     type=POSITIVE,
-    help="N divides the image into N x N patches. Default: the model's own patches, or patches of 16 x 16 pixels if it "
-    "has none.",
+    help="N divides the image into N x N patches. Default: the model's own patches, or "
+    f"{DEFAULT_GRID} x {DEFAULT_GRID} patches if it has none (the paper uses 14 x 14).",
 )
 removal = partial(
     click.option,

@@ -1,5 +1,6 @@
 """The loop over images, and how commands report errors: in one line, with exit code 2."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class CommandError(click.ClickException):
     exit_code = 2
 
     def __init__(self, reason: object) -> None:
-        super().__init__(_one_line(reason))
+        super().__init__(_one_line(with_options(str(reason))))
 
 
 class Command(click.Command):
@@ -120,6 +121,11 @@ def demo_sources() -> list[SourceImage]:
     return [SourceImage(demo.name, Path(demo.name).stem, demo.image.copy) for demo in demo_images()]
 
 
+def on_terminal() -> bool:
+    """Return whether progress bars are shown: only if the standard error is a terminal."""
+    return sys.stderr.isatty()
+
+
 def run_over_images(
     images: Sequence[SourceImage],
     work: Callable[[SourceImage], str | None],
@@ -146,7 +152,7 @@ def run_over_images(
         try:
             line = work(image)
         except REPORTED_ERRORS as error:
-            tqdm.write(f"{image.name}: {_one_line(error)}", file=sys.stderr)
+            tqdm.write(f"{image.name}: {_one_line(with_options(str(error)))}", file=sys.stderr)
             n_failed += 1
             continue
         if line is not None:
@@ -171,6 +177,25 @@ def require_packages(command: str, *packages: str, extra: str = "evaluate") -> N
     """
     if missing := [package for package in packages if find_spec(package) is None]:
         raise CommandError(f"{command} requires {' and '.join(missing)}; run pip install 'captum-moxi[{extra}]'")
+
+
+def with_options(message: str) -> str:
+    """Replace arguments in a message of the library by the options of the current command.
+
+    For example, ``keep='all'`` becomes ``--keep all``, and ``label_map`` becomes ``--label-map``. Names that are also
+    words, such as data, are replaced only where a value follows.
+
+    Args:
+        message (str): Message of the library, in terms of its arguments.
+    """
+    context = click.get_current_context(silent=True)
+    for param in context.command.params if context else ():
+        if isinstance(param, click.Option) and param.name:
+            option = param.opts[-1]
+            message = re.sub(rf"\b{param.name}='([^' ]*)'", rf"{option} \1", message)
+            if "_" in param.name:
+                message = re.sub(rf"\b{param.name}\b(?!=)", option, message)
+    return message
 
 
 def _one_line(reason: object) -> str:

@@ -1,5 +1,6 @@
 """Converts the rows of a run to curves: one :class:`RunCurve` for each method and mode."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,7 +114,8 @@ def _run_curve(run: str, rows: "pandas.DataFrame", *, stops_at_flips: bool) -> R
         curve=curve,
         # Seconds and rows are NaN if the orders were read from another run.
         seconds=float(rows["seconds"].mean()),
-        rows=float(rows["rows"].mean()),
+        rows=math.nan,
+        weighted_rows=float(rows["rows"].mean()),
     )
     return RunCurve(
         run=run,

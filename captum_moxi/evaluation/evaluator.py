@@ -283,7 +283,7 @@ class Evaluator:
                 selection = run.attributions
                 if not isinstance(selection, Selection):
                     selection = follow(game, mode, run.positions, n_steps=n_steps, stop=stop)
-                yield Played(method.title, selection, run.seconds, run.rows)
+                yield Played(method.title, selection, run.seconds, run.weighted_rows)
 
     def _explain_alone(self, index: int, image: Image.Image) -> list[Row]:
         try:

@@ -10,7 +10,7 @@ from captum_moxi.comparison import Comparison
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.curves import read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator
-from captum_moxi.plot import show_comparison
+from captum_moxi.plot import comparison_figure, draw_from_game
 
 
 def read_comparison(folder: Path, *, limit: int | None = None) -> tuple[list[str], Comparison]:
@@ -57,17 +57,15 @@ def draw_galleries(folder: Path, *, count: int, device: str | None = None) -> di
     names, comparison = read_comparison(folder, limit=count)
     evaluator = Evaluator.of_run(folder, device=device)
     x = evaluator.classifier.preprocess([evaluator.images.open(evaluator.images.index_of(name)) for name in names])
-    game = evaluator.game(x[:1], target=torch.zeros(1, dtype=torch.long))
+    game = evaluator.game(x, target=torch.zeros(len(x), dtype=torch.long))
     mask = game.ids[game.call.players.positions[0].cpu()][:, 0]
-    images = evaluator.classifier.to_images(x)
-    columns = 1 + len(comparison.methods)
-    figures: dict[Mode, Figure] = {}
-    for mode in dict.fromkeys(result.mode for result in comparison.results):
-        figure = Figure(figsize=(1.45 * columns, 1.75 * len(images) + 0.3), layout="constrained")
-        axes = figure.subplots(len(images), columns, squeeze=False)
-        show_comparison(images, mask, comparison, mode=mode, axes=axes)
-        figures[mode] = figure
-    return figures
+    to_images = evaluator.classifier.to_images
+    draw = [draw_from_game(game, to_images, example=example) for example in range(len(x))]
+    note = game.removal.picture_note
+    return {
+        mode: comparison_figure(to_images(x), mask, comparison, mode=mode, draw=draw, note=note)
+        for mode in dict.fromkeys(result.mode for result in comparison.results)
+    }
 
 
 def _explained_images(folder: Path) -> list[str]:

@@ -149,7 +149,7 @@ def flip_columns(curve: RunCurve, options: TableOptions) -> Cells:
 
 def cost_columns(curve: RunCurve, options: TableOptions) -> Cells:
     """Return the mean cost of ordering the players of an image."""
-    return {"seconds per image": curve.result.seconds, "rows per image": curve.result.rows}
+    return {"seconds per image": curve.result.seconds, "rows per image": curve.result.weighted_rows}
 
 
 # The columns of the table, from left to right.

@@ -42,7 +42,7 @@ class Settings:
         stop (str, optional): ``"flip"`` stops each image when its prediction flips. None continues after the flip.
             Default: ``"flip"``
         grid (int, optional): Number of rows and columns of patches: ``N`` divides each image into N x N players.
-            Default: None, the model's own patches, or patches of 16 x 16 pixels if it has none
+            Default: None, the model's own patches, or 6 x 6 patches if it has none
         removal (str, optional): Name in ``captum_moxi.removal.REMOVALS``.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
         reward (str, optional): Name in ``captum_moxi.rewards.REWARDS``.

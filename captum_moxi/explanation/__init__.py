@@ -5,11 +5,19 @@ HTML page, and that saves itself. The command line is a thin layer over these fu
 """
 
 from captum_moxi.explanation.comparisons import CompareSettings, ComparisonReport, ImageComparison, compare_image
-from captum_moxi.explanation.explanations import ExplainSettings, Explanation, SearchResult, explain
+from captum_moxi.explanation.explanations import (
+    Change,
+    ExplainSettings,
+    Explanation,
+    Prediction,
+    SearchResult,
+    explain,
+)
 from captum_moxi.explanation.images import PreparedImage, prepare_image
 from captum_moxi.explanation.localizations import Localization, LocalizedClass, LocalizeSettings, localize
 
 __all__ = [
+    "Change",
     "CompareSettings",
     "ComparisonReport",
     "ExplainSettings",
@@ -18,6 +26,7 @@ __all__ = [
     "Localization",
     "LocalizeSettings",
     "LocalizedClass",
+    "Prediction",
     "PreparedImage",
     "SearchResult",
     "compare_image",

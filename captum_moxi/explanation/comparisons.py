@@ -12,12 +12,19 @@ from torch import Tensor
 from captum_moxi.arguments import MODES, Mode
 from captum_moxi.comparison import DEFAULT_METHODS, Comparison, Record, Result, compare, join
 from captum_moxi.explanation.images import PreparedImage, prepare_image, with_class_indices
-from captum_moxi.game import CoalitionGame
 from captum_moxi.methods import get_methods
 from captum_moxi.metrics import get_metrics
 from captum_moxi.models import ImageClassifier
 from captum_moxi.page import follow_path, path_page
-from captum_moxi.plot import plot_curves, save_figure, show_comparison
+from captum_moxi.plot import (
+    CURVES_READING,
+    DrawPlayers,
+    comparison_figure,
+    describe,
+    draw_from_game,
+    plot_curves,
+    save_figure,
+)
 from captum_moxi.removal import Removal
 from captum_moxi.search.screens import Screen
 from captum_moxi.tables import markdown_table
@@ -39,7 +46,7 @@ class CompareSettings:
         n_steps (int, optional): Maximum number of patches that MoXI chooses, and at which the curves end.
             Default: 30
         grid (int, optional): Number of rows and columns of patches: ``N`` divides the image into N x N players.
-            Default: None, the model's own patches, or patches of 16 x 16 pixels if it has none
+            Default: None, the model's own patches, or 6 x 6 patches if it has none
         removal (Removal, optional): How absent patches are removed.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
         reward (str, optional): Name in ``captum_moxi.rewards.REWARDS``. In ``"contrast:CLASS"``, the class is an index
@@ -98,13 +105,7 @@ class ImageComparison:
             ImportError: If Bokeh is not installed.
         """
         image, labels = self.image, self.image.classifier.labels
-        game = CoalitionGame(
-            image.classifier.model,
-            image.pixel_values,
-            target=self.target,
-            feature_mask=image.feature_mask,
-            removal=image.removal,
-        )
+        game = image.game(self.target)
         paths = [
             follow_path(
                 game,
@@ -125,6 +126,7 @@ def compare_image(
     name: str = "image",
     target: str | int | None = None,
     settings: CompareSettings | None = None,
+    show_progress: bool = False,
 ) -> ImageComparison:
     """Order the patches of an image by several methods, and evaluate the classifier along each order.
 
@@ -137,6 +139,8 @@ def compare_image(
             Default: None, the predicted class
         settings (CompareSettings, optional): How to compare the methods.
             Default: None, the default methods in both modes
+        show_progress (bool, optional): Whether to show a progress bar that counts the evaluated rows.
+            Default: False
 
     Returns:
         ImageComparison: Orders, curves and costs of the methods.
@@ -165,6 +169,7 @@ def compare_image(
         removal=prepared.removal,
         reward=with_class_indices(settings.reward, classifier),
         fractions=torch.arange(min(n_players, settings.n_steps) + 1) / n_players,
+        show_progress=show_progress,
     )
     return ImageComparison(image=prepared, target=index, settings=settings, comparison=comparison)
 
@@ -198,6 +203,8 @@ class ComparisonReport:
         self._comparisons: list[Comparison] = []
         self._pictures: list[Tensor] = []
         self._masks: list[Tensor] = []
+        self._draw: list[DrawPlayers] = []
+        self._note = ""
 
     def add(self, result: ImageComparison) -> None:
         """Append the rows of an image to ``comparison.csv``, and keep its curves. The first call replaces the file.
@@ -214,15 +221,16 @@ class ComparisonReport:
         if len(self._pictures) < self.gallery_size:
             self._pictures.append(result.image.picture)
             self._masks.append(result.image.mask)
+            self._draw.append(draw_from_game(result.image.game(result.target), result.image.classifier.to_images))
+            self._note = result.image.removal.picture_note
 
     def save_figures(self) -> None:
         """Save a gallery for each mode as ``insertion.png`` and ``deletion.png``, and the curves as ``curves.png``."""
         gallery = join(self._comparisons[: self.gallery_size])
+        pictures, masks = torch.stack(self._pictures), torch.stack(self._masks)
         for mode in _modes(gallery):
-            save_figure(
-                _gallery_figure(torch.stack(self._pictures), torch.stack(self._masks), gallery, mode=mode),
-                self.folder / f"{mode}.png",
-            )
+            figure = comparison_figure(pictures, masks, gallery, mode=mode, draw=self._draw, note=self._note)
+            save_figure(figure, self.folder / f"{mode}.png")
         save_figure(_curves_figure(join(self._comparisons)), self.folder / "curves.png")
 
     def summary(self) -> str:
@@ -241,6 +249,7 @@ class ComparisonReport:
             {"": result.mode, "method": result.method}
             | {column: cell for metric in metrics for column, cell in metric.summarize(result.curve).items()}
             | {"seconds per example": result.seconds}
+            | {"rows per example": result.rows, "weighted rows per example": result.weighted_rows}
             for result in _insertion_first(comparison.results)
         ]
         return markdown_table([_image_title(column) for column in rows[0]], [list(row.values()) for row in rows])
@@ -263,20 +272,14 @@ def _append_rows(path: Path, rows: list[Record], *, first: bool) -> None:
         writer.writerows(rows)
 
 
-def _gallery_figure(pictures: Tensor, masks: Tensor, comparison: Comparison, *, mode: Mode) -> Figure:
-    rows, columns = len(pictures), 1 + len(comparison.methods)
-    figure = Figure(figsize=(1.45 * columns, 1.75 * rows + 0.3), layout="constrained")
-    show_comparison(pictures, masks, comparison, mode=mode, axes=figure.subplots(rows, columns, squeeze=False))
-    return figure
-
-
 def _curves_figure(comparison: Comparison) -> Figure:
     """Plot the accuracy above the confidence, with one column for each mode."""
     columns = len(_modes(comparison))
-    figure = Figure(figsize=(4.6 * columns, 6.4), layout="constrained")
+    figure = Figure(figsize=(4.6 * columns, 7), layout="constrained")
     accuracy, confidence = figure.subplots(2, columns, squeeze=False)
     plot_curves(comparison, quantity="correct", axes=accuracy)
     plot_curves(comparison, quantity="confidences", axes=confidence)
+    describe(figure, title="Accuracy and confidence along the order of each method", reading=CURVES_READING)
     return figure
 
 

@@ -3,20 +3,27 @@
 import json
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from captum_moxi.arguments import MODES, Mode, Stop
 from captum_moxi.attr import MoXIDeletion, MoXIInsertion
-from captum_moxi.explanation.images import PreparedImage, package_versions, prepare_image, with_class_indices
-from captum_moxi.game import CoalitionGame
+from captum_moxi.explanation.images import (
+    PreparedImage,
+    first_synonym,
+    package_versions,
+    prepare_image,
+    with_class_indices,
+)
 from captum_moxi.models import ImageClassifier
 from captum_moxi.page import follow_path, path_page
-from captum_moxi.plot import explanation_figure, save_figure
+from captum_moxi.plot import count_patches, draw_from_game, explanation_figure, flip_step, save_figure
 from captum_moxi.removal import Removal
 from captum_moxi.rewards import Reward
 from captum_moxi.search import Selection
@@ -40,7 +47,7 @@ class ExplainSettings:
         n_steps (int, optional): Maximum number of patches to choose.
             Default: None, all patches
         grid (int, optional): Number of rows and columns of patches: ``N`` divides the image into N x N players.
-            Default: None, the model's own patches, or patches of 16 x 16 pixels if it has none
+            Default: None, the model's own patches, or 6 x 6 patches if it has none
         removal (Removal, optional): How absent patches are removed.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
         reward (str or Callable, optional): Name in ``captum_moxi.rewards.REWARDS``, or a function
@@ -108,6 +115,41 @@ class SearchResult(NamedTuple):
     selection: Selection
 
 
+class Prediction(NamedTuple):
+    """The most likely class and its probability.
+
+    Args:
+        label (str): Name of the class. For a model with a single logit that is not positive, ``"not"`` and the name.
+        confidence (float): Probability of the class, from 0 to 1.
+    """
+
+    label: str
+    confidence: float
+
+    def __str__(self) -> str:
+        return f"{first_synonym(self.label)} {self.confidence:.2f}"
+
+
+class Change(NamedTuple):
+    """How one search changes the prediction.
+
+    Args:
+        n_steps (int): Number of patches up to the flip, or of all steps if the prediction does not flip.
+        flipped (bool): Whether the prediction flips.
+        before (Prediction): Prediction before the first step: without any patch (insertion), or with all (deletion).
+        after (Prediction): Prediction after ``n_steps``.
+    """
+
+    n_steps: int
+    flipped: bool
+    before: Prediction
+    after: Prediction
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the change as JSON types."""
+        return self._asdict() | {"before": self.before._asdict(), "after": self.after._asdict()}
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """The groups of patches that explain the prediction of one image, as returned by :func:`explain`.
@@ -117,12 +159,15 @@ class Explanation:
         target (int): Index of the target class.
         settings (ExplainSettings): How the image was explained.
         results (dict[str, SearchResult]): Result of the search in each mode.
+        true_label (str, optional): Name of the class of the image according to the data.
+            Default: None, unknown
     """
 
     image: PreparedImage
     target: int
     settings: ExplainSettings
     results: dict[Mode, SearchResult]
+    true_label: str | None = None
 
     @property
     def selections(self) -> dict[Mode, Selection]:
@@ -133,6 +178,30 @@ class Explanation:
     def label(self) -> str:
         """Name of the target class."""
         return self.image.classifier.labels[self.target]
+
+    @cached_property
+    def changes(self) -> dict[Mode, Change]:
+        """How the search in each mode changes the prediction. The model evaluates two coalitions for each mode."""
+        game = self.image.game(self.target)
+        changes: dict[Mode, Change] = {}
+        for mode, selection in self.selections.items():
+            flip = flip_step(selection, self.target, min_confidence=self.settings.min_confidence)
+            n_steps = int(selection.n_steps[0]) if flip is None else flip
+            chosen = torch.isin(game.ids, selection.order[0, :n_steps])
+            coalitions = torch.stack([torch.zeros_like(chosen), chosen])
+            before, after = game.class_probabilities(coalitions if mode == "insertion" else ~coalitions)
+            changes[mode] = Change(n_steps, flip is not None, self._predict(before), self._predict(after))
+        return changes
+
+    def _predict(self, probabilities: Tensor) -> Prediction:
+        """Return the most likely class, given the probabilities ``(classes,)``."""
+        if len(probabilities) == 1:
+            confidence = float(probabilities)
+            if confidence <= 0.5:
+                return Prediction(f"not {self.label}", 1 - confidence)
+            return Prediction(self.label, confidence)
+        index = int(probabilities.argmax())
+        return Prediction(self.image.classifier.labels[index], float(probabilities[index]))
 
     def to_dict(self) -> dict[str, object]:
         """Return everything except the image and the heat maps as JSON types.
@@ -146,22 +215,31 @@ class Explanation:
             "model": image.classifier.name,
             "target": {"index": self.target, "label": self.label, "confidence": image.confidence(self.target)},
             "predicted": image.predicted_dict(),
+            "true_label": self.true_label,
             "settings": settings,
             "patches": image.patches_dict(),
+            "changes": {mode: change.to_dict() for mode, change in self.changes.items()},
             **{mode: selection.to_dict() for mode, selection in self.selections.items()},
             "versions": package_versions(),
         }
 
     def figure(self) -> Figure:
-        """Draw the image, and for each mode the heat map, the group of patches and the path of the search."""
-        search = self._search_options()
+        """Draw the image, and for each mode the chosen patches, what the model sees, and the path of the search."""
+        image, search = self.image, self._search_options()
+        heading = f"Which patches of {image.title} the class {first_synonym(self.label)} depends on"
         figure, _ = explanation_figure(
-            self.image.picture,
-            self.image.mask,
-            list(self.results.values()),
+            image.picture,
+            image.mask,
+            list(self.selections.values()),
             target=self.target,
-            title=f"{self.image.title}: {self._prediction()}" + (f"\nwith {search}" if search else ""),
+            title=f"{heading}\n{self._prediction()}" + (f", with {search}" if search else ""),
+            outcomes=[
+                str(change.after) if mode == "insertion" else f"{change.before} → {change.after}"
+                for mode, change in self.changes.items()
+            ],
             min_confidence=self.settings.min_confidence,
+            draw=draw_from_game(image.game(self.target), image.classifier.to_images),
+            note=image.removal.picture_note,
         )
         return figure
 
@@ -175,13 +253,7 @@ class Explanation:
             ImportError: If Bokeh is not installed.
         """
         image = self.image
-        game = CoalitionGame(
-            image.classifier.model,
-            image.pixel_values,
-            target=self.target,
-            feature_mask=image.feature_mask,
-            removal=image.removal,
-        )
+        game = image.game(self.target)
         paths = [
             follow_path(
                 game,
@@ -195,8 +267,8 @@ class Explanation:
         return path_page(paths, labels=image.classifier.labels, title=f"{image.title}: {self._prediction()}")
 
     def summary(self) -> str:
-        """Return one line with the target class and the number of patches that flip the prediction."""
-        outcomes = "; ".join(_outcome(selection) for selection in self.selections.values())
+        """Return one line with the target class, and with the patches that flip the prediction and what it becomes."""
+        outcomes = "; ".join(_outcome(mode, change) for mode, change in self.changes.items())
         if "deletion" in self.selections and not int(self.selections["deletion"].n_steps[0]):
             outcomes = f"{self._why_nothing_to_delete()}; {outcomes}"
         search = self._search_options()
@@ -227,8 +299,9 @@ class Explanation:
         return path
 
     def _prediction(self) -> str:
-        """Return the target class, its confidence, and the predicted class if it is another one."""
-        prediction = f"{self.label} (confidence {self.image.confidence(self.target):.2f})"
+        """Return the target class, its confidence, the true label if known, and the predicted class if it differs."""
+        truth = "" if self.true_label is None else f", true label: {first_synonym(self.true_label)}"
+        prediction = f"{self.label} (confidence {self.image.confidence(self.target):.2f}{truth})"
         predicted = self.image.predicted
         if predicted in (-1, self.target):
             return prediction
@@ -253,6 +326,7 @@ def explain(
     *,
     name: str = "image",
     target: str | int | None = None,
+    true_label: str | int | None = None,
     settings: ExplainSettings | None = None,
     show_progress: bool = False,
 ) -> Explanation:
@@ -265,6 +339,9 @@ def explain(
             Default: ``"image"``
         target (str or int, optional): Target class: an index, a name, or an unambiguous part of a name.
             Default: None, the predicted class
+        true_label (str or int, optional): Class of the image according to the data, which figures, text and pages then
+            show: the index of a class, or any name.
+            Default: None, unknown
         settings (ExplainSettings, optional): How to explain the image.
             Default: None, both modes up to the flip, with the exact search
         show_progress (bool, optional): Whether to show a progress bar for each search.
@@ -285,7 +362,7 @@ def explain(
         >>> settings = ExplainSettings(modes=("insertion",), min_confidence=0.5)
         >>> explanation = explain(classifier, open_image("cat.jpg"), name="cat.jpg", settings=settings)
         >>> explanation.summary()
-        'tabby, tabby cat (confidence 0.83); insertion flips with 7 patches'
+        'tabby, tabby cat (confidence 0.83); insertion flips with 7 patches: toilet tissue 0.02 -> tabby 0.53'
         >>> explanation.selections["insertion"].order[0]  # ids of the patches
         >>> explanation.save(Path("explained"))  # cat.png and cat.json
     """
@@ -296,7 +373,13 @@ def explain(
         mode: _search(prepared, mode, target=index, settings=settings, show_progress=show_progress)
         for mode in settings.modes
     }
-    return Explanation(image=prepared, target=index, settings=settings, results=results)
+    return Explanation(
+        image=prepared,
+        target=index,
+        settings=settings,
+        results=results,
+        true_label=classifier.labels[true_label] if isinstance(true_label, int) else true_label,
+    )
 
 
 def _search(
@@ -327,8 +410,7 @@ def _search(
     return SearchResult(attribution[0, 0].float().cpu(), selection)
 
 
-def _outcome(selection: Selection) -> str:
-    n_steps = int(selection.n_steps[0])
-    patches = f"{n_steps} patch{'' if n_steps == 1 else 'es'}"
-    verb = "flips" if selection.flipped[0] else "does not flip"
-    return f"{selection.mode} {verb} {'with' if selection.mode == 'insertion' else 'without'} {patches}"
+def _outcome(mode: Mode, change: Change) -> str:
+    verb = "flips" if change.flipped else "does not flip"
+    patches = f"{'with' if mode == 'insertion' else 'without'} {count_patches(change.n_steps)}"
+    return f"{mode} {verb} {patches}: {change.before} -> {change.after}"

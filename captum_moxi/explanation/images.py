@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from captum_moxi.game import CoalitionGame
 from captum_moxi.models import ImageClassifier, call_model
 from captum_moxi.removal import Removal, default_removal
 from captum_moxi.rewards import REWARDS, predicted_class, probability
@@ -93,6 +94,20 @@ class PreparedImage:
         """
         return float(probability(self.logits, torch.tensor([target], device=self.logits.device)))
 
+    def game(self, target: int) -> CoalitionGame:
+        """Return the game of the image's players, with the log-odds of a class as its reward.
+
+        Args:
+            target (int): Index of the class.
+        """
+        return CoalitionGame(
+            self.classifier.model,
+            self.pixel_values,
+            target=target,
+            feature_mask=self.feature_mask,
+            removal=self.removal,
+        )
+
     def predicted_dict(self) -> ClassDict:
         """Return the predicted class for JSON."""
         index = self.predicted
@@ -125,7 +140,7 @@ def prepare_image(
         removal (Removal, optional): How absent players are removed.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
         grid (int, optional): Number of rows and columns of patches: ``N`` divides the image into N x N players.
-            Default: None, the model's own patches, or patches of 16 x 16 pixels if it has none
+            Default: None, the model's own patches, or 6 x 6 patches if it has none
 
     Returns:
         PreparedImage: The image, on the classifier's device.

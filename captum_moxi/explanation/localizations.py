@@ -13,7 +13,7 @@ from torch import Tensor
 from captum_moxi.attr import MoXILocalization
 from captum_moxi.explanation.images import PreparedImage, first_synonym, package_versions, prepare_image
 from captum_moxi.models import ImageClassifier
-from captum_moxi.plot import localization_figure, save_figure
+from captum_moxi.plot import draw_from_game, localization_figure, save_figure
 from captum_moxi.removal import Removal
 from captum_moxi.search import Selection
 from captum_moxi.search.screens import Screen
@@ -27,7 +27,7 @@ class LocalizeSettings:
         n_steps (int, optional): Maximum number of patches that each of the two deletions removes.
             Default: None, as many as needed
         grid (int, optional): Number of rows and columns of patches: ``N`` divides the image into N x N players.
-            Default: None, the model's own patches, or patches of 16 x 16 pixels if it has none
+            Default: None, the model's own patches, or 6 x 6 patches if it has none
         removal (Removal, optional): How absent patches are removed.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
         screen (Screen, optional): Decides which patches each step evaluates.
@@ -121,8 +121,10 @@ class Localization:
         }
 
     def figure(self) -> Figure:
-        """Draw the image. For each class, draw the image without the patches that hide the class, and its heat map."""
+        """Draw for each class what the model sees without the patches that hide it, and its location."""
         image = self.image
+        predicted = first_synonym(image.classifier.labels[image.predicted])
+        confidence = image.confidence(image.predicted)
         figure, _ = localization_figure(
             image.picture,
             image.mask,
@@ -134,7 +136,9 @@ class Localization:
                 )
                 for localized in self.classes
             ],
-            title=f"{image.title}: {first_synonym(image.classifier.labels[image.predicted])} is predicted",
+            title=f"Where each class is in {image.title}\npredicted: {predicted} {confidence:.2f}",
+            draw=draw_from_game(image.game(image.predicted), image.classifier.to_images),
+            note=image.removal.picture_note,
         )
         return figure
 
@@ -167,6 +171,7 @@ def localize(
     name: str = "image",
     targets: Sequence[str | int] = (),
     settings: LocalizeSettings | None = None,
+    show_progress: bool = False,
 ) -> Localization:
     """Find the patches that hide a class in an image, and the patches on which the class then depends.
 
@@ -182,6 +187,8 @@ def localize(
             Default: ``()``, the two most likely classes
         settings (LocalizeSettings, optional): How to localize the classes.
             Default: None, the model's own patches and the exact search
+        show_progress (bool, optional): Whether to show a progress bar that counts the evaluated rows.
+            Default: False
 
     Returns:
         Localization: Selections and heat maps.
@@ -205,7 +212,9 @@ def localize(
     return Localization(
         image=prepared,
         settings=settings,
-        classes=tuple(_localize_class(prepared, index, settings=settings) for index in indices),
+        classes=tuple(
+            _localize_class(prepared, index, settings=settings, show_progress=show_progress) for index in indices
+        ),
     )
 
 
@@ -218,13 +227,16 @@ def _most_likely(image: PreparedImage, *, count: int) -> list[int]:
     return indices
 
 
-def _localize_class(image: PreparedImage, index: int, *, settings: LocalizeSettings) -> LocalizedClass:
+def _localize_class(
+    image: PreparedImage, index: int, *, settings: LocalizeSettings, show_progress: bool
+) -> LocalizedClass:
     method = MoXILocalization(image.classifier.model, removal=image.removal, screen=settings.screen)
     attribution, (until_predicted, until_lost) = method.attribute(
         image.pixel_values,
         target=index,
         feature_mask=image.feature_mask,
         n_steps=settings.n_steps,
+        show_progress=show_progress,
         return_selection=True,
     )
     return LocalizedClass(

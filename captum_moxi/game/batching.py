@@ -66,6 +66,7 @@ class BatchedModel:
     Attributes:
         aggregates (bool): Whether the model returns one value for the whole batch.
         cost (Cost): Rows and passes so far.
+        on_rows (Callable or None): Receives the number of rows of each pass.
     """
 
     def __init__(self, masked: MaskedModel, *, perturbations_per_eval: int | None, has_target: bool) -> None:
@@ -73,6 +74,7 @@ class BatchedModel:
         self.call = masked.call
         self.cost = Cost()
         self.aggregates = False
+        self.on_rows: Callable[[int], object] | None = None
         self._per_eval = perturbations_per_eval
         self._has_target = has_target
         # After memory ran out: the divisor of the number of rows per pass, by the memory that a row needs.
@@ -95,7 +97,7 @@ class BatchedModel:
         """
         call = self.call
         output = as_tensor(models.call_model(call.forward_func, *call.inputs, *call.additional_forward_args))
-        self.cost += Cost(rows=call.batch, passes=1)
+        self.count(Cost(rows=call.batch, passes=1))
         if output.dim() == 0 or (call.batch > 1 and output.numel() == 1):
             self._set_aggregates(output)
         elif len(output) != call.batch:
@@ -168,7 +170,7 @@ class BatchedModel:
                 self._set_aggregates(output)
                 return None
             check_row_count(output, len(coalitions))
-        self.cost += Cost(rows=len(coalitions), passes=1)
+        self.count(Cost(rows=len(coalitions), passes=1))
         return output
 
     def _backward(
@@ -188,11 +190,17 @@ class BatchedModel:
         if not rewards.requires_grad:
             raise ValueError(f"forward_func and reward have no gradient with respect to the inputs; {NO_GRADIENT}")
         derivatives = torch.autograd.grad(rewards.sum(), gates, allow_unused=True)
-        self.cost += Cost(rows=len(coalitions), passes=1, backward_rows=len(coalitions))
+        self.count(Cost(rows=len(coalitions), passes=1, backward_rows=len(coalitions)))
         if all(derivative is None for derivative in derivatives):
             raise ValueError(f"forward_func and reward have no gradient with respect to the inputs; {NO_GRADIENT}")
         zeros = torch.zeros_like(gates[0])
         return torch.stack([zeros if derivative is None else derivative for derivative in derivatives], 1)
+
+    def count(self, cost: Cost) -> None:
+        """Add the cost of rows."""
+        self.cost += cost
+        if self.on_rows is not None:
+            self.on_rows(cost.rows)
 
     def _run_in_passes(
         self, coalitions: Tensor, examples: Tensor, sizes: Tensor, run_pass: RunPass, rows_per_row: int = 1

@@ -1,6 +1,8 @@
 """CoalitionGame: coalitions of players in, rewards out."""
 
 import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +14,7 @@ from captum_moxi.arguments import (
     Baselines,
     ForwardArgs,
     ForwardFunc,
+    Model,
     Target,
     TensorOrTuple,
     check_baselines,
@@ -51,7 +54,8 @@ class CoalitionGame:
     ``cost``.
 
     Args:
-        forward_func (Callable): Model. A transformers image classifier, or any function or module that returns logits.
+        forward_func (Callable): Model. A transformers image classifier, the object that :func:`captum_moxi.load`
+            returns, or any function or module that returns logits.
         inputs (Tensor or tuple[Tensor, ...]): As in ``captum.attr.FeatureAblation``.
         baselines (scalar, Tensor or tuple, optional): As in ``captum.attr.FeatureAblation``. If ``removal`` is None,
             passing baselines selects baseline fill.
@@ -62,7 +66,8 @@ class CoalitionGame:
         additional_forward_args (Any, optional): As in ``captum.attr.FeatureAblation``.
             Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): As in ``captum.attr.FeatureAblation``.
-            Default: None, the patches of a transformers image model. For other models, each value is a player.
+            Default: None, the patches of a transformers image model, or 6 x 6 rectangles if it has no patch tokens. For
+            other models, each value is a player.
         removal (Removal or str, optional): How absent players are removed: a removal or its name, for example
             ``"blur"``.
             Default: None, token removal if the model has patch tokens, otherwise baseline fill
@@ -101,7 +106,7 @@ class CoalitionGame:
 
     def __init__(
         self,
-        forward_func: ForwardFunc,
+        forward_func: Model,
         inputs: TensorOrTuple,
         *,
         baselines: Baselines = None,
@@ -114,7 +119,9 @@ class CoalitionGame:
     ) -> None:
         if perturbations_per_eval is not None:
             check_positive_int("perturbations_per_eval", perturbations_per_eval)
+        forward_func = models.as_forward_func(forward_func)
         tensors = check_inputs(inputs)
+        models.check_images(forward_func, tensors)
         reward_function = get_reward(reward)
         needs_target = traits_of(reward_function).needs_target
         targets = Targets(parse_target(target, len(tensors[0])))
@@ -129,6 +136,7 @@ class CoalitionGame:
             additional_forward_args=forward_arguments(additional_forward_args),
             players=_make_players(forward_func, tensors, feature_mask, removal),
         )
+        models.warn_about_images(forward_func, tensors)
         model = BatchedModel(
             removal.bind(call),
             perturbations_per_eval=perturbations_per_eval,
@@ -374,10 +382,44 @@ class CoalitionGame:
             )
         return self._model.masked.pictures(*self._check_rows(coalitions, examples), to_images)
 
+    def row_costs(self, coalitions: Tensor, examples: Tensor | None = None) -> Tensor:
+        """Estimate the cost of rows without evaluating them: the number of their tokens, if the removal removes tokens.
+
+        Args:
+            coalitions (Tensor): Shape ``(M, n)``. bool, or numbers that are 0 or 1.
+            examples (Tensor, optional): Example of the batch that each row belongs to. Shape ``(M,)``, int64.
+                Default: None, the only example
+
+        Returns:
+            Tensor: Relative cost of each row, at least 1. Shape ``(M,)``, int64. 1 if all rows cost the same.
+        """
+        return 1 + self._model.masked.sizes(*self._check_rows(coalitions, examples))
+
+    @contextmanager
+    def report_rows(self, progress: Callable[[int], object]) -> Iterator[None]:
+        """Call a function with the number of rows of each pass, including those of :meth:`add_cost`, until exit.
+
+        Args:
+            progress (Callable): Function of the number of rows, for example the ``update`` of a progress bar.
+        """
+        self._model.on_rows = progress
+        try:
+            yield
+        finally:
+            self._model.on_rows = None
+
     @property
     def cost(self) -> Cost:
         """Snapshot of the rows and passes so far."""
         return self._model.cost
+
+    def add_cost(self, cost: Cost) -> None:
+        """Add the cost of rows that a method evaluated without the game.
+
+        Args:
+            cost (Cost): Rows and passes.
+        """
+        self._model.count(cost)
 
     @functools.cached_property
     def captum_target(self) -> list[int | tuple[int, ...]] | None:
@@ -455,16 +497,19 @@ def _make_players(
     mask = removal.default_mask(forward_func, inputs)
     players = players_from_mask(scalar_mask(inputs) if mask is None else mask, inputs)
     if len(players.ids) > MAX_PLAYERS:
-        raise ValueError(_too_many_players(len(players.ids), inputs, removal.patch_size(forward_func)))
+        raise ValueError(_too_many_players(forward_func, len(players.ids), inputs, removal.patch_size(forward_func)))
     return players
 
 
-def _too_many_players(n: int, inputs: tuple[Tensor, ...], patch_size: tuple[int, int] | None) -> str:
-    """Return an error message that suggests a coarser mask."""
+def _too_many_players(
+    forward_func: ForwardFunc, n: int, inputs: tuple[Tensor, ...], patch_size: tuple[int, int] | None
+) -> str:
+    """Return an error message that suggests a coarser mask, or another model or input if one was probably meant."""
     suggestion = "a feature_mask that groups values into players"
     if len(inputs) == 1 and inputs[0].dim() == 4:
         height, width = inputs[0].shape[2:]
-        patch_height, patch_width = patch_size or (1, 1)
+        # Patches of other large images are probably 16 x 16 pixels, as in the paper.
+        patch_height, patch_width = patch_size or ((16, 16) if min(height, width) >= 96 else (1, 1))
         # The suggested players consist of whole patches. Their number is well below the limit, because the cost grows
         # with its square.
         multiple = 1
@@ -472,6 +517,13 @@ def _too_many_players(n: int, inputs: tuple[Tensor, ...], patch_size: tuple[int,
             multiple += 1
         player_size = (multiple * patch_height, multiple * patch_width)
         suggestion = f"feature_mask=patch_mask({(height, width)}, {player_size})"
+        if models.module_of(forward_func) is None:
+            suggestion += (
+                ". If forward_func is a function around a transformers model, pass the model itself, whose patches are "
+                "then the players"
+            )
+    elif len(inputs) == 1 and inputs[0].dim() == 3 and len(inputs[0]) in (1, 3):
+        suggestion += f". If inputs is one image (C, H, W) = {tuple(inputs[0].shape)}, pass x[None]"
     return (
         f"feature_mask is None, which makes {n:,} players, and a full ranking needs {n * (n + 1) // 2:,} rows for each "
         f"example; pass {suggestion}"

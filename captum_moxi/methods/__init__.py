@@ -4,12 +4,20 @@ Perturbation methods run on the :class:`captum_moxi.CoalitionGame`, with its rem
 attention methods attribute the model's output at the target to the inputs.
 
 ``METHODS`` lists the methods by name. To add one, write a function that returns a :class:`Method` in a file of its own,
-and register it below.
+and register it below. Objects and classes of Captum, and functions, are methods without registration.
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from captum_moxi.methods.ablation import feature_ablation
+from captum_moxi.methods.attributions import (
+    AnyAttribution,
+    AttributionFunction,
+    from_attribution,
+    from_function,
+    is_attribution,
+)
 from captum_moxi.methods.base import Method, on_game, on_model
 from captum_moxi.methods.gradients import grad_cam, grad_cam_plus_plus, integrated_gradients
 from captum_moxi.methods.moxi import moxi, moxi_minus
@@ -23,9 +31,12 @@ from captum_moxi.search.screens import Screen
 
 __all__ = [
     "METHODS",
+    "AnyMethod",
     "Method",
     "attention_rollout",
     "feature_ablation",
+    "from_attribution",
+    "from_function",
     "get_methods",
     "grad_cam",
     "grad_cam_plus_plus",
@@ -41,6 +52,9 @@ __all__ = [
     "shapley_sampling",
     "shapley_values",
 ]
+
+# A name of ``METHODS``, a method, an object or a class of Captum, or a function ``(inputs, target) -> attributions``.
+AnyMethod: TypeAlias = str | Method | AnyAttribution | AttributionFunction
 
 METHODS: Registry[Method] = Registry("method")
 METHODS.register("moxi", moxi, help="MoXI")
@@ -58,12 +72,16 @@ METHODS.register("occlusion", occlusion, argument="PIXELS", help="Captum's Occlu
 METHODS.register("random", random_order, help="a random order")
 
 
-def get_methods(methods: str | Method | Sequence[str | Method], screen: Screen | None = None) -> list[Method]:
-    """Create methods from names of ``METHODS``.
+def get_methods(methods: AnyMethod | Sequence[AnyMethod], screen: Screen | None = None) -> list[Method]:
+    """Create methods from names of ``METHODS``, objects and classes of Captum, and functions.
 
     Args:
-        methods (str, Method or Sequence[str or Method]): Names, for example ``"moxi"`` or ``"shapley:200"``, or your
-            own methods.
+        methods (str, Method, Attribution, type, Callable, or Sequence of these): One or more methods:
+
+            - A name, for example ``"moxi"`` or ``"shapley:200"``.
+            - An object or a class of ``captum.attr.Attribution``, as in :func:`from_attribution`.
+            - A function ``(inputs, target) -> attributions``, as in :func:`from_function`.
+            - A :class:`Method`.
         screen (Screen, optional): Screen that named methods use for deletion, if they search. Your own methods keep
             their screens.
             Default: None, all candidates are evaluated
@@ -72,15 +90,31 @@ def get_methods(methods: str | Method | Sequence[str | Method], screen: Screen |
         list[Method]: Methods with different titles.
 
     Raises:
-        ValueError: If there are no methods, if a name is unknown, or if two methods share a title.
-        TypeError: If an entry is neither a name nor a method.
+        ValueError: If there are no methods, if a name is unknown, if a class needs more than a model, if a package is
+            missing, or if two methods share a title.
+        TypeError: If an entry is none of these.
     """
-    created: list[Method] = []
-    for method in [methods] if isinstance(methods, str | Method) else methods:
-        if not isinstance(method, str | Method):
-            raise TypeError(f"methods contains {method!r}; pass names or Method objects")
-        created.append(METHODS.create(method).with_screen(screen) if isinstance(method, str) else method)
+    entries = methods if isinstance(methods, Sequence) and not isinstance(methods, str) else [methods]
+    created = [_create(entry, screen) for entry in entries]
     titles = [method.title for method in created]
     if not titles or len(set(titles)) < len(titles):
-        raise ValueError(f"methods have the titles {titles}; pass one or more methods with different titles")
+        raise ValueError(
+            f"methods have the titles {titles}; pass one or more methods with different titles, for example "
+            "from_attribution(attribution, title=...) or from_function(function, title=...)"
+        )
     return created
+
+
+def _create(method: AnyMethod, screen: Screen | None) -> Method:
+    if isinstance(method, str):
+        return METHODS.create(method).with_screen(screen)
+    if isinstance(method, Method):
+        return method
+    if is_attribution(method):
+        return from_attribution(method)
+    if callable(method) and not isinstance(method, type):
+        return from_function(method)
+    raise TypeError(
+        f"methods contains {method!r}; pass names, objects or classes of captum.attr.Attribution, functions (inputs, "
+        "target) -> attributions, or Method objects"
+    )

@@ -8,12 +8,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from captum_moxi.arguments import ForwardFunc, Mode, Stop
+from captum_moxi.arguments import ForwardFunc, Mode, Stop, TensorOrTuple
 from captum_moxi.game import CoalitionGame
+from captum_moxi.methods.counting import counted_view
 from captum_moxi.methods.seeded import SeededRandom
 from captum_moxi.metrics import Attributions
 from captum_moxi.players import scores_to_inputs
 from captum_moxi.removal import ForwardCall
+from captum_moxi.search import Selection
 from captum_moxi.search.screens import Screen
 
 # Number of coalitions that Captum passes to the game at once. The game splits them into passes.
@@ -149,8 +151,9 @@ def on_model(
 
     Args:
         title (str): Name of the method in tables and figures.
-        make (Callable): Constructs the attribution object from the model, for example :class:`captum_moxi.GradCam`. It
-            raises ValueError for models that it does not support.
+        make (Callable): Constructs the attribution object from a model that returns logits ``(B, classes)``, for
+            example :class:`captum_moxi.GradCam`. It raises ValueError for models that it does not support. When the
+            method runs, the model is a private view that counts its rows.
         check (Callable, optional): As in :class:`Method`. It is called in addition to ``make``.
             Default: accepts every game
         options (Callable, optional): Maps the :class:`captum_moxi.removal.ForwardCall` of a game to keyword arguments
@@ -167,17 +170,45 @@ def on_model(
 
     def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Attributions:
         call = game.call
-        with torch.enable_grad():
-            attributions: Attributions = make(call.forward_func).attribute(
-                call.inputs,
-                target=game.captum_target,
-                additional_forward_args=call.additional_forward_args or None,
-                **options(call),
-            )
-        return attributions
+        attribution = make(counted_view(call.forward_func, game.add_cost).forward_func)
+        return attribute_inputs(
+            attribution,
+            game,
+            target=game.captum_target,
+            additional_forward_args=call.additional_forward_args or None,
+            **options(call),
+        )
 
     def check_all(game: CoalitionGame) -> None:
         make(game.call.forward_func)
         check(game)
 
     return Method(title, attribute, check=check_all)
+
+
+def attribute_inputs(attribution: CaptumAttribution, game: CoalitionGame, **options: Any) -> Attributions:
+    """Attribute the inputs of a game, with gradients enabled. The user's tensors are not changed.
+
+    Args:
+        attribution (object): Object with Captum's ``attribute``.
+        game (CoalitionGame): Game.
+        **options (Any): Keyword arguments of ``attribute``.
+
+    Returns:
+        Tensor, tuple[Tensor, ...] or Selection: The attributions, without gradients.
+    """
+    inputs = copy_inputs(game.call)
+    for x in inputs if isinstance(inputs, tuple) else (inputs,):
+        # Captum would do the same, but with a warning.
+        x.requires_grad_(x.is_floating_point())
+    with torch.enable_grad():
+        attributions: Attributions = attribution.attribute(inputs, **options)
+    if isinstance(attributions, Selection):
+        return attributions
+    return tuple(x.detach() for x in attributions) if isinstance(attributions, tuple) else attributions.detach()
+
+
+def copy_inputs(call: ForwardCall) -> TensorOrTuple:
+    """Return a copy of the inputs: a tensor, or a tuple if there are several."""
+    inputs = tuple(x.detach().clone() for x in call.inputs)
+    return inputs if len(inputs) > 1 else inputs[0]

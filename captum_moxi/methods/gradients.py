@@ -5,11 +5,9 @@ from typing import Any
 
 from captum.attr import IntegratedGradients
 
-from captum_moxi.arguments import ForwardFunc
 from captum_moxi.attr import GradCam, GradCamPlusPlus
 from captum_moxi.game import CoalitionGame
 from captum_moxi.methods.base import Method, on_model
-from captum_moxi.methods.logits import two_dimensional_logits
 from captum_moxi.removal import ForwardCall
 
 # Minimum number of rows that Captum evaluates at once. Smaller passes would be slow.
@@ -39,10 +37,8 @@ def integrated_gradients(n_steps: int = 50) -> Method:
         batch = max(MIN_BATCH, call.batch)
         return {"baselines": call.baselines, "n_steps": n_steps, "internal_batch_size": batch}
 
-    def make(forward_func: ForwardFunc) -> IntegratedGradients:
-        return IntegratedGradients(two_dimensional_logits(forward_func))
-
-    return on_model(f"Integrated gradients, {n_steps}", make, check=_check_floating_point, options=options)
+    title = f"Integrated gradients, {n_steps}"
+    return on_model(title, IntegratedGradients, check=_check_floating_point, options=options)
 
 
 def _check_floating_point(game: CoalitionGame) -> None:

@@ -5,10 +5,8 @@ from typing import Any
 
 from captum.attr import Occlusion
 
-from captum_moxi.arguments import ForwardFunc
 from captum_moxi.game import CoalitionGame
 from captum_moxi.methods.base import Method, on_model
-from captum_moxi.methods.logits import two_dimensional_logits
 from captum_moxi.removal import ForwardCall
 
 
@@ -21,9 +19,6 @@ def occlusion(window: int = 16) -> Method:
         window (int, optional): Height and width of a window in pixels.
             Default: 16
     """
-
-    def make(forward_func: ForwardFunc) -> Occlusion:
-        return Occlusion(two_dimensional_logits(forward_func))
 
     def options(call: ForwardCall) -> Mapping[str, Any]:
         channels, stride = call.inputs[0].shape[1], max(1, window // 2)
@@ -43,4 +38,4 @@ def occlusion(window: int = 16) -> Method:
                 "example occlusion:4, or leave out the method"
             )
 
-    return on_model(f"Occlusion, {window}", make, check=check, options=options)
+    return on_model(f"Occlusion, {window}", Occlusion, check=check, options=options)

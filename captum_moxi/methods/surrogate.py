@@ -1,10 +1,9 @@
-"""Captum's linear surrogate models, LIME and KernelSHAP, on the game. Both need scikit-learn."""
+"""Captum's linear surrogate models, LIME and KernelSHAP, on the game. Both require scikit-learn."""
 
 from importlib.util import find_spec
 
 from captum.attr import KernelShap, Lime
 
-from captum_moxi.game import CoalitionGame
 from captum_moxi.methods.base import COALITIONS_PER_CALL, Method, on_game
 
 
@@ -14,11 +13,14 @@ def kernel_shap(n_samples: int = 1000) -> Method:
     Args:
         n_samples (int, optional): Number of sampled coalitions.
             Default: 1000
+
+    Raises:
+        ValueError: If scikit-learn is not installed.
     """
+    _check_scikit_learn("kernel-shap")
     return on_game(
         f"KernelShap, {n_samples}",
         KernelShap,
-        check=_check_scikit_learn,
         n_samples=n_samples,
         perturbations_per_eval=COALITIONS_PER_CALL,
     )
@@ -30,16 +32,19 @@ def lime(n_samples: int = 1000) -> Method:
     Args:
         n_samples (int, optional): Number of sampled coalitions.
             Default: 1000
+
+    Raises:
+        ValueError: If scikit-learn is not installed.
     """
+    _check_scikit_learn("lime")
     return on_game(
         f"LIME, {n_samples}",
         Lime,
-        check=_check_scikit_learn,
         n_samples=n_samples,
         perturbations_per_eval=COALITIONS_PER_CALL,
     )
 
 
-def _check_scikit_learn(game: CoalitionGame) -> None:
+def _check_scikit_learn(name: str) -> None:
     if find_spec("sklearn") is None:
-        raise ValueError("Captum's Lime and KernelShap need scikit-learn; run `pip install scikit-learn`")
+        raise ValueError(f"{name} requires scikit-learn; run pip install 'captum-moxi[surrogates]'")

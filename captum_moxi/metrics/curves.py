@@ -15,6 +15,7 @@ from captum_moxi.models import preserved_state
 from captum_moxi.removal import Removal
 from captum_moxi.rewards import Reward
 from captum_moxi.search import has_flipped
+from captum_moxi.tables import html_table
 
 Quantity: TypeAlias = Literal["confidences", "rewards", "correct"]
 
@@ -50,6 +51,21 @@ class Curve:
     predictions: Tensor
     correct: Tensor
     flip_fraction: Tensor
+
+    def __repr__(self) -> str:
+        n_examples, n_points = self.rewards.shape
+        area = float(self.area().mean())
+        return (
+            f"Curve({self.mode}, {n_examples} example{'' if n_examples == 1 else 's'} at {n_points} fractions; "
+            f"mean area {area:.3f})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of means over the examples, at up to 11 fractions, which a notebook shows."""
+        means = (self.accuracy, self.confidences.double().mean(0), self.rewards.double().mean(0))
+        points = torch.linspace(0, len(self.fractions) - 1, min(11, len(self.fractions))).round().long().tolist()
+        rows = [[f"{100 * float(self.fractions[i]):.3g} %", *(float(mean[i]) for mean in means)] for i in points]
+        return html_table(repr(self), [f"{self.mode} of players", "accuracy", "confidence", "reward"], rows)
 
     @property
     def accuracy(self) -> Tensor:

@@ -45,13 +45,10 @@ def median_flip(counts: Sequence[float], max_count: int) -> str:
         max_count (int): Largest number of players that was evaluated.
 
     Returns:
-        str: Median, or ``"> N"`` if the median is only known to exceed N, because players beyond ``max_count`` were not
-        evaluated.
+        str: Median, or ``"> N"`` with N = ``max_count`` if too few predictions flip for a median.
     """
     low, high = median_low(counts), median_high(counts)
-    if math.isinf(high):
-        return f"> {max_count if math.isinf(low) else (low + max_count) / 2:g}"
-    return f"{(low + high) / 2:g}"
+    return f"> {max_count}" if math.isinf(high) else f"{(low + high) / 2:g}"
 
 
 def _summary(curve: Curve) -> dict[str, Cell]:

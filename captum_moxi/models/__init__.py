@@ -1,6 +1,7 @@
 """Models: loading, calling and unwrapping, where their tokens are, and how their state is preserved."""
 
 from captum_moxi.models.huggingface import ImageClassifier, LogitsModel, call_model, load, num_classes
+from captum_moxi.models.images import check_images, warn_about_images
 from captum_moxi.models.state import find_random_layer, preserved_state, sdpa_attention
 from captum_moxi.models.tokens import (
     PatchGrid,
@@ -10,11 +11,12 @@ from captum_moxi.models.tokens import (
     first_token_module,
     fits_prefix,
     has_patch_tokens,
+    last_first_norm,
     needs_grid,
     patch_size,
     prefix_tokens,
 )
-from captum_moxi.models.unwrap import module_of, on_one_device, transformer
+from captum_moxi.models.unwrap import as_forward_func, module_of, on_one_device, transformer
 from captum_moxi.models.view import PrivateView, private_view
 
 __all__ = [
@@ -22,7 +24,9 @@ __all__ = [
     "LogitsModel",
     "PatchGrid",
     "PrivateView",
+    "as_forward_func",
     "call_model",
+    "check_images",
     "embedding_module",
     "encoder_layers",
     "find_patch_size",
@@ -30,6 +34,7 @@ __all__ = [
     "first_token_module",
     "fits_prefix",
     "has_patch_tokens",
+    "last_first_norm",
     "load",
     "module_of",
     "needs_grid",
@@ -41,4 +46,5 @@ __all__ = [
     "private_view",
     "sdpa_attention",
     "transformer",
+    "warn_about_images",
 ]

@@ -22,6 +22,7 @@ from transformers import (
 
 from captum_moxi.arguments import ForwardFunc, ModelOutput
 from captum_moxi.models.unwrap import module_of
+from captum_moxi.tables import html_table
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,20 @@ class ImageClassifier:
     model: PreTrainedModel
     processor: BaseImageProcessor
     name: str
+
+    def __repr__(self) -> str:
+        return f"ImageClassifier({self.name!r}: {type(self.model).__name__} with {len(self.labels)} classes)"
+
+    def _repr_html_(self) -> str:
+        """Return a table of what the classifier is, which a notebook shows."""
+        size = image_size(self.model)
+        rows = [
+            ["model", type(self.model).__name__],
+            ["classes", f"{len(self.labels)}: {', '.join(self.labels[:3])}, ..."],
+            ["image size", "any" if size is None else f"{size[0]} x {size[1]}"],
+            ["device", str(self.model.device)],
+        ]
+        return html_table(self.name, ["", ""], rows)
 
     @property
     def labels(self) -> list[str]:
@@ -95,6 +110,8 @@ class ImageClassifier:
     def class_index(self, name: str | int) -> int:
         """Find a class by its index, its name, one of the comma-separated synonyms, or an unambiguous part of the name.
 
+        Full names are preferred to synonyms, synonyms to words of a name, and words to other parts.
+
         Args:
             name (str or int): Index or name of the class. Case is ignored.
 
@@ -113,13 +130,17 @@ class ImageClassifier:
         lowercase_labels = [label.casefold() for label in labels]
         # Without its parentheses, "crane (n02012849)" also matches "crane", so a user who asks for a crane learns that
         # there are two.
-        synonyms = [
-            [re.sub(r"\s*\(.*\)$", "", synonym).strip() for synonym in label.split(",")] for label in lowercase_labels
-        ]
+        full_names = [re.sub(r"\s*\(.*\)$", "", label).strip() for label in lowercase_labels]
+        synonyms = [[synonym.strip() for synonym in name.split(",")] for name in full_names]
         query = text.casefold()
-        whole_names = [i for i, names in enumerate(synonyms) if query in (lowercase_labels[i], *names)]
-        partial_names = [i for i, label in enumerate(lowercase_labels) if query and query in label]
-        for matches in (whole_names, partial_names):
+        whole_words = re.compile(rf"(?<!\w){re.escape(query)}(?!\w)")
+        # Better matches first: "cat" is a word of "tabby cat", but only a part of "oystercatcher".
+        for matches in (
+            [i for i, label in enumerate(lowercase_labels) if query in (label, full_names[i])],
+            [i for i, names in enumerate(synonyms) if query in names],
+            [i for i, label in enumerate(lowercase_labels) if query and whole_words.search(label)],
+            [i for i, label in enumerate(lowercase_labels) if query and query in label],
+        ):
             if len(matches) == 1:
                 return matches[0]
             if matches:
@@ -232,19 +253,52 @@ def call_model(forward_func: ForwardFunc, *args: Any) -> ModelOutput:
     """
     kwargs = {}
     model = module_of(forward_func)
-    if isinstance(model, PreTrainedModel) and len(args) == 1 and _has_other_size(model, args[0]):
+    if isinstance(model, PreTrainedModel) and len(args) == 1 and interpolates(model) and has_other_size(model, args[0]):
         kwargs["interpolate_pos_encoding"] = True
     output = forward_func(*args, **kwargs)
     return output if isinstance(output, Tensor) else getattr(output, "logits", output)
 
 
-def _has_other_size(model: PreTrainedModel, images: Tensor) -> bool:
-    """Return whether the size of the images is not the model's, and the model can interpolate its positions."""
-    size = getattr(model.config, "image_size", None)
-    if size is None or "interpolate_pos_encoding" not in inspect.signature(model.forward).parameters:
-        return False
-    height_width = (size, size) if isinstance(size, int) else tuple(size)
-    return images.dim() == 4 and tuple(images.shape[-2:]) != height_width
+def image_size(model: PreTrainedModel) -> tuple[int, int] | None:
+    """Return height and width of the images that a model was trained on, or None if its configuration has no size."""
+    size = _vision_config(model, "image_size")
+    if size is None:
+        return None
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def num_channels(model: PreTrainedModel) -> int | None:
+    """Return the number of channels of a model's images, or None if its configuration does not contain it."""
+    channels = _vision_config(model, "num_channels")
+    return channels if isinstance(channels, int) else None
+
+
+def _vision_config(model: PreTrainedModel, name: str) -> Any:
+    """Return a value of the configuration, which CLIP and SigLIP keep in a part of their own."""
+    return getattr(model.config, name, getattr(getattr(model.config, "vision_config", None), name, None))
+
+
+def interpolates(model: PreTrainedModel) -> bool:
+    """Return whether a model interpolates its position embeddings only on request."""
+    return "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+
+
+def has_other_size(model: PreTrainedModel, images: Tensor) -> bool:
+    """Return whether the size of images ``(B, C, H, W)`` differs from the model's."""
+    size = image_size(model)
+    return size is not None and images.dim() == 4 and tuple(images.shape[-2:]) != size
+
+
+def called_transformer(forward_func: ForwardFunc) -> PreTrainedModel | None:
+    """Return the transformers model that receives the inputs of a forward function unchanged.
+
+    Returns:
+        PreTrainedModel or None: None for other functions, and for modules that may change the inputs first.
+    """
+    module = module_of(forward_func)
+    if isinstance(module, LogitsModel):
+        module = module_of(module.model)
+    return module if isinstance(module, PreTrainedModel) else None
 
 
 def num_classes(forward_func: ForwardFunc) -> int | None:
@@ -253,10 +307,8 @@ def num_classes(forward_func: ForwardFunc) -> int | None:
     Returns:
         int or None: None for other functions, and for models whose classification head does not match their config.
     """
-    module = module_of(forward_func)
-    if isinstance(module, LogitsModel):
-        module = module_of(module.model)
-    if not isinstance(module, PreTrainedModel) or "Classification" not in type(module).__name__:
+    module = called_transformer(forward_func)
+    if module is None or "Classification" not in type(module).__name__:
         return None
     heads = [part for name, part in module.named_modules() if "classifier" in name and isinstance(part, nn.Linear)]
     n_labels = module.config.num_labels

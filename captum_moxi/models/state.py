@@ -7,14 +7,14 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from captum_moxi.arguments import ForwardFunc
+from captum_moxi.arguments import Model
 from captum_moxi.models.unwrap import module_of, transformer
 
 # Attributes in which layers of transformers models keep the rates of functional dropout and stochastic depth.
 DROPOUT_RATES = ("attention_dropout", "dropout_prob", "drop_prob")
 
 
-def find_random_layer(forward_func: ForwardFunc) -> str | None:
+def find_random_layer(forward_func: Model) -> str | None:
     """Find a layer in training mode that makes forward passes of the same input differ.
 
     Returns:
@@ -32,7 +32,7 @@ def find_random_layer(forward_func: ForwardFunc) -> str | None:
 
 
 @contextmanager
-def preserved_state(forward_func: ForwardFunc, devices: Iterable[torch.device]) -> Iterator[None]:
+def preserved_state(forward_func: Model, devices: Iterable[torch.device]) -> Iterator[None]:
     """Restore the random state of the devices, and the statistics of batch norms in training mode, on exit.
 
     Both change only if the model is in training mode. Otherwise nothing is restored, because restoring the random state
@@ -54,7 +54,7 @@ def preserved_state(forward_func: ForwardFunc, devices: Iterable[torch.device]) 
 
 
 @contextmanager
-def sdpa_attention(forward_func: ForwardFunc) -> Iterator[None]:
+def sdpa_attention(forward_func: Model) -> Iterator[None]:
     """Make a transformers model compute attention with ``scaled_dot_product_attention`` until exit.
 
     Pass a :func:`private_view`, so that other callers of the model are not affected.

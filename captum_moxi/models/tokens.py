@@ -26,12 +26,14 @@ class TokenFamily:
 
     Args:
         n_prefix (Callable): Maps the model to the number of tokens before the patch tokens.
+        first_norm (str): Name of the first norm in each layer of the encoder.
         first_token_classifiers (tuple[str, ...], optional): Names of the model classes whose classifier reads only the
             first token of the last layer.
             Default: ()
     """
 
     n_prefix: Callable[[PreTrainedModel], int]
+    first_norm: str
     first_token_classifiers: tuple[str, ...] = ()
 
 
@@ -49,11 +51,11 @@ def _class_and_register_tokens(model: PreTrainedModel) -> int:
 
 # Families by ``config.model_type``. Other models (Swin, BEiT, DINOv3, convolutional networks) need the whole grid.
 FAMILIES: dict[str, TokenFamily] = {
-    "vit": TokenFamily(_class_token, ("ViTForImageClassification",)),
-    "deit": TokenFamily(_class_and_distillation_token, ("DeiTForImageClassification",)),
-    "vit_msn": TokenFamily(_class_token, ("ViTMSNForImageClassification",)),
-    "dinov2": TokenFamily(_class_token),
-    "dinov2_with_registers": TokenFamily(_class_and_register_tokens),
+    "vit": TokenFamily(_class_token, "layernorm_before", ("ViTForImageClassification",)),
+    "deit": TokenFamily(_class_and_distillation_token, "layernorm_before", ("DeiTForImageClassification",)),
+    "vit_msn": TokenFamily(_class_token, "layernorm_before", ("ViTMSNForImageClassification",)),
+    "dinov2": TokenFamily(_class_token, "norm1"),
+    "dinov2_with_registers": TokenFamily(_class_and_register_tokens, "norm1"),
 }
 
 
@@ -167,6 +169,11 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     count = model.config.num_hidden_layers
     lists = (module for module in model.base_model.modules() if isinstance(module, nn.ModuleList))
     return next(layers for layers in lists if len(layers) == count)
+
+
+def last_first_norm(model: PreTrainedModel) -> nn.Module:
+    """Return the first norm of the last layer of the encoder, which normalizes the tokens for the last attention."""
+    return encoder_layers(model)[-1].get_submodule(FAMILIES[model.config.model_type].first_norm)
 
 
 def first_token_module(forward_func: ForwardFunc) -> nn.Module | None:

@@ -32,7 +32,7 @@ class PrivateView:
     def module(self, module: nn.Module) -> nn.Module:
         """Return the view of a module, with hooks of its own. A module outside the model is returned unchanged."""
         view = self.copies.get(module)
-        if view is None:
+        if view is None or view is module:
             return module
         for name, hooks in view.__dict__.items():
             if "hooks" in name and isinstance(hooks, dict):

@@ -1,5 +1,7 @@
 """Galleries of a comparison: the patches that flip the prediction, for each image and method."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
@@ -9,25 +11,68 @@ from torch import Tensor
 
 from captum_moxi.arguments import Mode
 from captum_moxi.comparison import Comparison
-from captum_moxi.plot.patches import highlight_patches
-from captum_moxi.plot.style import AxesArray, figure_of
+from captum_moxi.plot.patches import DrawPlayers, draw_group, highlight_patches
+from captum_moxi.plot.style import GRAY_NOTE, AxesArray, describe, figure_of
+
+
+def comparison_figure(
+    images: Tensor,
+    masks: Tensor,
+    comparison: Comparison,
+    *,
+    mode: Mode = "insertion",
+    draw: Sequence[DrawPlayers] | None = None,
+    note: str = GRAY_NOTE,
+) -> Figure:
+    """Draw the patches that flip the prediction into a figure with a title and a sentence on how to read it.
+
+    Args:
+        images (Tensor): Images, as in :func:`show_comparison`.
+        masks (Tensor): Feature masks, as in :func:`show_comparison`.
+        comparison (Comparison): Comparison, as in :func:`show_comparison`.
+        mode (str, optional): ``"insertion"`` or ``"deletion"``.
+            Default: ``"insertion"``
+        draw (Sequence[Callable], optional): Draws what the model sees, as in :func:`show_comparison`.
+            Default: None
+        note (str, optional): How ``draw`` shows absent players.
+            Default: ``"gray patches are left out"``
+
+    Returns:
+        Figure: The figure, which is not registered with pyplot.
+    """
+    shape = _shape(images, comparison)
+    figure = Figure(figsize=_figure_size(shape), layout="constrained")
+    axes = figure.subplots(*shape, squeeze=False)
+    show_comparison(images, masks, comparison, mode=mode, draw=draw, axes=axes)
+    _describe(figure, mode, note=note if draw or mode == "deletion" else None)
+    return figure
 
 
 def show_comparison(
-    images: Tensor, masks: Tensor, comparison: Comparison, *, mode: Mode = "insertion", axes: AxesArray | None = None
+    images: Tensor,
+    masks: Tensor,
+    comparison: Comparison,
+    *,
+    mode: Mode = "insertion",
+    draw: Sequence[DrawPlayers] | None = None,
+    axes: AxesArray | None = None,
 ) -> tuple[Figure, AxesArray]:
     """Draw the patches that flip the prediction, one row per image and one column per method.
 
-    The layout is that of Figure 4 of the MoXI paper. The caption below each image is the number of patches. If the
+    The layout is that of Figure 4 of the MoXI paper. The number below each picture is the number of patches. If the
     prediction does not flip, all patches of the curve are drawn, and their number is marked with ``>``.
 
     Args:
         images (Tensor): Images ``(B, H, W, 3)`` in [0, 1].
         masks (Tensor): Feature masks ``(B or 1, H, W)`` int64, which contain the player id of each pixel.
         comparison (Comparison): Result of :func:`captum_moxi.compare` on these images.
-        mode (str, optional): ``"insertion"`` shows the patches in color over a faded image. ``"deletion"`` fills them
+        mode (str, optional): ``"insertion"`` shows the patches in color over a pale image. ``"deletion"`` fills them
             with gray.
             Default: ``"insertion"``
+        draw (Sequence[Callable], optional): For each image, a function that draws what the model sees, for example the
+            result of :func:`captum_moxi.plot.draw_from_game`. The gallery then shows the inputs of the model at the
+            flip.
+            Default: None
         axes (ndarray of Axes, optional): Axes ``(B, 1 + methods)`` to draw into. The first column shows the images.
             Default: None, a new figure
 
@@ -43,24 +88,51 @@ def show_comparison(
         >>> show_comparison(classifier.to_images(x), patch_mask(224, 16)[0], comparison, mode="deletion")
     """
     methods = comparison.methods
-    figure, grid = _grid(axes, shape=(len(images), 1 + len(methods)))
+    figure, grid = _grid(axes, shape=_shape(images, comparison))
     for example, image in enumerate(images):
         mask = masks[example if len(masks) > 1 else 0]
         grid[example, 0].imshow(image.numpy())
+        _write_below(grid[example, 0], "patches to flip:")
         for ax, method in zip(grid[example, 1:], methods, strict=True):
             players, caption = _flip_group(comparison, method, mode, example=example)
-            _show_group(ax, highlight_patches(image, mask, players, mode=mode), caption)
+            if draw is None:
+                picture = highlight_patches(image, mask, players, mode=mode)
+            else:
+                picture = draw_group(image, mask, players, keep=mode == "insertion", draw=draw[example])
+            ax.imshow(picture.numpy(), interpolation="nearest")
+            _write_below(ax, caption)
     for ax, title in zip(grid[0], ["image", *methods], strict=True):
         ax.set_title(title, fontsize=9)
     for ax in grid.ravel():
         ax.axis("off")
+    if axes is None:
+        _describe(figure, mode, note=GRAY_NOTE if draw is None and mode == "deletion" else None)
     return figure, grid
+
+
+def _shape(images: Tensor, comparison: Comparison) -> tuple[int, int]:
+    """Return the number of rows and columns of the gallery."""
+    return len(images), 1 + len(comparison.methods)
+
+
+def _figure_size(shape: tuple[int, int]) -> tuple[float, float]:
+    """Return width and height of the figure in inches, with space for the title and the sentence below."""
+    return 1.45 * shape[1], 1.75 * shape[0] + 1
+
+
+def _describe(figure: Figure, mode: Mode, *, note: str | None) -> None:
+    event = "inserted until the target is predicted" if mode == "insertion" else "deleted until the target is lost"
+    reading = f"Below each picture: the number of patches {event}. Fewer is better."
+    describe(
+        figure,
+        title=f"Patches that flip the prediction: {mode}",
+        reading=f"{reading} {note[0].upper()}{note[1:]}." if note else reading,
+    )
 
 
 def _grid(axes: AxesArray | None, *, shape: tuple[int, int]) -> tuple[Figure, AxesArray]:
     if axes is None:
-        size = (1.45 * shape[1], 1.75 * shape[0] + 0.2)
-        return plt.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
+        return plt.subplots(*shape, figsize=_figure_size(shape), layout="constrained", squeeze=False)
     grid = np.asarray(axes, dtype=object)
     if grid.shape != shape:
         raise ValueError(f"axes has shape {grid.shape}; pass axes of shape {shape}, one row per image")
@@ -76,6 +148,5 @@ def _flip_group(comparison: Comparison, method: str, mode: Mode, *, example: int
     return result.order[example, :count].tolist(), str(count) if flips else f"> {count}"
 
 
-def _show_group(ax: Axes, image: Tensor, caption: str) -> None:
-    ax.imshow(image.numpy(), interpolation="nearest")
+def _write_below(ax: Axes, caption: str) -> None:
     ax.text(0.5, -0.03, caption, transform=ax.transAxes, ha="center", va="top", fontsize=9)

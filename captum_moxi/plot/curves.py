@@ -11,13 +11,17 @@ from matplotlib.figure import Figure
 from captum_moxi.arguments import Mode
 from captum_moxi.comparison import Comparison
 from captum_moxi.metrics.curves import Curve, Quantity
-from captum_moxi.plot.style import AxesArray, figure_of, label_curves, line_style
+from captum_moxi.plot.style import AxesArray, canvas, describe, figure_of, label_curves, line_style
 
 _YLABELS: dict[Quantity, str] = {
     "confidences": "confidence in the target",
     "correct": "accuracy",
     "rewards": "reward",
 }
+
+CURVES_READING = (
+    "Means over the examples. A good order raises the insertion curve early, and lowers the deletion curve early."
+)
 
 
 def plot_curves(
@@ -43,14 +47,56 @@ def plot_curves(
         >>> figure, axes = plot_curves(compare(model, x, target=y, methods=["moxi", "random"]))
         >>> save_figure(figure, "curves.pdf")
     """
-    if quantity not in _YLABELS:
-        raise ValueError(f"quantity is {quantity!r}; pass one of {', '.join(map(repr, _YLABELS))}")
+    _check_quantity(quantity)
     modes = list(dict.fromkeys(result.mode for result in comparison.results))
     figure, panels = _panels(axes, n_modes=len(modes))
     for ax, mode in zip(panels, modes, strict=True):
         _plot_mode(ax, comparison, mode, quantity)
     panels[-1].legend(fontsize=8, framealpha=0.8)
+    if axes is None:
+        describe(
+            figure, title=f"{_YLABELS[quantity].capitalize()} along the order of each method", reading=CURVES_READING
+        )
     return figure, panels
+
+
+def plot_curve(curve: Curve, *, quantity: Quantity = "confidences", ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Plot one insertion or deletion curve: the mean over the examples, and each example as a thin line.
+
+    Args:
+        curve (Curve): Result of :func:`captum_moxi.insertion_curve` or :func:`captum_moxi.deletion_curve`.
+        quantity (str, optional): ``"confidences"``, ``"correct"`` (its mean is the accuracy) or ``"rewards"``.
+            Default: ``"confidences"``
+        ax (Axes, optional): Axes to draw into.
+            Default: None, a new figure
+
+    Returns:
+        tuple[Figure, Axes]: The figure and its axes.
+
+    Raises:
+        ValueError: If ``quantity`` is unknown.
+    """
+    _check_quantity(quantity)
+    figure, new_ax = canvas(ax, size=(5, 3.8))
+    fractions, style = curve.fractions.numpy(), line_style(0)
+    if len(curve.counts) > 1:
+        new_ax.plot(fractions, _values(curve, quantity).T, color="0.8", linewidth=0.6)
+    new_ax.plot(fractions, _mean(curve, quantity), **style)
+    label_curves(new_ax, curve.mode, ylabel=_YLABELS[quantity])
+    if quantity != "rewards":
+        new_ax.set_ylim(0, 1.02)
+    if ax is None:
+        describe(
+            figure,
+            title=f"{_YLABELS[quantity].capitalize()} during {curve.mode}",
+            reading="Bold: mean over the examples. Gray: each example.",
+        )
+    return figure, new_ax
+
+
+def _check_quantity(quantity: Quantity) -> None:
+    if quantity not in _YLABELS:
+        raise ValueError(f"quantity is {quantity!r}; pass one of {', '.join(map(repr, _YLABELS))}")
 
 
 def _panels(axes: Sequence[Axes] | AxesArray | None, *, n_modes: int) -> tuple[Figure, AxesArray]:
@@ -76,7 +122,13 @@ def _plot_mode(ax: Axes, comparison: Comparison, mode: Mode, quantity: Quantity)
         ax.set_ylim(0, 1.02)
 
 
+def _values(curve: Curve, quantity: Quantity) -> npt.NDArray[np.float64]:
+    """Return the values of each example at each of the P fractions. Shape ``(B, P)``, float64."""
+    values = {"confidences": curve.confidences, "correct": curve.correct, "rewards": curve.rewards}
+    return values[quantity].double().numpy()
+
+
 def _mean(curve: Curve, quantity: Quantity) -> npt.NDArray[np.float64]:
     """Return the mean over the examples at each of the P fractions. Shape ``(P,)``, float64."""
-    values = {"confidences": curve.confidences, "correct": curve.correct, "rewards": curve.rewards}
-    return values[quantity].double().mean(0).numpy()
+    mean: npt.NDArray[np.float64] = _values(curve, quantity).mean(0)
+    return mean

@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from captum_moxi.plot.patches import highlight_patches
-from captum_moxi.plot.style import BLUE, VERMILION, DashPattern, canvas
+from captum_moxi.plot.patches import center_of, highlight_patches
+from captum_moxi.plot.style import BLUE, VERMILION, DashPattern, canvas, describe
 
 # Smallest default scale, in the unit of the reward. An interaction of 1 in log-odds multiplies the odds by e. An
 # interaction in probabilities is never stronger than 2.
@@ -63,7 +63,8 @@ def plot_interactions(
     """
     limit = _check_scale(matrix, players, scale)
     size = len(players)
-    figure, ax = canvas(ax, size=(0.55 * size + 1.8, 0.55 * size + 1))
+    is_new = ax is None
+    figure, ax = canvas(ax, size=(0.55 * size + 1.8, 0.55 * size + 1.6))
     values = matrix.double().numpy()
     pairs = np.ma.masked_array(values, mask=np.eye(size, dtype=bool))
     cells = ax.imshow(pairs, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="nearest")
@@ -78,7 +79,15 @@ def plot_interactions(
     bar = figure.colorbar(cells, ax=ax, fraction=0.046, pad=0.04)
     bar.set_label("interaction of two patches", fontsize=9)
     bar.ax.tick_params(labelsize=8)
-    ax.set_title(title, fontsize=10)
+    if is_new:
+        describe(
+            figure,
+            title=title or "Interactions of pairs of patches",
+            reading="Positive: two patches add more together than alone. Negative: they repeat each other.",
+            fontsize=10,
+        )
+    else:
+        ax.set_title(title, fontsize=10)
     return figure, ax
 
 
@@ -118,11 +127,20 @@ def show_links(
         ValueError: If the shape of ``matrix`` does not match the number of players, or ``scale`` is not positive.
     """
     limit = _check_scale(matrix, players, scale)
-    figure, ax = canvas(ax)
+    is_new = ax is None
+    figure, ax = canvas(ax, size=(4, 4.8))
     ax.imshow(highlight_patches(image, mask, players, mode="insertion").numpy(), interpolation="nearest")
     ax.axis("off")
-    ax.set_title(title, fontsize=10)
-    centers = [_center(mask, player) for player in players]
+    if is_new:
+        describe(
+            figure,
+            title=title or "Interactions of pairs of patches",
+            reading="Circles: patch ids. The wider the line, the stronger the interaction.",
+            fontsize=10,
+        )
+    else:
+        ax.set_title(title, fontsize=10)
+    centers = [center_of(mask, player) for player in players]
     _draw_links(ax, matrix, centers, scale=limit)
     for (x, y), player in zip(centers, players, strict=True):
         ax.plot(x, y, marker="o", markersize=11, color="white", markeredgecolor="black", markeredgewidth=0.8)
@@ -171,12 +189,6 @@ def _format_number(number: float, *, digits: int) -> str:
     """Format a number with its sign, unless it rounds to 0."""
     text = f"{number:+.{digits}f}"
     return text if float(text) else text[1:]
-
-
-def _center(mask: Tensor, player: int) -> tuple[float, float]:
-    """Return the mean ``(x, y)`` of the pixels of a player."""
-    y, x = (mask == player).nonzero().double().mean(0).tolist()
-    return x, y
 
 
 def _draw_links(ax: Axes, matrix: Tensor, centers: Sequence[tuple[float, float]], *, scale: float) -> None:

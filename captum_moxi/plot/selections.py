@@ -3,16 +3,29 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from matplotlib import colormaps
+from matplotlib import patheffects
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm
+from matplotlib.colors import BoundaryNorm, Colormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from captum_moxi.plot.patches import patches_alone
-from captum_moxi.plot.style import BLACK, BLUE, ORANGE, SKY, canvas, patches_label
+from captum_moxi.plot.patches import DrawPlayers, center_of, draw_group, highlight_patches, outline_players
+from captum_moxi.plot.style import (
+    BLUE,
+    HEAT_COLORS,
+    ORANGE,
+    SKY,
+    AxesArray,
+    add_colorbar,
+    canvas,
+    describe,
+    figure_of,
+    patches_label,
+)
 from captum_moxi.search import Selection, has_flipped
 
 # Steps that show_path draws by default. Fibonacci numbers are dense at the beginning, where a path changes most.
@@ -51,9 +64,19 @@ def flip_step(selection: Selection, target: int, *, min_confidence: float = 0.0,
 
 
 def show_steps(
-    image: Tensor, mask: Tensor, selection: Selection, *, example: int = 0, ax: Axes | None = None
+    image: Tensor,
+    mask: Tensor,
+    selection: Selection,
+    *,
+    example: int = 0,
+    cmap: str | Colormap = HEAT_COLORS,
+    alpha: float | None = None,
+    colorbar: bool | None = None,
+    ax: Axes | None = None,
 ) -> tuple[Figure, Axes]:
-    """Draw the image in grayscale, and color each selected player by its step.
+    """Draw the selected players in color over a pale image, with the step at which each was selected.
+
+    The numbers are omitted if there are more than 40 steps.
 
     Args:
         image (Tensor): Image ``(H, W, 3)`` in [0, 1].
@@ -61,29 +84,44 @@ def show_steps(
         selection (Selection): A selection.
         example (int, optional): Index of the example in the selection.
             Default: 0
+        cmap (str or Colormap, optional): Colormap of the steps. Its last color marks the first step.
+            Default: :data:`captum_moxi.plot.HEAT_COLORS`
+        alpha (float, optional): Opacity of the colors, from 0 to 1.
+            Default: None, 0.35, or 0.7 if there are no numbers
+        colorbar (bool, optional): Whether to draw a colorbar.
+            Default: None, only if there are no numbers
         ax (Axes, optional): Axes to draw into.
             Default: None, a new figure
 
     Returns:
         tuple[Figure, Axes]: The figure and its axes.
     """
-    figure, ax = canvas(ax, size=(4.6, 4))
-    ax.axis("off")
-    ax.imshow(image.mean(2).numpy(), cmap="gray", vmin=0, vmax=1)
-    n_steps = int(selection.n_steps[example])
-    if not n_steps:
-        return figure, ax
-    # The reversed map makes the first step the brightest, also if the figure is printed in grayscale.
-    colors = colormaps["viridis_r"]
-    norm = BoundaryNorm(np.arange(0.5, n_steps + 1.5), colors.N) if n_steps > 1 else None
-    step_map = _step_map(mask, selection.order[example, :n_steps].tolist()).numpy()
-    overlay = ax.imshow(step_map, cmap=colors, norm=norm, alpha=0.85, interpolation="nearest")
-    ticks = np.arange(1, n_steps + 1, -(-n_steps // MAX_COLORBAR_TICKS))
-    bar = figure.colorbar(overlay, ax=ax, ticks=ticks, fraction=0.046, pad=0.03)
-    bar.ax.minorticks_off()
-    bar.set_label("step", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
-    return figure, ax
+    figure, new_ax = canvas(ax, size=(4.6, 4))
+    players = _selected(selection, example)
+    numbered = len(players) <= MAX_DETAILED_STEPS
+    new_ax.axis("off")
+    if not players:
+        new_ax.imshow(image.numpy())
+        return figure, new_ax
+    new_ax.imshow(highlight_patches(image, mask, players, mode="insertion").numpy())
+    # In reverse, the first step gets the last color, which is the brightest.
+    steps = _step_map(mask, players).numpy()
+    norm = BoundaryNorm(np.arange(0.5, len(players) + 1.5), HEAT_COLORS.N) if len(players) > 1 else None
+    alpha = (0.35 if numbered else 0.7) if alpha is None else alpha
+    overlay = new_ax.imshow(steps, cmap=plt.get_cmap(cmap).reversed(), norm=norm, alpha=alpha, interpolation="nearest")
+    outline_players(new_ax, mask, players)
+    if numbered:
+        _write_steps(new_ax, mask, players)
+    if colorbar or (colorbar is None and not numbered):
+        ticks = np.arange(1, len(players) + 1, -(-len(players) // MAX_COLORBAR_TICKS))
+        add_colorbar(figure, new_ax, overlay, label="step", ticks=ticks)
+    if ax is None:
+        describe(
+            figure,
+            title=f"{len(players)} patches, in the order of {selection.mode}",
+            reading="Patches in color were chosen. The number is the step." if numbered else "Bright: chosen first.",
+        )
+    return figure, new_ax
 
 
 def show_path(
@@ -93,11 +131,12 @@ def show_path(
     *,
     steps: Sequence[int] = DEFAULT_STEPS,
     example: int = 0,
+    draw: DrawPlayers | None = None,
     ax: Axes | None = None,
 ) -> tuple[Figure, Axes]:
-    """Draw the image at several steps of the path, side by side, with the step and the confidence below each.
+    """Draw what the model sees at several steps of the path, side by side, with the step and the confidence below.
 
-    Absent players are gray. There is no confidence if the selection has no target.
+    There is no confidence if the selection has no target.
 
     Args:
         image (Tensor): Image ``(H, W, 3)`` in [0, 1].
@@ -108,33 +147,48 @@ def show_path(
             Default: 1, 2, 3, 5, 8 and so on
         example (int, optional): Index of the example in the selection.
             Default: 0
+        draw (Callable, optional): Draws what the model sees, for example the result of
+            :func:`captum_moxi.plot.draw_from_game`.
+            Default: None, absent players are gray
         ax (Axes, optional): Axes to draw into.
             Default: None, a new figure
 
     Returns:
         tuple[Figure, Axes]: The figure and its axes.
     """
-    last = int(selection.n_steps[example])
-    visible = sorted({step for step in steps if 0 <= step < last} | {last})
+    order = _selected(selection, example)
+    visible = sorted({step for step in steps if 0 <= step < len(order)} | {len(order)})
     height, width = mask.shape
     gap = max(1, width // 20)
-    figure, ax = canvas(ax, size=(1.5 * len(visible), 1.9))
+    figure, new_ax = canvas(ax, size=(1.5 * len(visible), 2.5))
     strip = torch.ones(height, len(visible) * (width + gap) - gap, 3)
     for index, step in enumerate(visible):
-        players = selection.order[example, :step].tolist()
         left = index * (width + gap)
-        strip[:, left : left + width] = patches_alone(image, mask, players, keep=selection.mode == "insertion")
-        caption = _step_caption(step, float(selection.confidences[example, step]))
-        ax.text(left + width / 2, height * 1.04, caption, ha="center", va="top", fontsize=9)
-    ax.imshow(strip.numpy(), interpolation="nearest")
-    ax.axis("off")
-    return figure, ax
+        keep = selection.mode == "insertion"
+        strip[:, left : left + width] = draw_group(image, mask, order[:step], keep=keep, draw=draw)
+        caption = _step_caption(step, float(selection.confidences[example, step]), first=index == 0)
+        new_ax.text(left + width / 2, height * 1.04, caption, ha="center", va="top", fontsize=9)
+    new_ax.imshow(strip.numpy(), interpolation="nearest")
+    new_ax.axis("off")
+    if ax is None:
+        describe(
+            figure,
+            title=f"What the model sees during {selection.mode}",
+            reading=f"Below each picture: {patches_label(selection.mode)}, and the confidence in the target."
+            + (" Gray patches are left out." if draw is None else ""),
+            fontsize=10,
+        )
+    return figure, new_ax
 
 
 def plot_path(
-    selection: Selection, *, example: int = 0, flip: int | None = None, ax: Axes | None = None
-) -> tuple[Figure, Axes]:
-    """Plot confidence and reward along the path, and the two terms of each step's gain.
+    selection: Selection,
+    *,
+    example: int = 0,
+    flip: int | None = None,
+    axes: Sequence[Axes] | AxesArray | None = None,
+) -> tuple[Figure, AxesArray]:
+    """Plot the confidence along the path, and below it the two terms of each step's gain.
 
     The gain is the rise of the reward in insertion and its fall in deletion. It is the sum of two bars: the Shapley
     value of the selected player, and its interaction with the players selected before it.
@@ -145,30 +199,49 @@ def plot_path(
             Default: 0
         flip (int, optional): Step to mark as the flip.
             Default: None
-        ax (Axes, optional): Axes for the confidence. Reward and gains are drawn on twin axes with a scale on the right.
+        axes (Sequence[Axes], optional): Two axes: for the confidence and for the terms.
             Default: None, a new figure
 
     Returns:
-        tuple[Figure, Axes]: The figure, and the axes of the confidence.
+        tuple[Figure, ndarray of Axes]: The figure and the two axes.
+
+    Raises:
+        ValueError: If ``axes`` does not contain two axes.
     """
-    figure, ax = canvas(ax, size=(6, 3.2))
+    if axes is None:
+        figure, panels = plt.subplots(2, 1, sharex=True, figsize=(6, 4.2), layout="constrained")
+    else:
+        panels = np.asarray(axes, dtype=object)
+        if panels.shape != (2,):
+            raise ValueError(f"axes has shape {panels.shape}; pass two axes")
+        figure = figure_of(panels[0])
     n_steps = int(selection.n_steps[example])
-    twin = ax.twinx()
-    _plot_gains(twin, selection, example=example)
-    # Confidence is drawn above the bars, through transparent axes.
-    ax.set_zorder(twin.get_zorder() + 1)
-    ax.patch.set_visible(False)
-    _plot_confidences(ax, selection, example=example)
+    confidence_ax, gains_ax = panels
+    _plot_confidences(confidence_ax, selection, example=example)
     if flip is not None:
-        _mark_flip(ax, flip, n_steps=n_steps)
-    _add_path_legend(ax, twin)
-    ax.set_ylim(0, 1.02)
-    ax.set_xlim(-0.5, max(1, n_steps) + 0.5)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel(patches_label(selection.mode), fontsize=9)
-    ax.set_ylabel("confidence in the target", color=BLUE, fontsize=9)
-    ax.tick_params(labelsize=8)
-    return figure, ax
+        _mark_flip(confidence_ax, flip, n_steps=n_steps)
+    _plot_gains(gains_ax, selection, example=example)
+    confidence_ax.tick_params(labelbottom=False)
+    for ax in panels:
+        ax.set_xlim(-0.5, max(1, n_steps) + 0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    gains_ax.set_xlabel(patches_label(selection.mode), fontsize=9)
+    if axes is None:
+        verb = "adds to" if selection.mode == "insertion" else "takes from"
+        describe(
+            figure,
+            title=f"What each patch {verb} the prediction",
+            reading=f"The two bars of a step sum to the {_change(selection)} in reward.",
+        )
+    return figure, panels
+
+
+def _selected(selection: Selection, example: int) -> list[int]:
+    """Return the ids of the selected players, first to last."""
+    players: list[int] = selection.order[example, : int(selection.n_steps[example])].tolist()
+    return players
 
 
 def _step_map(mask: Tensor, players: Sequence[int]) -> Tensor:
@@ -179,22 +252,44 @@ def _step_map(mask: Tensor, players: Sequence[int]) -> Tensor:
     return steps
 
 
-def _step_caption(step: int, confidence: float) -> str:
-    return f"{step}" if np.isnan(confidence) else f"{step}\n{confidence:.2f}"
+def _write_steps(ax: Axes, mask: Tensor, players: Sequence[int]) -> None:
+    """Write the step into the center of each player, in a size that fits a grid of players."""
+    per_side = len(mask.unique()) ** 0.5
+    border = [patheffects.withStroke(linewidth=1.8, foreground="black")]
+    for step, player in enumerate(players, 1):
+        x, y = center_of(mask, player)
+        ax.text(
+            *(x, y, str(step)),
+            ha="center",
+            va="center_baseline",
+            fontsize=min(14.0, max(5.0, 90 / per_side)),
+            fontweight="bold",
+            color="white",
+            path_effects=border,
+            clip_on=True,
+        )
+
+
+def _step_caption(step: int, confidence: float, *, first: bool) -> str:
+    count = f"{step} patch{'' if step == 1 else 'es'}" if first else f"{step}"
+    return count if np.isnan(confidence) else f"{count}\n{confidence:.2f}"
+
+
+def _change(selection: Selection) -> str:
+    return "rise" if selection.mode == "insertion" else "fall"
 
 
 def _plot_gains(ax: Axes, selection: Selection, *, example: int) -> None:
-    """Plot the reward as a line and the two terms of each gain as bars."""
+    """Plot the two terms of each gain as bars."""
     n_steps = int(selection.n_steps[example])
-    steps = np.arange(n_steps + 1)
-    rewards = selection.rewards[example, : n_steps + 1].double().numpy()
+    steps = np.arange(1, n_steps + 1)
     detailed = n_steps <= MAX_DETAILED_STEPS
     for label, values, offset, color, hatch in (
         ("Shapley value", selection.shapley, -0.2, SKY, None),
         ("interaction", selection.interactions, 0.2, ORANGE, "////"),
     ):
         ax.bar(
-            steps[1:] + offset,
+            steps + offset,
             values[example, :n_steps].double().numpy(),
             width=0.4,
             color=color,
@@ -203,17 +298,18 @@ def _plot_gains(ax: Axes, selection: Selection, *, example: int) -> None:
             edgecolor="white" if detailed else None,
             linewidth=0.4 if detailed else None,
         )
-    ax.plot(steps, rewards, color=BLACK, linewidth=1, linestyle="--", label="reward")
-    ax.axhline(0, color="0.6", linewidth=0.6)
-    ax.set_ylabel("reward, and what each step adds", fontsize=9)
-    ax.tick_params(labelsize=8)
+    ax.axhline(0, color="0.3", linewidth=0.6)
+    ax.set_ylabel(f"{_change(selection)} in reward", fontsize=9)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 0.98), ncol=2, frameon=False, fontsize=8, borderaxespad=0)
 
 
 def _plot_confidences(ax: Axes, selection: Selection, *, example: int) -> None:
     n_steps = int(selection.n_steps[example])
-    confidences = selection.confidences[example, : n_steps + 1].double().numpy()
+    confidences: npt.NDArray[np.float64] = selection.confidences[example, : n_steps + 1].double().numpy()
     marker = "o" if n_steps <= MAX_DETAILED_STEPS else None
-    ax.plot(np.arange(n_steps + 1), confidences, color=BLUE, marker=marker, markersize=4, label="confidence")
+    ax.plot(np.arange(n_steps + 1), confidences, color=BLUE, marker=marker, markersize=4)
+    ax.set_ylim(0, 1.02)
+    ax.set_ylabel("confidence", fontsize=9)
 
 
 def _mark_flip(ax: Axes, flip: int, *, n_steps: int) -> None:
@@ -222,25 +318,11 @@ def _mark_flip(ax: Axes, flip: int, *, n_steps: int) -> None:
     left_side = flip > n_steps / 2
     ax.annotate(
         "flip",
-        (flip, 0),
+        (flip, 1),
         xycoords=("data", "axes fraction"),
-        xytext=(-2 if left_side else 2, 3),
+        xytext=(-3 if left_side else 3, -3),
         textcoords="offset points",
         ha="right" if left_side else "left",
+        va="top",
         fontsize=8,
-    )
-
-
-def _add_path_legend(ax: Axes, twin: Axes) -> None:
-    """Add one legend for both axes above the plot."""
-    handles = [*ax.get_lines()[:1], *twin.get_legend_handles_labels()[0]]
-    ax.legend(
-        handles,
-        [str(handle.get_label()) for handle in handles],
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncol=4,
-        frameon=False,
-        fontsize=7,
-        columnspacing=1,
     )

@@ -5,6 +5,7 @@ has a meaning, a hatch, a dash or a number has the same meaning, so that figures
 """
 
 import os
+from textwrap import wrap
 from typing import TypedDict
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy.typing as npt
 from matplotlib import pyplot as plt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from captum_moxi.arguments import Mode
@@ -24,8 +27,16 @@ PURPLE = "#CC79A7"
 SKY = "#56B4E9"
 BLACK = "#000000"
 
+# Colors of scores, from low to high. Their brightness also rises, so the order remains visible in grayscale.
+HEAT_COLORS: Colormap = LinearSegmentedColormap.from_list("moxi", [VERMILION, ORANGE, "#F0E442"])
+
 DashPattern = tuple[int, tuple[int, ...]]
 AxesArray = npt.NDArray[np.object_]
+
+# How a picture shows absent players, if the removal does not fill them.
+GRAY_NOTE = "gray patches are left out"
+
+POINTS_PER_INCH = 72
 
 _LINE_COLORS = (VERMILION, BLUE, BLACK, GREEN, ORANGE, PURPLE, SKY)
 _DASHES: tuple[str | DashPattern, ...] = (
@@ -87,6 +98,53 @@ def label_curves(ax: Axes, mode: Mode, *, ylabel: str) -> None:
 def patches_label(mode: Mode) -> str:
     """Return the axis label for the number of patches that were inserted or deleted."""
     return "patches inserted" if mode == "insertion" else "patches deleted"
+
+
+def count_patches(count: int) -> str:
+    """Return the number of patches in words, for example ``"1 patch"`` or ``"2 patches"``."""
+    return f"{count} patch{'' if count == 1 else 'es'}"
+
+
+def describe(figure: Figure, *, title: str, reading: str, fontsize: float = 11) -> None:
+    """Write what a figure shows above it, and how to read it below it, in small text.
+
+    Long text is broken into lines that fit the width of the figure.
+
+    Args:
+        figure (Figure): Figure with a constrained layout.
+        title (str): What the figure shows.
+        reading (str): How to read the figure.
+        fontsize (float, optional): Size of the title in points. The other text is smaller by 3 points.
+            Default: 11
+    """
+    width = figure.get_figwidth() * POINTS_PER_INCH
+    figure.suptitle(_wrap(title, width=width, fontsize=fontsize), fontsize=fontsize, fontweight="bold")
+    figure.supxlabel(_wrap(reading, width=width, fontsize=fontsize - 3), fontsize=fontsize - 3, color="0.3")
+
+
+def _wrap(text: str, *, width: float, fontsize: float) -> str:
+    # A character of the default font is about 0.55 times as wide as its size.
+    characters = max(20, int(width / (0.55 * fontsize)))
+    return "\n".join("\n".join(wrap(line, characters)) for line in text.splitlines())
+
+
+def add_colorbar(
+    figure: Figure, ax: Axes, mappable: ScalarMappable, *, label: str, ticks: npt.NDArray[np.int64] | None = None
+) -> None:
+    """Add a thin colorbar to the right of axes that show an image.
+
+    Args:
+        figure (Figure): The figure.
+        ax (Axes): Axes of the image.
+        mappable (ScalarMappable): What the colorbar describes.
+        label (str): Label of the colorbar.
+        ticks (ndarray, optional): Values to label.
+            Default: None, chosen by matplotlib
+    """
+    bar = figure.colorbar(mappable, ax=ax, ticks=ticks, fraction=0.046, pad=0.03)
+    bar.ax.minorticks_off()
+    bar.set_label(label, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

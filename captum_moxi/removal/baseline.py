@@ -31,6 +31,12 @@ def blur_fill(images: Tensor) -> Tensor:
 
 FILLS: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean_fill, "blur": blur_fill}
 
+_PICTURE_NOTES = {
+    None: "left-out patches are filled with the baseline",
+    "mean": "left-out patches have the mean color of the image",
+    "blur": "left-out patches are blurred",
+}
+
 
 class BaselineRemoval(Removal):
     r"""
@@ -68,6 +74,10 @@ class BaselineRemoval(Removal):
                     f"{tuple(x.shape)} and dtype {x.dtype}; pass baselines instead"
                 )
         return _FilledModel(call, tuple(FILLS[self.fill](x) for x in call.inputs))
+
+    @property
+    def picture_note(self) -> str:
+        return _PICTURE_NOTES.get(self.fill, f"left-out patches are filled by {self.fill!r}")
 
     def __repr__(self) -> str:
         return f"BaselineRemoval({self.fill!r})" if self.fill else "BaselineRemoval()"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_moxi.arguments import MODES, Mode
+from captum_moxi.tables import html_table
 
 # JSON values of a selection. None stands for NaN.
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | None"
@@ -25,6 +26,9 @@ DTYPES = {
 # Fields with an additional entry before the first step.
 WITH_START = ("rewards", "confidences", "predictions")
 PER_EXAMPLE = ("n_steps", "flipped")
+
+# Rows of the table that a notebook shows.
+MAX_TABLE_ROWS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,40 @@ class Selection:
         """Gain of each step: the rise in reward in insertion, and the fall in deletion. Shape ``(B, K)``, floating."""
         change = self.rewards.diff(dim=1)
         return change if self.mode == "insertion" else -change
+
+    def __repr__(self) -> str:
+        return f"Selection({self.mode}, {'; '.join(self._summary())})"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the first steps of the first example, which a notebook shows."""
+        if not len(self.n_steps):
+            return html_table(repr(self), [], [])
+        rows = [
+            [
+                step + 1,
+                *(
+                    float(values[0, step]) if values.is_floating_point() else int(values[0, step])
+                    for values in (self.order, self.confidences[:, 1:], self.gains, self.shapley, self.interactions)
+                ),
+            ]
+            for step in range(min(int(self.n_steps[0]), MAX_TABLE_ROWS))
+        ]
+        return html_table(repr(self), ["step", "player", "confidence", "gain", "Shapley value", "interaction"], rows)
+
+    def _summary(self) -> list[str]:
+        """Return short descriptions of the selection."""
+        steps, n_flipped = self.n_steps.tolist(), int(self.flipped.sum())
+        if len(steps) != 1:
+            counts = f"{min(steps, default=0)} to {max(steps, default=0)} steps"
+            return [f"{len(steps)} examples of {counts}", f"{n_flipped} flipped"]
+        order = self.order[0, : steps[0]].tolist()
+        shown = ", ".join(map(str, order[:8])) + (", ..." if len(order) > 8 else "")
+        start, end = self.confidences[0, 0], self.confidences[0, steps[0]]
+        return [
+            f"{steps[0]} steps: players {shown}",
+            f"confidence {start:.2f} -> {end:.2f}",
+            "flipped" if n_flipped else "not flipped",
+        ]
 
     def to_dict(self) -> dict[str, JsonValue]:
         """Return the selection as a dict of lists, numbers and strings for JSON. None stands for NaN."""

@@ -49,20 +49,21 @@ def test_the_input_of_a_convolutional_layer_matches_captum() -> None:
 
 @pytest.mark.parametrize("name", zoo.TOKEN_MODELS)
 def test_tokens_match_the_definition(name: str) -> None:
-    """The mean gradient over the patches weights the features of each patch before the last block."""
+    """The mean gradient over the patches weights the features of each patch after the first norm of the last block."""
     model = zoo.token_model(name)
     x = torch.randn(2, 3, 32, 32)
-    layer_inputs: list[Tensor] = []
+    layer_outputs: list[Tensor] = []
 
-    def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        args[0].retain_grad()
-        layer_inputs.append(args[0])
+    def keep(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        output.retain_grad()
+        layer_outputs.append(output)
 
-    handle = blocks(model)[-1].register_forward_pre_hook(keep)
+    norm = getattr(blocks(model)[-1], "norm1" if name.startswith("dinov2") else "layernorm_before")
+    handle = norm.register_forward_hook(keep)
     score = model(x).logits[:, 2].sum()
     handle.remove()
     score.backward()
-    (tokens,) = layer_inputs
+    (tokens,) = layer_outputs
     prefix = tokens.shape[1] - 16
     for image in range(2):
         patches, gradients = tokens[image, prefix:].detach(), tokens.grad[image, prefix:]
@@ -136,7 +137,7 @@ def test_a_function_of_a_model_needs_the_patch_size(method: type) -> None:
     def forward_func(images: Tensor) -> Tensor:
         return model(images).logits
 
-    layer = blocks(model)[1]
+    layer = blocks(model)[-1].layernorm_before
     with pytest.raises(ValueError, match="size of their patches is unknown; pass patch_size"):
         method(forward_func, layer).attribute(x, target=1)
     for patch_size in (8, (8, 8)):

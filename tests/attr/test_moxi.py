@@ -322,7 +322,7 @@ def test_the_default_removal_and_players_fit_the_model() -> None:
     filled = CoalitionGame(zoo.token_model("vit"), images, target=0, baselines=0)
     assert isinstance(filled.removal, BaselineRemoval)
     assert filled.n_players == 16
-    assert CoalitionGame(zoo.resnet().eval(), images, target=0).n_players == 4
+    assert CoalitionGame(zoo.resnet().eval(), images, target=0).n_players == 36
 
 
 INVALID = {

@@ -115,7 +115,7 @@ def test_models_whose_attention_cannot_be_read_are_rejected(model: torch.nn.Modu
         AttentionRollout(model).attribute(torch.randn(1, 3, 32, 32))
 
 
-@pytest.mark.parametrize("x", [torch.zeros(3, 32, 32), (torch.zeros(1, 3, 32, 32), torch.zeros(1))])
+@pytest.mark.parametrize("x", [torch.zeros(1, 32), (torch.zeros(1, 3, 32, 32), torch.zeros(1))])
 def test_inputs_that_are_not_one_tensor_of_images_are_rejected(x: object) -> None:
     with pytest.raises(ValueError, match=r"inputs has shapes .*; pass one tensor of images"):
         AttentionRollout(zoo.token_model("vit")).attribute(x)

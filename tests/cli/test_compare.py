@@ -1,4 +1,5 @@
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from PIL import Image
 
 from captum_moxi import MoXIInsertion
 from captum_moxi.demo import demo_classifier
+from captum_moxi.methods import METHODS
 from captum_moxi.metrics import METRICS
 
 
@@ -52,9 +54,38 @@ def test_the_table_has_the_means_of_the_rows(invoke, tmp_path: Path) -> None:
         "images flipped",
         "area",
         "seconds per image",
+        "rows per image",
+        "weighted rows per image",
     ]
+    # The whole image, and the image without each of the 16 patches.
+    assert [float(cell) for cell in row[-2:]] == [17, 17]
     areas = [float(row["area"]) for row in read_rows(tmp_path)]
     assert float(row[4]) == pytest.approx(sum(areas) / 4, rel=5e-3)
+
+
+def test_help_lists_and_explains_all_methods(invoke) -> None:
+    listed = invoke("compare", "--help").output.rpartition("Methods:")[2]
+    for entry in METHODS.entries:
+        assert re.search(rf"^  {re.escape(entry.spec)} +{re.escape(entry.help)}", listed, re.MULTILINE)
+
+
+def test_a_missing_package_is_reported_once(invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captum_moxi.methods.surrogate.find_spec", lambda package: None)
+    result = invoke("compare", "--methods", "lime,kernel-shap", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.output.count("pip install 'captum-moxi[surrogates]'") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_median_that_is_not_reached(invoke, tmp_path: Path, model) -> None:
+    """Of two images, one flips within the two patches that are looked at."""
+    result = invoke("compare", "--methods", "moxi", "--mode", "deletion", "--n-steps", 2, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    flips = [row["players to flip"] for row in read_rows(tmp_path)]
+    row = next(line[1:-1].split("|") for line in result.output.splitlines() if line.startswith("| deletion"))
+    reached = sum(flip != "" for flip in flips)
+    assert int(row[3]) == reached
+    assert (row[2].strip() == "> 2") == (reached <= len(flips) / 2)
 
 
 @pytest.mark.parametrize("metric", list(METRICS))

@@ -139,3 +139,15 @@ def test_an_invalid_option_is_explained(invoke, options, tmp_path: Path, changes
     assert result.exit_code == 2
     assert message in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_advice_on_unlabelled_images_is_in_the_syntax_of_the_command_line(
+    invoke, model, digits: Path, tmp_path: Path
+) -> None:
+    arguments = ["evaluate", *model, "--data", digits, "--device", "cpu", "--grid", 2, "--out", tmp_path / "run"]
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "has no labels" in result.stderr and "pass --keep all, a --label-pattern, or folders" in result.stderr
+    assert "keep=" not in result.stderr and "label_pattern" not in result.stderr
+    # The first piece of advice works.
+    assert invoke(*arguments, "--keep", "all").exit_code == 0

@@ -63,6 +63,19 @@ def test_a_command_reports_an_error_in_one_line() -> None:
     assert result.exit_code == 2 and result.stderr == "Error: not valid\n"
 
 
+def test_arguments_in_a_message_are_written_as_options() -> None:
+    @click.command(cls=Command)
+    @click.option("--keep")
+    @click.option("--label-map", "label_map")
+    @click.option("--data")
+    def command(keep: str, label_map: str, data: str) -> None:
+        raise ValueError("data 'x' has no labels; pass keep='all', or a label_map. keep is 'a', label_mapper")
+
+    result = CliRunner().invoke(command)
+    message = "data 'x' has no labels; pass --keep all, or a --label-map. keep is 'a', label_mapper"
+    assert result.stderr == f"Error: {message}\n"
+
+
 def test_a_command_can_exit_with_a_code_of_its_own() -> None:
     @click.command(cls=Command)
     @click.pass_context

@@ -17,7 +17,7 @@ def test_a_curve_has_the_images_of_a_method_and_mode(tmp_path: Path) -> None:
     # By hand: trapezoids with a width of a quarter each.
     assert inserted.curve.area().tolist() == [0.5, 0.25] and deleted.curve.area().tolist() == [0.25, 1]
     assert inserted.flip_counts.tolist() == [1, 3] and deleted.flip_counts.tolist() == [2, torch.inf]
-    assert (inserted.result.seconds, inserted.result.rows, inserted.max_steps) == (2, 10, 4)
+    assert (inserted.result.seconds, inserted.result.weighted_rows, inserted.max_steps) == (2, 10, 4)
 
 
 def test_a_run_that_stopped_at_flips_has_flips_but_no_shared_curve(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import zoo
 from captum.attr import FeatureAblation, KernelShap, Lime, ShapleyValues, ShapleyValueSampling
 from torch import Tensor, nn
 
-from captum_moxi import CoalitionGame, interactions, patch_mask
-from captum_moxi.game import MAX_PLAYERS
+from captum_moxi import BaselineRemoval, CoalitionGame, interactions, patch_mask
+from captum_moxi.game import MAX_PLAYERS, Cost
 
 
 @pytest.fixture
@@ -170,6 +170,46 @@ def test_too_many_default_players_are_rejected_with_a_suggestion(
 ) -> None:
     with pytest.raises(ValueError, match=f"a full ranking needs .* rows for each example; pass {suggestion}"):
         CoalitionGame(forward, x, target=None if x.dim() == 2 else 0)
+
+
+def test_a_function_around_a_model_works_with_a_mask_and_otherwise_the_model_is_suggested() -> None:
+    model, x = zoo.token_model("vit"), torch.randn(1, 3, 32, 32)
+
+    def logits(images: Tensor) -> Tensor:
+        return model(images).logits
+
+    with pytest.raises(ValueError, match=r"3,072 players.*patch_mask.*pass the model itself"):
+        CoalitionGame(logits, x, target=0)
+    with pytest.raises(ValueError, match=r"150,528 players.*feature_mask=patch_mask\(\(224, 224\), \(16, 16\)\)"):
+        CoalitionGame(logits, torch.zeros(1, 3, 224, 224), target=0)
+    mask = patch_mask(32, 16)
+    rows = torch.eye(4)
+    filled = CoalitionGame(model, x, target=0, feature_mask=mask, removal=BaselineRemoval())
+    torch.testing.assert_close(CoalitionGame(logits, x, target=0, feature_mask=mask)(rows), filled(rows))
+
+
+def test_a_function_of_one_image_without_a_batch_dimension_gets_advice() -> None:
+    with pytest.raises(ValueError, match=r"If inputs is one image \(C, H, W\) = \(3, 32, 32\), pass x\[None\]"):
+        CoalitionGame(lambda x: x.flatten(1), torch.zeros(3, 32, 32), target=0)
+
+
+def test_rows_are_reported_while_the_game_is_watched() -> None:
+    game = CoalitionGame(zoo.Classes(6), torch.randn(1, 6), target=0)
+    rows: list[int] = []
+    with game.report_rows(rows.append):
+        game(torch.ones(5, 6))
+        game.with_reward("logit").effects(torch.ones(2, 6))
+        game.add_cost(Cost(rows=3, passes=1))
+    game(torch.ones(4, 6))
+    assert rows == [5, 2, 3]
+
+
+def test_the_cost_of_a_row_is_its_number_of_tokens() -> None:
+    x, mask = torch.randn(1, 3, 32, 32), patch_mask(32, 16)
+    rows = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 1], [0, 0, 0, 0]])
+    # Each player has four patches.
+    assert CoalitionGame(zoo.token_model("vit"), x, target=0, feature_mask=mask).row_costs(rows).tolist() == [5, 13, 1]
+    assert CoalitionGame(zoo.resnet().eval(), x, target=0, feature_mask=mask).row_costs(rows).tolist() == [1, 1, 1]
 
 
 def test_players_given_by_a_mask_may_be_many() -> None:

@@ -84,11 +84,18 @@ def test_the_screen_is_for_named_methods_only(vit: torch.nn.Module, x: Tensor) -
 
 
 def test_methods_that_cannot_be_created() -> None:
-    with pytest.raises(TypeError, match="methods contains 3; pass names or Method objects"):
+    with pytest.raises(TypeError, match="methods contains 3; pass names, objects or classes of captum"):
         get_methods([3])  # type: ignore[list-item]
     for methods in ([], ["moxi", moxi()], ["random", "random"]):
         with pytest.raises(ValueError, match="pass one or more methods with different titles"):
             get_methods(methods)
+
+
+@pytest.mark.parametrize("name", ["lime", "kernel-shap:100"])
+def test_a_missing_package_is_reported_before_any_game(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captum_moxi.methods.surrogate.find_spec", lambda package: None)
+    with pytest.raises(ValueError, match=r"requires scikit-learn; run pip install 'captum-moxi\[surrogates\]'"):
+        get_methods(["moxi", name])
 
 
 def test_a_method_from_outside_is_chosen_by_name() -> None:

@@ -36,17 +36,17 @@ def test_grad_cam(resnet: torch.nn.Module, resnet_game: CoalitionGame, x: Tensor
 
 def test_integrated_gradients(resnet: torch.nn.Module, resnet_game: CoalitionGame, x: Tensor) -> None:
     expected = IntegratedGradients(LogitsModel(resnet)).attribute(x, target=TARGETS, n_steps=7)
-    torch.testing.assert_close(attributions_of("integrated-gradients:7", resnet_game), (expected,))
+    torch.testing.assert_close(attributions_of("integrated-gradients:7", resnet_game), expected)
 
 
 def test_occlusion(resnet: torch.nn.Module, resnet_game: CoalitionGame, x: Tensor) -> None:
     expected = Occlusion(LogitsModel(resnet)).attribute(x, (3, 12, 12), strides=(3, 6, 6), target=TARGETS)
-    torch.testing.assert_close(attributions_of("occlusion:12", resnet_game), (expected,), rtol=0, atol=1e-4)
+    torch.testing.assert_close(attributions_of("occlusion:12", resnet_game), expected, rtol=0, atol=1e-4)
 
 
 def test_rollout(vit: torch.nn.Module, quarters: CoalitionGame, x: Tensor) -> None:
     expected = AttentionRollout(vit).attribute(x)
-    torch.testing.assert_close(attributions_of("rollout", quarters), (expected,))
+    torch.testing.assert_close(attributions_of("rollout", quarters), expected)
 
 
 @pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients")
@@ -54,7 +54,7 @@ def test_any_class_of_captum_on_the_model(resnet: torch.nn.Module, resnet_game: 
     method = on_model("Saliency", lambda model: Saliency(LogitsModel(model)), options=lambda call: {"abs": False})
     attributions = method.attribute(resnet_game, "insertion", n_steps=None, stop=None)
     expected = Saliency(LogitsModel(resnet)).attribute(x, target=TARGETS, abs=False)
-    torch.testing.assert_close(attributions, (expected,))
+    torch.testing.assert_close(attributions, expected)
 
 
 def test_baselines_arguments_and_targets_are_passed_on() -> None:
@@ -65,7 +65,7 @@ def test_baselines_arguments_and_targets_are_passed_on() -> None:
     target = [(0, 2), (1, 0)]
     game = CoalitionGame(model, x, baselines=0.5, target=target, additional_forward_args=(scale, 2), reward="output")
     expected = IntegratedGradients(model).attribute(x, 0.5, target=target, additional_forward_args=(scale, 2))
-    torch.testing.assert_close(attributions_of("integrated-gradients", game), (expected,))
+    torch.testing.assert_close(attributions_of("integrated-gradients", game), expected)
 
 
 def test_unsupported_games_are_rejected_before_they_run(resnet_game: CoalitionGame) -> None:

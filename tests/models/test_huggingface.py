@@ -133,6 +133,33 @@ def test_an_ambiguous_or_unknown_class_is_rejected(
         imagenet.class_index(name)
 
 
+@pytest.mark.parametrize(
+    ("names", "query", "index"),
+    [
+        # a word before a part
+        (["oystercatcher", "tabby cat"], "cat", 1),
+        # a synonym before a word
+        (["Siamese cat", "feline, cat"], "cat", 1),
+        # a full name before a synonym
+        (["feline, cat", "cat"], "cat", 1),
+        (["desktop computer", "desk-top, desk"], "desk", 1),
+        (["house-cat", "cathedral"], "cat", 0),
+        (["C++ book", "CSS book"], "c++", 0),
+    ],
+)
+def test_better_matches_of_a_name_come_first(
+    imagenet: models.ImageClassifier, names: list[str], query: str, index: int
+) -> None:
+    imagenet.model.config.id2label = dict(enumerate(names))
+    assert imagenet.class_index(query) == index
+
+
+def test_an_ambiguous_word_lists_only_the_classes_with_this_word(imagenet: models.ImageClassifier) -> None:
+    imagenet.model.config.id2label = dict(enumerate(["oystercatcher", "tabby, tabby cat", "Persian cat"]))
+    with pytest.raises(ValueError, match=r"matches 2 classes: 1 \(tabby, tabby cat\); 2 \(Persian cat\); pass"):
+        imagenet.class_index("cat")
+
+
 def test_a_name_shared_by_two_classes_lists_both(imagenet: models.ImageClassifier) -> None:
     imagenet.model.config.id2label = dict(enumerate(["crane", "crane (n02012849)", "heron", "stork", "ibis"]))
     with pytest.raises(ValueError, match=r"matches 2 classes: 0 \(crane\); 1 \(crane \(n02012849\)\)"):

@@ -5,7 +5,7 @@ import torch
 import zoo
 from torch import nn
 
-from captum_moxi import CoalitionGame, models
+from captum_moxi import CoalitionGame, models, patch_mask
 from captum_moxi.models import PatchGrid
 
 PREFIX = {"vit": 1, "deit": 2, "deit_with_teacher": 2, "vit_msn": 1, "dinov2": 1, "dinov2_with_registers": 4}
@@ -38,9 +38,12 @@ def test_other_image_models_need_the_whole_grid(build: object) -> None:
     assert not models.needs_grid(lambda x: x)
 
 
-def test_the_default_players_of_other_image_models_have_16_by_16_pixels() -> None:
+def test_the_default_players_of_other_image_models_are_a_grid_of_6_by_6() -> None:
     for model in (zoo.swin(), zoo.resnet()):
-        assert CoalitionGame(model.eval(), torch.randn(1, 3, 32, 32), target=0).n_players == 4
+        game = CoalitionGame(model.eval(), torch.randn(1, 3, 32, 32), target=0)
+        assert torch.equal(game.call.players.positions[0][0, 0], patch_mask(32, grid=6)[0, 0])
+    # An image that is smaller than the grid has a player for each of its 4 x 5 pixels.
+    assert CoalitionGame(zoo.resnet().eval(), torch.randn(1, 3, 4, 5), target=0).n_players == 20
     assert CoalitionGame(nn.Flatten(), torch.randn(1, 3, 4, 4), target=0).n_players == 48
 
 

@@ -103,6 +103,7 @@ def test_a_function_around_a_model_can_name_the_models_embeddings() -> None:
     torch.testing.assert_close(game(coalitions), 2 * plain(coalitions))
 
 
+@pytest.mark.filterwarnings("ignore:inputs has images of")
 @MODELS
 def test_position_embeddings_are_interpolated_for_images_of_another_size(name: str) -> None:
     model = zoo.token_model(name)

@@ -1,0 +1,151 @@
+"""One line to a picture: :func:`show` chooses the plot by the type of the result."""
+
+from functools import singledispatch
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from captum_moxi.arguments import Mode
+from captum_moxi.comparison import Comparison
+from captum_moxi.metrics.curves import Curve, Quantity
+from captum_moxi.plot.comparisons import show_comparison
+from captum_moxi.plot.curves import plot_curve, plot_curves
+from captum_moxi.plot.patches import show_heat_map
+from captum_moxi.plot.selections import show_steps
+from captum_moxi.plot.style import HEAT_COLORS, AxesArray
+from captum_moxi.search import Selection
+
+
+@singledispatch
+def show(result: object, image: Tensor | None = None, **options: Any) -> tuple[Figure, Axes | AxesArray]:
+    """Draw a result in one line. The type of the result decides what is drawn.
+
+    ``image`` is an image ``(H, W, 3)`` or images ``(B, H, W, 3)`` in [0, 1], or pixel values ``(B, C, H, W)``. Pixel
+    values are scaled so that they fill the range from 0 to 1. Pass ``classifier.to_images(x)`` for the original colors.
+
+    Args:
+        result (Selection, Tensor, Curve or Comparison): What to draw.
+
+            - :class:`captum_moxi.Selection`: :func:`captum_moxi.plot.show_steps`. Requires ``image`` and ``mask``, the
+              feature mask of any shape ``(..., H, W)``.
+            - Tensor ``(H, W)``, ``(C, H, W)`` or ``(B, C, H, W)``, the attributions of an image:
+              :func:`captum_moxi.plot.show_heat_map` of their sum over the channels. Requires ``image``.
+            - :class:`captum_moxi.Curve`: :func:`captum_moxi.plot.plot_curve`.
+            - :class:`captum_moxi.Comparison`: :func:`captum_moxi.plot.plot_curves`, or
+              :func:`captum_moxi.plot.show_comparison` if ``image`` and ``mask`` are passed.
+
+        image (Tensor, optional): Image to draw on.
+            Default: None
+        **options: ``example`` (index in the batch), ``cmap``, ``alpha`` and ``colorbar`` for selections and
+            attributions, ``quantity`` for curves, ``mode`` for a comparison on images, and ``ax``.
+
+    Returns:
+        tuple[Figure, Axes]: The figure and its axes.
+
+    Raises:
+        TypeError: If the result has another type. To add a type, register a function with ``show.register``.
+        ValueError: If ``image``, ``mask`` or attributions have a wrong shape.
+
+    Examples::
+
+        >>> attr, selection = MoXIInsertion(model).attribute(x, target=y, stop="flip", return_selection=True)
+        >>> show(selection, x, mask=patch_mask(224, 16))
+        >>> show(attr, x, cmap="viridis", alpha=0.5, colorbar=True)
+        >>> show(compare(model, x, target=y, methods=["moxi", "random"]))
+    """
+    raise TypeError(f"result is a {type(result).__name__}; pass a Selection, a tensor, a Curve or a Comparison")
+
+
+@show.register
+def _(
+    result: Selection,
+    image: Tensor,
+    *,
+    mask: Tensor,
+    example: int = 0,
+    cmap: str | Colormap = HEAT_COLORS,
+    alpha: float | None = None,
+    colorbar: bool | None = None,
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    images = _to_images(image)
+    return show_steps(
+        images[example if len(images) > 1 else 0],
+        _to_mask(mask, images, example=example),
+        result,
+        example=example,
+        cmap=cmap,
+        alpha=alpha,
+        colorbar=colorbar,
+        ax=ax,
+    )
+
+
+@show.register
+def _(
+    result: Tensor,
+    image: Tensor,
+    *,
+    example: int = 0,
+    cmap: str | Colormap = HEAT_COLORS,
+    alpha: float = 0.6,
+    colorbar: bool = False,
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    images = _to_images(image)
+    picture = images[example if len(images) > 1 else 0]
+    scores = result[example] if result.dim() == 4 else result
+    scores = scores.sum(0) if scores.dim() == 3 else scores
+    if scores.shape != picture.shape[:2]:
+        raise ValueError(f"result has shape {tuple(result.shape)} for an image of {tuple(picture.shape[:2])} pixels")
+    return show_heat_map(picture, scores, cmap=cmap, alpha=alpha, colorbar=colorbar, ax=ax)
+
+
+@show.register
+def _(
+    result: Curve, image: None = None, *, quantity: Quantity = "confidences", ax: Axes | None = None
+) -> tuple[Figure, Axes]:
+    return plot_curve(result, quantity=quantity, ax=ax)
+
+
+@show.register
+def _(
+    result: Comparison,
+    image: Tensor | None = None,
+    *,
+    mask: Tensor | None = None,
+    mode: Mode = "insertion",
+    quantity: Quantity = "confidences",
+) -> tuple[Figure, AxesArray]:
+    if image is None or mask is None:
+        return plot_curves(result, quantity=quantity)
+    images = _to_images(image)
+    return show_comparison(images, mask.reshape(-1, *images.shape[1:3]).cpu(), result, mode=mode)
+
+
+def _to_images(image: Tensor) -> Tensor:
+    """Convert an image, images or pixel values to images ``(B, H, W, 3)`` in [0, 1], on the CPU."""
+    image = image.detach().float().cpu()
+    if image.dim() in (3, 4) and image.shape[-1] == 3:
+        return image.reshape(-1, *image.shape[-3:])
+    if image.dim() != 4 or image.shape[1] not in (1, 3):
+        raise ValueError(
+            f"image has shape {tuple(image.shape)}; pass an image (H, W, 3), images (B, H, W, 3) or pixel values "
+            "(B, C, H, W) with 1 or 3 channels"
+        )
+    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+    scaled = (image - low) / (high - low).clamp(min=torch.finfo(image.dtype).tiny)
+    return scaled.permute(0, 2, 3, 1).expand(-1, -1, -1, 3)
+
+
+def _to_mask(mask: Tensor, images: Tensor, *, example: int) -> Tensor:
+    """Return the feature mask ``(H, W)`` of an example, on the CPU."""
+    size = images.shape[1:3]
+    if mask.shape[-2:] != size:
+        raise ValueError(f"mask has shape {tuple(mask.shape)} for an image of {tuple(size)} pixels; pass (..., H, W)")
+    masks = mask.reshape(-1, *size).cpu()
+    return masks[example if len(masks) > 1 else 0]

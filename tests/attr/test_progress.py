@@ -1,0 +1,166 @@
+"""Reports of long searches. The tests replace the clock, so nothing sleeps."""
+
+import logging
+
+import pytest
+import torch
+import zoo
+from torch import Tensor
+
+from captum_moxi import (
+    CoalitionGame,
+    LastGainsScreen,
+    MoXIDeletion,
+    MoXIInsertion,
+    MoXILocalization,
+    patch_mask,
+)
+from captum_moxi.arguments import Mode
+from captum_moxi.attr import progress
+
+
+class SlowModel:
+    """A model of ``(B, n)`` inputs that takes some seconds per row on a clock of its own."""
+
+    def __init__(self, seconds_per_row: float, classes: int = 3, n: int = 8) -> None:
+        self.seconds_per_row = seconds_per_row
+        self.now = 0.0
+        self.model = zoo.Classes(n, classes)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.now += len(x) * self.seconds_per_row
+        return self.model(x)
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> SlowModel:
+    """A model whose full ranking of 8 players takes 36 rows of 2 seconds."""
+    model = SlowModel(2.0)
+    monkeypatch.setattr(progress, "clock", model.clock)
+    return model
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name.startswith("captum_moxi")]
+
+
+@pytest.fixture(autouse=True)
+def all_levels(caplog: pytest.LogCaptureFixture) -> None:
+    """Commands change the level of the logger."""
+    caplog.set_level(logging.WARNING, logger="captum_moxi")
+
+
+@pytest.mark.parametrize("method", [MoXIInsertion, MoXIDeletion])
+def test_a_long_search_is_reported_once_with_rows_time_and_advice(
+    method: type[MoXIInsertion | MoXIDeletion], slow: SlowModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    method(slow).attribute(torch.randn(1, 8), target=0)
+    (message,) = messages(caplog)
+    # The first step consists of 8 of the 36 rows. Insertion also evaluates the empty coalition before it.
+    seconds = 2 * (9 if method is MoXIInsertion else 8) / 8 * 36
+    assert message == (
+        f"{method.__name__} needs 36 rows, which takes about {seconds:.0f} seconds. To shorten it, pass stop='flip', "
+        "or n_steps, or a screen, or a feature_mask with fewer than 8 players. show_progress=True shows a progress bar."
+    )
+    caplog.clear()
+    method(slow).attribute(torch.randn(1, 8), target=0, show_progress=True)
+    assert not messages(caplog)
+
+
+def test_the_advice_leaves_out_what_was_passed(slow: SlowModel, caplog: pytest.LogCaptureFixture) -> None:
+    search = MoXIInsertion(slow, screen=LastGainsScreen(7), beam_width=2)
+    slow.seconds_per_row = 10
+    search.attribute(torch.randn(1, 8), target=0, n_steps=7, stop="flip", min_confidence=0.999999)
+    (message,) = messages(caplog)
+    assert "at most" in message and "To shorten it, pass a smaller beam_width, or a feature_mask" in message
+
+
+def test_short_searches_are_not_reported(slow: SlowModel, caplog: pytest.LogCaptureFixture) -> None:
+    x = torch.randn(1, 8)
+    MoXIInsertion(slow).attribute(x, target=0, n_steps=1)
+    MoXIInsertion(slow, interactions=False).attribute(x, target=0, n_steps=1)
+    slow.seconds_per_row = 0.5
+    MoXIInsertion(slow).attribute(x, target=0)
+    # A single step gives no time for a report, however long it takes.
+    slow.seconds_per_row = 100
+    MoXIInsertion(slow).attribute(x, target=0, n_steps=1)
+    assert not messages(caplog)
+
+
+def test_a_search_that_may_stop_early_is_reported_when_half_a_minute_is_over(
+    slow: SlowModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The reward never flips the prediction, because the confidence never exceeds the threshold.
+    options = {"target": 0, "stop": "flip", "min_confidence": 0.999999}
+    slow.seconds_per_row = 1
+    MoXIInsertion(slow).attribute(torch.randn(1, 8), **options)
+    (message,) = messages(caplog)
+    assert message.startswith("MoXIInsertion needs at most 36 rows, which takes up to about 40 seconds. ")
+    assert "stop=" not in message
+    caplog.clear()
+    slow.seconds_per_row = 0.8
+    MoXIInsertion(slow).attribute(torch.randn(1, 8), **options)
+    assert not messages(caplog)
+
+
+def test_a_long_localization_is_reported_once(slow: SlowModel, caplog: pytest.LogCaptureFixture) -> None:
+    slow.seconds_per_row = 20
+    x = torch.randn(1, 8)
+    target = int(slow.model(x).argsort()[0, -2])
+    MoXILocalization(slow).attribute(x, target=target)
+    (message,) = messages(caplog)
+    assert message.startswith("MoXILocalization needs at most 36 rows")
+
+
+@pytest.mark.parametrize("mode", ["insertion", "deletion"])
+@pytest.mark.parametrize("beam_width", [1, 3])
+@pytest.mark.parametrize("interactions", [True, False])
+@pytest.mark.parametrize("n_steps", [None, 1, 3])
+def test_the_plan_adds_up_the_rows_and_tokens_of_each_step(
+    mode: Mode, beam_width: int, interactions: bool, n_steps: int | None
+) -> None:
+    # Under token removal, a row of k players has 4 k patches and one more token.
+    game = CoalitionGame(
+        zoo.token_model("vit"), torch.randn(2, 3, 32, 32), target=0, feature_mask=patch_mask(32, grid=2)
+    )
+    rows, tokens = 0, 0
+    first: list[int] = []
+    for _ in range(2):
+        for step in list(range(1, 5))[:n_steps]:
+            present = step if mode == "insertion" else 4 - step
+            evaluated = [present] * (5 - step) if interactions else [present] * (5 if step == 1 else 1)
+            evaluated = evaluated * (1 if step == 1 else beam_width)
+            if step == 1:
+                first += [1 + 4 * present]
+            rows += len(evaluated)
+            tokens += sum(1 + 4 * players for players in evaluated)
+    plan = progress.plan_search(
+        "search",
+        game,
+        mode,
+        n_steps=n_steps,
+        is_exact=True,
+        advice=[],
+        interactions=interactions,
+        beam_width=beam_width,
+    )
+    assert plan.rows == rows
+    assert plan.cost == pytest.approx(tokens * len(first) / sum(first))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (30.4, "30 seconds"),
+        (119, "119 seconds"),
+        (120, "2 minutes"),
+        (3600, "60 minutes"),
+        (7200, "2 hours"),
+        (90000, "25 hours"),
+    ],
+)
+def test_durations_have_a_readable_unit(seconds: float, text: str) -> None:
+    assert progress.format_duration(seconds) == text
