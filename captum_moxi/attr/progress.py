@@ -26,18 +26,36 @@ class SearchPlan:
 
     Args:
         name (str): Name of the method.
-        rows (int): Number of rows, or the maximum if it is not known in advance.
-        cost (float): Cost of these rows, in units of the cost of a row of the first step.
+        rows_of_step (Sequence[int]): Number of rows of each step, or the maximum if it is not known in advance.
+        cost_of_row (Sequence[float]): Relative cost of a row at each step.
         is_exact (bool): Whether the search evaluates exactly these rows. It does not if examples may stop early, or if
             candidates may be skipped.
         advice (Sequence[str]): Arguments that shorten the search.
     """
 
     name: str
-    rows: int
-    cost: float
+    rows_of_step: Sequence[int]
+    cost_of_row: Sequence[float]
     is_exact: bool
     advice: Sequence[str]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, or the maximum."""
+        return sum(self.rows_of_step)
+
+    @property
+    def has_equal_costs(self) -> bool:
+        """Whether all rows cost the same."""
+        return len(set(self.cost_of_row)) == 1
+
+    def cost(self, rows: int) -> float:
+        """Return the relative cost of the first rows of the search."""
+        total = 0.0
+        for rows_of_step, cost_of_row in zip(self.rows_of_step, self.cost_of_row, strict=True):
+            total += max(0, min(rows, rows_of_step)) * cost_of_row
+            rows -= rows_of_step
+        return total
 
 
 def plan_search(
@@ -51,7 +69,7 @@ def plan_search(
     interactions: bool = True,
     beam_width: int = 1,
 ) -> SearchPlan:
-    """Count the rows of a search through all players, and estimate their cost.
+    """Count the rows of each step of a search, and estimate their cost.
 
     Under token removal, the cost of a row grows with its number of players.
 
@@ -61,20 +79,21 @@ def plan_search(
         interactions (bool, optional): False for MoXI(-).
             Default: True
     """
-    rows, cost = 0, 0.0
-    full_costs = game.row_costs(game.exists, torch.arange(game.n_examples)).tolist()
-    first_costs: list[float] = []
-    for n, full_cost in zip(game.exists.sum(1).tolist(), full_costs, strict=True):
-        cost_per_player = (full_cost - 1) / max(1, n)
-        for step in range(1, min(n, n_steps or n) + 1):
-            candidates = n - step + 1 if interactions else n + 1 if step == 1 else 1
-            groups = 1 if step == 1 else beam_width
-            row_cost = 1 + cost_per_player * (step if mode == "insertion" else n - step)
-            if step == 1:
-                first_costs.append(row_cost)
-            rows += groups * candidates
-            cost += groups * candidates * row_cost
-    return SearchPlan(name, rows, cost * len(first_costs) / max(1.0, sum(first_costs)), is_exact, advice)
+    n_players = game.exists.sum(1)
+    full_costs = game.row_costs(game.exists, torch.arange(game.n_examples))
+    cost_of_player = float(((full_costs - 1) / n_players.clamp(min=1)).mean())
+    rows_of_step: list[int] = []
+    cost_of_row: list[float] = []
+    for step in range(1, min(int(n_players.max()), n_steps or game.n_players) + 1):
+        n_active = int((n_players >= step).sum())
+        candidates = (n_players - step + 1).clamp(min=0)
+        if not interactions:
+            # The first step evaluates all players, and the rows after each step are evaluated afterwards.
+            candidates = n_players + 1 if step == 1 else (n_players >= step).long()
+        rows_of_step.append(int(candidates.sum()) * (1 if step == 1 else beam_width))
+        present = step if mode == "insertion" else float(n_players.sum()) / max(1, n_active) - step
+        cost_of_row.append(1 + cost_of_player * max(0.0, present))
+    return SearchPlan(name, rows_of_step, cost_of_row, is_exact, advice)
 
 
 @contextmanager
@@ -98,8 +117,9 @@ def search_progress(plan: SearchPlan, *, show: bool) -> Iterator[Progress]:
 class LongSearchReport:
     """Logs one message if a search takes longer than half a minute.
 
-    The duration is estimated from the first step. If the number of rows is only a maximum, the search may end soon, so
-    the message is logged when the half minute is over.
+    If all rows cost the same, the first step shows how long the search will take. Otherwise, short sequences of tokens
+    say little about longer ones, so the estimate is trusted only after a third of the half minute. If the number of
+    rows is only a maximum, the search may end at any step, so the message is logged when the half minute is over.
 
     Args:
         plan (SearchPlan): What the search will evaluate.
@@ -109,30 +129,31 @@ class LongSearchReport:
     def __init__(self, plan: SearchPlan, clock: Callable[[], float]) -> None:
         self._plan = plan
         self._clock = clock
-        self._start = clock()
+        self._start = self._last = clock()
         self._rows = 0
-        self._estimate: float | None = None
         self._is_reported = False
 
     def __call__(self, rows: int) -> None:
         """Receive the number of rows that were evaluated since the last call."""
-        plan, elapsed = self._plan, self._clock() - self._start
-        if self._estimate is None:
-            self._estimate = elapsed / rows * plan.cost
-        self._rows += rows
-        is_long = (self._estimate if plan.is_exact else elapsed) > PATIENCE
-        if self._is_reported or not is_long or self._rows >= plan.rows:
+        plan, now = self._plan, self._clock()
+        elapsed, seconds = now - self._start, now - self._last
+        before, self._rows, self._last = self._rows, self._rows + rows, now
+        if self._is_reported or self._rows >= plan.rows:
             return
-        self._is_reported = True
+        cost_so_far = plan.cost(self._rows)
+        remaining_cost = plan.cost(plan.rows) - cost_so_far
+        estimate = elapsed + seconds * remaining_cost / (cost_so_far - plan.cost(before))
+        is_sure = plan.has_equal_costs or elapsed > PATIENCE / 3
+        if elapsed > PATIENCE or (plan.is_exact and is_sure and estimate > PATIENCE):
+            self._is_reported = True
+            self._report(estimate)
+
+    def _report(self, seconds: float) -> None:
+        plan = self._plan
         at_most, about = ("", "about") if plan.is_exact else ("at most ", "up to about")
         logger.warning(
-            "%s needs %s%s rows, which takes %s %s. To shorten it, pass %s. show_progress=True shows a progress bar.",
-            plan.name,
-            at_most,
-            f"{plan.rows:,}",
-            about,
-            format_duration(max(elapsed, self._estimate)),
-            ", or ".join(plan.advice),
+            f"{plan.name} needs {at_most}{plan.rows:,} rows, which takes {about} {format_duration(seconds)}. To shorten "
+            f"it, pass {', or '.join(plan.advice)}. show_progress=True shows a progress bar."
         )
 
 

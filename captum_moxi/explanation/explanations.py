@@ -226,13 +226,16 @@ class Explanation:
     def figure(self) -> Figure:
         """Draw the image, and for each mode the chosen patches, what the model sees, and the path of the search."""
         image, search = self.image, self._search_options()
-        heading = f"Which patches of {image.title} the class {first_synonym(self.label)} depends on"
+        target = Prediction(self.label, image.confidence(self.target))
+        truth = "" if self.true_label is None else f"\ntrue label: {first_synonym(self.true_label)}"
         figure, _ = explanation_figure(
             image.picture,
             image.mask,
             list(self.selections.values()),
             target=self.target,
-            title=f"{heading}\n{self._prediction()}" + (f", with {search}" if search else ""),
+            title=f"{image.title}: which patches decide for {first_synonym(self.label)}?"
+            + (f"\nfound with {search}" if search else ""),
+            image_title=f"whole image: {target}{truth}",
             outcomes=[
                 str(change.after) if mode == "insertion" else f"{change.before} → {change.after}"
                 for mode, change in self.changes.items()

@@ -136,7 +136,8 @@ class Localization:
                 )
                 for localized in self.classes
             ],
-            title=f"Where each class is in {image.title}\npredicted: {predicted} {confidence:.2f}",
+            title=f"{image.title}: where is each class?",
+            image_title=f"whole image:\n{predicted} {confidence:.2f}",
             draw=draw_from_game(image.game(image.predicted), image.classifier.to_images),
             note=image.removal.picture_note,
         )

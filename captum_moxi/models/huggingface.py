@@ -165,7 +165,7 @@ def load(
     name: str | os.PathLike[str], device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> ImageClassifier:
     r"""
-    Load an image classifier and its preprocessing from the Hugging Face hub or a folder.
+    Load an image classifier and its preprocessing from the Hugging Face hub or a folder. Code in the folder is never run.
 
     Args:
         name (str or path): Hub name, for example ``google/vit-base-patch16-224``, or a folder written by
@@ -189,9 +189,9 @@ def load(
     """
     _check_folder(name)
     try:
-        processor = AutoImageProcessor.from_pretrained(name)
+        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
         model, loading_info = AutoModelForImageClassification.from_pretrained(
-            name, dtype=dtype, use_safetensors=True, output_loading_info=True
+            name, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -24,6 +24,8 @@ class PathData(TypedDict):
 
     method: str
     mode: Mode
+    photograph: str
+    heat_map: str
     images: list[str]
     confidences: list[float]
     labels: list[list[str]]
@@ -51,6 +53,8 @@ def path_data(path: PagePath, *, labels: Sequence[str]) -> PathData:
     return {
         "method": path.method,
         "mode": path.mode,
+        "photograph": _data_uri(path.photograph),
+        "heat_map": _data_uri(path.heat_map),
         "images": [_data_uri(image) for image in path.images],
         "confidences": path.probabilities[:, path.target].double().tolist(),
         "labels": [[names[index] for index in step] for step in classes],

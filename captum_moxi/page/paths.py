@@ -8,6 +8,7 @@ from torch import Tensor
 
 from captum_moxi.arguments import Mode
 from captum_moxi.game import CoalitionGame
+from captum_moxi.plot import heat_picture
 from captum_moxi.removal import ToImages
 from captum_moxi.search import has_flipped
 
@@ -19,6 +20,9 @@ class PagePath:
     Args:
         method (str): Name of the method that chose the path, for example ``"MoXI"``.
         mode (str): ``"insertion"`` or ``"deletion"``.
+        photograph (Tensor): Image ``(H, W, 3)`` in [0, 1] with all players.
+        heat_map (Tensor): The photograph with the players of the path in color, the first in the brightest. Shape
+            ``(H, W, 3)``, in [0, 1].
         images (Tensor): Images ``(K + 1, H, W, 3)`` in [0, 1], as the model sees them.
         probabilities (Tensor): Class probabilities ``(K + 1, classes)``.
         target (int): Index of the target class.
@@ -28,6 +32,8 @@ class PagePath:
 
     method: str
     mode: Mode
+    photograph: Tensor
+    heat_map: Tensor
     images: Tensor
     probabilities: Tensor
     target: int
@@ -85,9 +91,12 @@ def follow_path(
         target=target,
         min_confidence=min_confidence,
     )
+    photograph = game.pictures(game.exists[example][None], examples[:1], to_images)[0]
     return PagePath(
         method=method,
         mode=mode,
+        photograph=photograph,
+        heat_map=heat_picture(photograph, _rank_scores(game, order, example=example)),
         images=game.pictures(coalitions, examples, to_images),
         probabilities=probabilities,
         target=target,
@@ -103,6 +112,15 @@ def _path_coalitions(game: CoalitionGame, order: Sequence[int], mode: Mode, *, e
     for step, position in enumerate(positions.tolist(), 1):
         moved[step:, position] = True
     return moved if mode == "insertion" else game.exists[example] & ~moved
+
+
+def _rank_scores(game: CoalitionGame, order: Sequence[int], *, example: int) -> Tensor:
+    """Return scores that fall from 1 at the first player to 0 at players without a rank. Shape ``(H, W)``, float32."""
+    scores = torch.zeros(1, game.n_players)
+    scores[0, game.positions_of(torch.tensor(list(order), dtype=torch.long))] = torch.linspace(
+        1, 1 / max(1, len(order)), len(order)
+    )
+    return game.call.players.spread(scores, 0, torch.tensor([example]))[0, 0].cpu()
 
 
 def _predictions(probabilities: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from captum_moxi.search import Selection
 _READING = (
     "Column 2: the chosen patches in color, numbered in the order of the search. Column 3: the input of the model; "
     "{note}. Plots: the confidence in the target, and what each patch adds (insertion) or takes away (deletion). The "
-    "two bars of a patch sum to its change in reward."
+    "two bars of a patch sum to its change in reward (by default, the log-odds of the target)."
 )
 
 
@@ -26,6 +26,7 @@ def explanation_figure(
     *,
     target: int,
     title: str = "What the prediction depends on",
+    image_title: str = "image",
     outcomes: Sequence[str] | None = None,
     min_confidence: float = 0.0,
     draw: DrawPlayers | None = None,
@@ -40,6 +41,8 @@ def explanation_figure(
         target (int): Index of the target class.
         title (str, optional): Title of the figure.
             Default: ``"What the prediction depends on"``
+        image_title (str, optional): Title of the image, for example its class.
+            Default: ``"image"``
         outcomes (Sequence[str], optional): For each search, what the model predicts at the flip, for example
             ``"tabby 0.41 → lynx 0.38"``.
             Default: None, whether the target is predicted
@@ -59,7 +62,7 @@ def explanation_figure(
     grid = figure.add_gridspec(len(selections), 4, width_ratios=[1, 1, 1, 1.4])
     axes = [figure.add_subplot(grid[:, 0])]
     axes[0].imshow(image.numpy())
-    axes[0].set_title("image", fontsize=10)
+    axes[0].set_title(image_title, fontsize=10)
     axes[0].axis("off")
     for row, selection in enumerate(selections):
         flip = flip_step(selection, target, min_confidence=min_confidence)

@@ -23,6 +23,7 @@ def localization_figure(
     results: Sequence[LocalizedClass],
     *,
     title: str = "Where each class is",
+    image_title: str = "image",
     draw: DrawPlayers | None = None,
     note: str = GRAY_NOTE,
 ) -> tuple[Figure, AxesArray]:
@@ -39,6 +40,8 @@ def localization_figure(
             the heat map.
         title (str, optional): Title of the figure.
             Default: ``"Where each class is"``
+        image_title (str, optional): Title of the image, for example its class.
+            Default: ``"image"``
         draw (Callable, optional): Draws what the model sees, for example the result of
             :func:`captum_moxi.plot.draw_from_game`.
             Default: None, absent players are gray
@@ -53,7 +56,7 @@ def localization_figure(
     grid = figure.add_gridspec(len(results), 3)
     axes = [figure.add_subplot(grid[0, 0])]
     axes[0].imshow(image.numpy())
-    axes[0].set_title("image", fontsize=10)
+    axes[0].set_title(image_title, fontsize=10)
     for row, (name, _, (until_predicted, until_lost)) in enumerate(results):
         remainder, location = (figure.add_subplot(grid[row, column]) for column in (1, 2))
         _show_remainder(remainder, image, mask, until_predicted, name=name, draw=draw)
@@ -89,8 +92,9 @@ def _remainder_title(deleted: Sequence[int], *, name: str, predicted: bool) -> s
 def _outcome(until_predicted: Selection, until_lost: Selection) -> str:
     if not until_predicted.flipped[0]:
         return "never predicted"
-    count = count_patches(len(_players(until_lost)))
-    return f"lost without these {count}" if until_lost.flipped[0] else f"not lost without these {count}"
+    count = len(_players(until_lost))
+    group = "this patch" if count == 1 else f"these {count_patches(count)}"
+    return f"lost without {group}" if until_lost.flipped[0] else f"not lost without {group}"
 
 
 def _players(selection: Selection) -> list[int]:

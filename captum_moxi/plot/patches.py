@@ -5,9 +5,11 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -154,6 +156,31 @@ def show_patches(
     return figure, new_ax
 
 
+def heat_picture(
+    image: Tensor, attribution: Tensor, *, cmap: str | Colormap = HEAT_COLORS, alpha: float = 0.6
+) -> Tensor:
+    """Mix the colors of scores into an image, as in :func:`show_heat_map`.
+
+    Args:
+        image (Tensor): Image ``(H, W, 3)`` in [0, 1].
+        attribution (Tensor): Scores ``(H, W)``. Negative scores count as 0.
+        cmap (str or Colormap, optional): Colormap of the scores.
+            Default: :data:`captum_moxi.plot.HEAT_COLORS`
+        alpha (float, optional): Opacity of the highest score, from 0 to 1. The opacity is proportional to the score.
+            Default: 0.6
+
+    Returns:
+        Tensor: Image ``(H, W, 3)`` in [0, 1], float32.
+    """
+    scores = attribution.detach().float().cpu().clamp(min=0)
+    if not scores.any():
+        return image
+    scores = scores / scores.max()
+    colors = torch.from_numpy(plt.get_cmap(cmap)(scores.numpy())[:, :, :3]).float()
+    opacity = alpha * scores[:, :, None]
+    return torch.where(scores[:, :, None] > 0, (1 - opacity) * image + opacity * colors, faded(image))
+
+
 def show_heat_map(
     image: Tensor,
     attribution: Tensor,
@@ -185,16 +212,10 @@ def show_heat_map(
     """
     figure, new_ax = canvas(ax)
     new_ax.axis("off")
-    scores = attribution.detach().double().cpu().clamp(min=0)
-    highest = float(scores.max())
-    if highest > 0:
-        image = torch.where(scores[:, :, None] > 0, image, faded(image))
-    new_ax.imshow(image.numpy())
-    if highest > 0:
-        opacity = (alpha * scores / highest).numpy()
-        overlay = new_ax.imshow(scores.numpy(), cmap=cmap, vmin=0, vmax=highest, alpha=opacity, interpolation="nearest")
-        if colorbar:
-            add_colorbar(figure, new_ax, overlay, label="score")
+    new_ax.imshow(heat_picture(image, attribution, cmap=cmap, alpha=alpha).numpy(), interpolation="nearest")
+    highest = float(attribution.max())
+    if colorbar and highest > 0:
+        add_colorbar(figure, new_ax, ScalarMappable(Normalize(0, highest), cmap), label="score")
     if ax is None:
         describe(
             figure,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from captum_moxi.plot.patches import DrawPlayers, center_of, draw_group, highlight_patches, outline_players
+from captum_moxi.plot.patches import DrawPlayers, draw_group, highlight_patches, outline_players
 from captum_moxi.plot.style import (
     BLUE,
     HEAT_COLORS,
@@ -87,7 +87,7 @@ def show_steps(
         cmap (str or Colormap, optional): Colormap of the steps. Its last color marks the first step.
             Default: :data:`captum_moxi.plot.HEAT_COLORS`
         alpha (float, optional): Opacity of the colors, from 0 to 1.
-            Default: None, 0.35, or 0.7 if there are no numbers
+            Default: None, 0, or 0.7 if there are no numbers
         colorbar (bool, optional): Whether to draw a colorbar.
             Default: None, only if there are no numbers
         ax (Axes, optional): Axes to draw into.
@@ -106,9 +106,10 @@ def show_steps(
     new_ax.imshow(highlight_patches(image, mask, players, mode="insertion").numpy())
     # In reverse, the first step gets the last color, which is the brightest.
     steps = _step_map(mask, players).numpy()
-    norm = BoundaryNorm(np.arange(0.5, len(players) + 1.5), HEAT_COLORS.N) if len(players) > 1 else None
-    alpha = (0.35 if numbered else 0.7) if alpha is None else alpha
-    overlay = new_ax.imshow(steps, cmap=plt.get_cmap(cmap).reversed(), norm=norm, alpha=alpha, interpolation="nearest")
+    colors = plt.get_cmap(cmap).reversed()
+    norm = BoundaryNorm(np.arange(0.5, len(players) + 1.5), colors.N) if len(players) > 1 else None
+    alpha = (0.0 if numbered else 0.7) if alpha is None else alpha
+    overlay = new_ax.imshow(steps, cmap=colors, norm=norm, alpha=alpha, interpolation="nearest")
     outline_players(new_ax, mask, players)
     if numbered:
         _write_steps(new_ax, mask, players)
@@ -219,7 +220,7 @@ def plot_path(
     confidence_ax, gains_ax = panels
     _plot_confidences(confidence_ax, selection, example=example)
     if flip is not None:
-        _mark_flip(confidence_ax, flip, n_steps=n_steps)
+        _mark_flip(confidence_ax, flip)
     _plot_gains(gains_ax, selection, example=example)
     confidence_ax.tick_params(labelbottom=False)
     for ax in panels:
@@ -253,20 +254,22 @@ def _step_map(mask: Tensor, players: Sequence[int]) -> Tensor:
 
 
 def _write_steps(ax: Axes, mask: Tensor, players: Sequence[int]) -> None:
-    """Write the step into the center of each player, in a size that fits a grid of players."""
+    """Write the step into the upper left corner of each player, in a size that fits a grid of players."""
     per_side = len(mask.unique()) ** 0.5
     border = [patheffects.withStroke(linewidth=1.8, foreground="black")]
     for step, player in enumerate(players, 1):
-        x, y = center_of(mask, player)
-        ax.text(
-            *(x, y, str(step)),
-            ha="center",
-            va="center_baseline",
-            fontsize=min(14.0, max(5.0, 90 / per_side)),
+        pixels = (mask == player).nonzero()
+        y, x = pixels[pixels.sum(1).argmin()].tolist()
+        ax.annotate(
+            str(step),
+            (x - 0.5, y - 0.5),
+            xytext=(1.5, -1),
+            textcoords="offset points",
+            va="top",
+            fontsize=min(12.0, max(5.0, 90 / per_side)),
             fontweight="bold",
             color="white",
             path_effects=border,
-            clip_on=True,
         )
 
 
@@ -312,17 +315,6 @@ def _plot_confidences(ax: Axes, selection: Selection, *, example: int) -> None:
     ax.set_ylabel("confidence", fontsize=9)
 
 
-def _mark_flip(ax: Axes, flip: int, *, n_steps: int) -> None:
+def _mark_flip(ax: Axes, flip: int) -> None:
     ax.axvline(flip, color="0.3", linestyle=":", linewidth=1.2)
-    # The label goes to the side that has more space.
-    left_side = flip > n_steps / 2
-    ax.annotate(
-        "flip",
-        (flip, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(-3 if left_side else 3, -3),
-        textcoords="offset points",
-        ha="right" if left_side else "left",
-        va="top",
-        fontsize=8,
-    )
+    ax.text(flip, 1.03, "flip", transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=8)

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from captum_moxi.arguments import Mode
 from captum_moxi.comparison import Comparison
@@ -33,7 +34,8 @@ def show(result: object, image: Tensor | None = None, **options: Any) -> tuple[F
             - :class:`captum_moxi.Selection`: :func:`captum_moxi.plot.show_steps`. Requires ``image`` and ``mask``, the
               feature mask of any shape ``(..., H, W)``.
             - Tensor ``(H, W)``, ``(C, H, W)`` or ``(B, C, H, W)``, the attributions of an image:
-              :func:`captum_moxi.plot.show_heat_map` of their sum over the channels. Requires ``image``.
+              :func:`captum_moxi.plot.show_heat_map` of their sum over the channels. Attributions of a layer, such as
+              those of Grad-CAM, are interpolated to the size of the image. Requires ``image``.
             - :class:`captum_moxi.Curve`: :func:`captum_moxi.plot.plot_curve`.
             - :class:`captum_moxi.Comparison`: :func:`captum_moxi.plot.plot_curves`, or
               :func:`captum_moxi.plot.show_comparison` if ``image`` and ``mask`` are passed.
@@ -48,7 +50,7 @@ def show(result: object, image: Tensor | None = None, **options: Any) -> tuple[F
 
     Raises:
         TypeError: If the result has another type. To add a type, register a function with ``show.register``.
-        ValueError: If ``image``, ``mask`` or attributions have a wrong shape.
+        ValueError: If ``image`` or ``mask`` has a wrong shape.
 
     Examples::
 
@@ -101,7 +103,7 @@ def _(
     scores = result[example] if result.dim() == 4 else result
     scores = scores.sum(0) if scores.dim() == 3 else scores
     if scores.shape != picture.shape[:2]:
-        raise ValueError(f"result has shape {tuple(result.shape)} for an image of {tuple(picture.shape[:2])} pixels")
+        scores = interpolate(scores[None, None].float(), picture.shape[:2], mode="bilinear")[0, 0]
     return show_heat_map(picture, scores, cmap=cmap, alpha=alpha, colorbar=colorbar, ax=ax)
 
 

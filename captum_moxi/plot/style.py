@@ -14,8 +14,8 @@ from matplotlib import pyplot as plt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from captum_moxi.arguments import Mode
 
@@ -27,8 +27,8 @@ PURPLE = "#CC79A7"
 SKY = "#56B4E9"
 BLACK = "#000000"
 
-# Colors of scores, from low to high. Their brightness also rises, so the order remains visible in grayscale.
-HEAT_COLORS: Colormap = LinearSegmentedColormap.from_list("moxi", [VERMILION, ORANGE, "#F0E442"])
+# Colormap of scores. Its brightness rises with the score, so the order remains visible in grayscale.
+HEAT_COLORS = "viridis"
 
 DashPattern = tuple[int, tuple[int, ...]]
 AxesArray = npt.NDArray[np.object_]
@@ -37,6 +37,9 @@ AxesArray = npt.NDArray[np.object_]
 GRAY_NOTE = "gray patches are left out"
 
 POINTS_PER_INCH = 72
+
+# Space between the title, the axes and the text below, in inches.
+LINE_PAD = 0.09
 
 _LINE_COLORS = (VERMILION, BLUE, BLACK, GREEN, ORANGE, PURPLE, SKY)
 _DASHES: tuple[str | DashPattern, ...] = (
@@ -117,6 +120,9 @@ def describe(figure: Figure, *, title: str, reading: str, fontsize: float = 11) 
         fontsize (float, optional): Size of the title in points. The other text is smaller by 3 points.
             Default: 11
     """
+    layout = figure.get_layout_engine()
+    if isinstance(layout, ConstrainedLayoutEngine):
+        layout.set(h_pad=LINE_PAD)
     width = figure.get_figwidth() * POINTS_PER_INCH
     figure.suptitle(_wrap(title, width=width, fontsize=fontsize), fontsize=fontsize, fontweight="bold")
     figure.supxlabel(_wrap(reading, width=width, fontsize=fontsize - 3), fontsize=fontsize - 3, color="0.3")

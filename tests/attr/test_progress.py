@@ -15,8 +15,8 @@ from captum_moxi import (
     MoXILocalization,
     patch_mask,
 )
-from captum_moxi.arguments import Mode
 from captum_moxi.attr import progress
+from captum_moxi.search import greedy, rank_independently
 
 
 class SlowModel:
@@ -115,40 +115,53 @@ def test_a_long_localization_is_reported_once(slow: SlowModel, caplog: pytest.Lo
     assert message.startswith("MoXILocalization needs at most 36 rows")
 
 
-@pytest.mark.parametrize("mode", ["insertion", "deletion"])
-@pytest.mark.parametrize("beam_width", [1, 3])
+@pytest.mark.parametrize("method", [MoXIInsertion, MoXIDeletion])
 @pytest.mark.parametrize("interactions", [True, False])
 @pytest.mark.parametrize("n_steps", [None, 1, 3])
-def test_the_plan_adds_up_the_rows_and_tokens_of_each_step(
-    mode: Mode, beam_width: int, interactions: bool, n_steps: int | None
+def test_the_plan_counts_the_rows_and_tokens_that_the_search_evaluates(
+    method: type[MoXIInsertion | MoXIDeletion], interactions: bool, n_steps: int | None
 ) -> None:
-    # Under token removal, a row of k players has 4 k patches and one more token.
-    game = CoalitionGame(
-        zoo.token_model("vit"), torch.randn(2, 3, 32, 32), target=0, feature_mask=patch_mask(32, grid=2)
-    )
-    rows, tokens = 0, 0
-    first: list[int] = []
-    for _ in range(2):
-        for step in list(range(1, 5))[:n_steps]:
-            present = step if mode == "insertion" else 4 - step
-            evaluated = [present] * (5 - step) if interactions else [present] * (5 if step == 1 else 1)
-            evaluated = evaluated * (1 if step == 1 else beam_width)
-            if step == 1:
-                first += [1 + 4 * present]
-            rows += len(evaluated)
-            tokens += sum(1 + 4 * players for players in evaluated)
+    model, x, mask = zoo.token_model("vit"), torch.randn(2, 3, 32, 32), patch_mask(32, grid=2)
+    game = CoalitionGame(model, x, target=0, feature_mask=mask)
     plan = progress.plan_search(
-        "search",
-        game,
-        mode,
-        n_steps=n_steps,
-        is_exact=True,
-        advice=[],
-        interactions=interactions,
-        beam_width=beam_width,
+        "search", game, method.mode, n_steps=n_steps, is_exact=True, advice=[], interactions=interactions
     )
-    assert plan.rows == rows
-    assert plan.cost == pytest.approx(tokens * len(first) / sum(first))
+    rows: list[int] = []
+    options = {"n_steps": n_steps, "progress": rows.append}
+    if interactions:
+        greedy(game, method.mode, **options)
+        # Each player has 4 patches. Of 4 players, the first steps of both images evaluate 4, 3, 2 and 1.
+        tokens = [1 + 4 * step if method is MoXIInsertion else 1 + 4 * (4 - step) for step in (1, 2, 3, 4)]
+        assert list(plan.cost_of_row) == tokens[:n_steps]
+        assert list(plan.rows_of_step) == rows == [8, 6, 4, 2][:n_steps]
+        assert plan.cost(9) == sum(([tokens[0]] * 8 + tokens[1:2] * 6)[: min(9, plan.rows)])
+    else:
+        rank_independently(game, method.mode, **options)
+        assert plan.rows == sum(rows)
+
+
+def test_a_beam_needs_at_most_the_planned_rows() -> None:
+    game = CoalitionGame(zoo.Classes(6), torch.randn(1, 6), target=0)
+    plan = progress.plan_search("s", game, "insertion", n_steps=3, is_exact=False, advice=[], beam_width=3)
+    rows: list[int] = []
+    greedy(game, "insertion", n_steps=3, beam_width=3, progress=rows.append)
+    assert list(plan.rows_of_step) == [6, 5 * 3, 4 * 3]
+    assert all(evaluated <= planned for evaluated, planned in zip(rows, plan.rows_of_step, strict=True))
+
+
+def test_rows_of_growing_cost_are_judged_after_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    times = iter([0.0, 4.0, 12.0])
+    plan = progress.SearchPlan("Search", [4, 4, 4], [1, 2, 5], is_exact=True, advice=["n_steps"])
+    report = progress.LongSearchReport(plan, lambda: next(times))
+    # At the end of the first step, 4 seconds for a cost of 4 mean 28 more.
+    report(4)
+    assert not messages(caplog)
+    # The second step took 8 seconds for a cost of 8, so the third takes 20.
+    report(4)
+    assert messages(caplog) == [
+        "Search needs 12 rows, which takes about 32 seconds. To shorten it, pass n_steps. show_progress=True shows a "
+        "progress bar."
+    ]
 
 
 @pytest.mark.parametrize(

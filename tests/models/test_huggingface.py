@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -203,3 +204,21 @@ def test_the_number_of_classes_is_unknown_after_the_head_was_replaced() -> None:
     assert models.num_classes(zoo.Classes(4)) is None
     # the game then learns the number from the output
     assert CoalitionGame(model, torch.randn(1, 3, 32, 32), target=7).n_players == 16
+
+
+@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
+def test_code_in_a_model_folder_does_not_run(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(FOLDER / "model", tmp_path / "model")
+    settings = json.loads((tmp_path / "model" / file).read_text())
+    class_names = {
+        "config.json": {"AutoConfig": "evil.Evil", "AutoModelForImageClassification": "evil.Evil"},
+        "preprocessor_config.json": {"AutoImageProcessor": "evil.Evil"},
+    }
+    settings |= {"auto_map": class_names[file], "model_type": "evil", "image_processor_type": "Evil"}
+    (tmp_path / "model" / file).write_text(json.dumps(settings))
+    (tmp_path / "model" / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    # a prompt would read the answer "y" here
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 10))
+    with pytest.raises(ValueError, match="could not be loaded as an image classifier"):
+        models.load(tmp_path / "model", "cpu")
+    assert not (tmp_path / "ran").exists()
