@@ -377,7 +377,7 @@ def _play_methods(
     bar = tqdm(desc="methods", unit=" rows", leave=None, disable=not show_progress)
     with bar, game.report_rows(bar.update):
         for number, (method, mode) in enumerate(runs, start=1):
-            bar.set_description(f"{method.title} ({number} of {len(runs)})")
+            bar.set_description_str(f"{method.title} ({number} of {len(runs)})")
             run = play_method(game, method, mode, n_steps=n_steps)
             order = torch.where(run.positions >= 0, game.ids[run.positions], -1)
             for curve_mode in [mode] if method.depends_on_mode else modes:

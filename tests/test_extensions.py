@@ -35,9 +35,9 @@ from captum_moxi import (
 from captum_moxi.arguments import Mode, Stop
 from captum_moxi.cli.main import main
 from captum_moxi.demo import FOLDER, demo_classifier
-from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupt
 from captum_moxi.methods import METHODS
 from captum_moxi.metrics import METRICS
+from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupt
 from captum_moxi.registry import Registry
 from captum_moxi.removal import REMOVALS, ForwardCall, MaskedModel
 from captum_moxi.rewards import REWARDS

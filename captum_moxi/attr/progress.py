@@ -85,14 +85,14 @@ def plan_search(
     rows_of_step: list[int] = []
     cost_of_row: list[float] = []
     for step in range(1, min(int(n_players.max()), n_steps or game.n_players) + 1):
-        n_active = int((n_players >= step).sum())
-        candidates = (n_players - step + 1).clamp(min=0)
+        players = n_players[n_players >= step]
+        candidates = players - step + 1
         if not interactions:
-            # The first step evaluates all players, and the rows after each step are evaluated afterwards.
-            candidates = n_players + 1 if step == 1 else (n_players >= step).long()
+            # All players are evaluated at the first step. Each step then needs one more row.
+            candidates = players + 1 if step == 1 else torch.ones_like(players)
         rows_of_step.append(int(candidates.sum()) * (1 if step == 1 else beam_width))
-        present = step if mode == "insertion" else float(n_players.sum()) / max(1, n_active) - step
-        cost_of_row.append(1 + cost_of_player * max(0.0, present))
+        present = step if mode == "insertion" else float(players.double().mean()) - step
+        cost_of_row.append(1 + cost_of_player * present)
     return SearchPlan(name, rows_of_step, cost_of_row, is_exact, advice)
 
 
@@ -138,7 +138,7 @@ class LongSearchReport:
         plan, now = self._plan, self._clock()
         elapsed, seconds = now - self._start, now - self._last
         before, self._rows, self._last = self._rows, self._rows + rows, now
-        if self._is_reported or self._rows >= plan.rows:
+        if self._is_reported or rows == 0 or self._rows >= plan.rows:
             return
         cost_so_far = plan.cost(self._rows)
         remaining_cost = plan.cost(plan.rows) - cost_so_far
@@ -152,8 +152,8 @@ class LongSearchReport:
         plan = self._plan
         at_most, about = ("", "about") if plan.is_exact else ("at most ", "up to about")
         logger.warning(
-            f"{plan.name} needs {at_most}{plan.rows:,} rows, which takes {about} {format_duration(seconds)}. To shorten "
-            f"it, pass {', or '.join(plan.advice)}. show_progress=True shows a progress bar."
+            f"{plan.name} needs {at_most}{plan.rows:,} rows, which takes {about} {format_duration(seconds)}. "
+            f"To shorten it, pass {', or '.join(plan.advice)}. show_progress=True shows a progress bar."
         )
 
 

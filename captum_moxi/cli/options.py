@@ -36,9 +36,9 @@ from captum_moxi.cli.types import (
     SpecType,
 )
 from captum_moxi.comparison import DEFAULT_METHODS
-from captum_moxi.perturbations.corruptions import CORRUPTIONS
 from captum_moxi.methods import METHODS
 from captum_moxi.metrics import METRICS
+from captum_moxi.perturbations.corruptions import CORRUPTIONS
 from captum_moxi.removal import DEFAULT_GRID, REMOVALS
 from captum_moxi.rewards import REWARDS
 from captum_moxi.search.screens import SCREENS

@@ -165,7 +165,9 @@ def load(
     name: str | os.PathLike[str], device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> ImageClassifier:
     r"""
-    Load an image classifier and its preprocessing from the Hugging Face hub or a folder. Code in the folder is never run.
+    Load an image classifier and its preprocessing from the Hugging Face hub or a folder.
+
+    Code from the folder or the hub is never run.
 
     Args:
         name (str or path): Hub name, for example ``google/vit-base-patch16-224``, or a folder written by

@@ -16,7 +16,7 @@ from captum_moxi.page.paths import PagePath
 from captum_moxi.plot.style import BLUE, ORANGE
 
 TOP_CLASSES = 5
-MAX_LABEL_LENGTH = 40
+MAX_LABEL_LENGTH = 28
 
 
 class PathData(TypedDict):

@@ -9,9 +9,10 @@ from captum_moxi.page.paths import PagePath
 def path_page(paths: Sequence[PagePath], *, labels: Sequence[str], title: str) -> str:
     """Render the paths of one image as an HTML page with a slider.
 
-    The page is one self-contained file, which works without a network or a server. It shows the image as the model sees
-    it, the confidence in the target along the path, and the five most likely classes. Buttons switch between insertion
-    and deletion, and a menu switches between methods.
+    The page is one self-contained file, which works without a network or a server, also on a phone. It shows the
+    photograph, a heat map of the path, the image as the model sees it, the confidence in the target along the path, and
+    the five most likely classes. It opens at the flip. Buttons play the path and switch between insertion and deletion,
+    and a menu switches between methods. The arrow keys move by one patch, and the space bar plays the path.
 
     Args:
         paths (Sequence[PagePath]): One path per method and mode. All methods must have the same modes.

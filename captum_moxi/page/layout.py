@@ -9,6 +9,7 @@ from bokeh.embed import file_html
 from bokeh.layouts import column, row
 from bokeh.models import (
     BasicTicker,
+    Button,
     ColumnDataSource,
     CustomJS,
     Div,
@@ -26,29 +27,86 @@ from bokeh.resources import INLINE
 from captum_moxi.page.data import PathData
 from captum_moxi.plot.style import BLUE, ORANGE
 
-# Longer side of the picture in pixels.
-PICTURE_SIZE = 320
+# Images with a longer side below this number of pixels are enlarged with sharp pixels.
+SMALL_IMAGE = 112
+
+# Without the viewport, a phone would shrink a page that is as wide as a desktop's.
+TEMPLATE = """
+{% block preamble %}<meta name="viewport" content="width=device-width, initial-scale=1">{% endblock %}
+"""
+
+# Phones show the whole image and the heat map side by side, and what the model sees below. Bokeh puts the text of a Div
+# into an element of the class bk-clearfix, which is only as wide as its content.
+PICTURES_STYLE = """
+.bk-clearfix { display: block !important; }
+.pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px; max-width: 900px; }
+figure { margin: 0; }
+img { display: block; width: 100%; }
+figcaption { font-size: 13px; padding-top: 3px; }
+@media (max-width: 640px) {
+  .pictures { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .seen { grid-column: 1 / -1; }
+  .seen img { max-width: 300px; }
+}
+"""
 
 # Runs in the browser when the page is loaded and whenever the slider, mode or method changes. `paths` holds PathData.
+# A page opens at the flip, and so does another mode. Another method is shown at the same step.
 UPDATE = """
 const path = paths.filter(p => p.mode === modes.labels[modes.active] && p.method === method.value)[0]
 const last = path.confidences.length - 1
-const step = Math.min(slider.value, last)
 slider.end = Math.max(last, 1)
+if (cb_obj !== slider && cb_obj !== method) slider.value = path.flip ?? last
+const step = Math.min(slider.value, last)
 slider.title = path.mode === "insertion" ? "patches inserted" : "patches deleted"
 slider.value = step
 flip_line.location = path.flip
 flip_line.visible = path.flip !== null
-picture.data = {...picture.data, url: [path.images[step]]}
 curve.data = {step: path.confidences.map((_, i) => i), confidence: path.confidences}
 marker.data = {step: [step], confidence: [path.confidences[step]]}
 steps.end = last + 0.5
 classes.factors = path.labels[step].slice().reverse()
 bars.data = {label: path.labels[step], probability: path.probabilities[step], color: path.colors[step]}
+const picture = (url, caption, style) =>
+  `<figure class="${style}"><img src="${url}" alt="${caption}"><figcaption>${caption}</figcaption></figure>`
+pictures.text = `<div class="pictures">`
+  + picture(path.photograph, "the whole image", "photograph")
+  + picture(path.heat_map, "the chosen patches, brightest first", "heat_map")
+  + picture(path.images[step], "what the model sees", "seen") + "</div>"
+const escape = text => text.replace(/[&<>]/g, character => `&#${character.charCodeAt(0)};`)
+const predicted = i => `${escape(path.labels[i][0])} ${path.probabilities[i][0].toFixed(2)}`
 const flip = path.flip === null ? "The prediction does not flip along this path."
-  : `The prediction flips at step ${path.flip} (dotted line).`
+  : `The prediction flips at step ${path.flip}: ${predicted(0)} → ${predicted(path.flip)}.`
 summary.text = `<b>${step} of ${path.players} patches ${path.mode === "insertion" ? "inserted" : "deleted"}</b>: `
-  + `confidence in <i>${path.target}</i> ${path.confidences[step].toFixed(3)}. ${flip}`
+  + `the model predicts <b>${predicted(step)}</b>. Confidence in <i>${path.target}</i>: `
+  + `${path.confidences[step].toFixed(2)}. ${flip}`
+"""
+
+# Runs in the browser once, when the page is loaded.
+CONTROL = """
+let timer = null
+const move = change => {
+  const before = slider.value
+  slider.value = Math.min(Math.max(before + change, 0), slider.end)
+  return slider.value !== before
+}
+const pause = () => { clearInterval(timer); timer = null; play.label = "▶ Play" }
+window.toggle_play = () => {
+  if (timer !== null) return pause()
+  if (slider.value >= slider.end) slider.value = 0
+  play.label = "❚❚ Pause"
+  timer = setInterval(() => { if (!move(1)) pause() }, 600)
+}
+document.addEventListener("keydown", event => {
+  // Sliders, menus and buttons with the focus react to keys themselves.
+  const tag = event.composedPath()[0].tagName
+  if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || tag === "SELECT") return
+  if (event.key === "ArrowLeft") { pause(); move(-1) }
+  else if (event.key === "ArrowRight") { pause(); move(1) }
+  else if (event.key === " " && tag !== "BUTTON") window.toggle_play()
+  else return
+  event.preventDefault()
+})
 """
 
 
@@ -61,7 +119,7 @@ class Panel:
 
 
 def render_page(paths: Sequence[PathData], *, size: tuple[int, int], title: str) -> str:
-    """Render the page. When it is opened, it shows the start of the first path.
+    """Render the page. When it is opened, it shows the flip of the first path, or its end if there is no flip.
 
     Args:
         paths (Sequence[PathData]): Data of one or more paths.
@@ -71,56 +129,53 @@ def render_page(paths: Sequence[PathData], *, size: tuple[int, int], title: str)
     Returns:
         str: The HTML source, with Bokeh's scripts inlined.
     """
-    panels = [_picture_panel(paths[0], size=size), _confidence_panel(paths[0]), _classes_panel(paths[0])]
+    panels = [_confidence_panel(paths[0]), _classes_panel(paths[0])]
     controls = _controls(paths)
-    summary = Div(text="", name="summary", width=1200)
+    style = PICTURES_STYLE + ("img { image-rendering: pixelated; }" if max(size) < SMALL_IMAGE else "")
+    texts = {
+        "summary": Div(text="", name="summary", sizing_mode="stretch_width"),
+        "pictures": Div(text="", name="pictures", stylesheets=[style], sizing_mode="stretch_width"),
+    }
     models = {name: model for panel in panels for name, model in panel.models.items()}
-    update = CustomJS(code=UPDATE, args={"paths": list(paths), "summary": summary, **controls, **models})
+    update = CustomJS(code=UPDATE, args={"paths": list(paths), **texts, **controls, **models})
     for name, changed in (("modes", "active"), ("method", "value"), ("slider", "value")):
         controls[name].js_on_change(changed, update)
-    heading = Div(text=f"<h2>{html.escape(title)}</h2>", width=1200)
+    controls["play"].js_on_click(CustomJS(code="window.toggle_play()"))
+    heading = Div(text=f"<h2 style='margin: 0'>{html.escape(title)}</h2>", sizing_mode="stretch_width")
+    hint = Div(text="Keys: ← and → move by one patch, space plays.", styles={"color": "#595959"})
     document = Document()
     document.add_root(
         column(
             heading,
-            row(controls["modes"], controls["method"]),
+            texts["summary"],
+            row(controls["modes"], controls["play"], controls["method"], styles={"flex-wrap": "wrap"}),
             controls["slider"],
-            summary,
-            row(*(panel.plot for panel in panels)),
+            hint,
+            texts["pictures"],
+            row(*(panel.plot for panel in panels), styles={"flex-wrap": "wrap"}, sizing_mode="stretch_width"),
+            sizing_mode="stretch_width",
+            styles={"max-width": "1100px", "margin": "0 auto"},
         )
     )
-    document.js_on_event("document_ready", update)
-    return str(file_html(document, INLINE, title))
+    document.js_on_event("document_ready", CustomJS(code=CONTROL, args=controls), update)
+    return str(file_html(document, INLINE, title, template=TEMPLATE))
 
 
 def _controls(paths: Sequence[PathData]) -> dict[str, Model]:
-    """Create the mode buttons, the method menu (hidden for a single method) and the step slider."""
+    """Create the mode buttons, the play button, the method menu (hidden for a single method) and the step slider."""
     modes = list(dict.fromkeys(path["mode"] for path in paths))
     methods = list(dict.fromkeys(path["method"] for path in paths))
     last = len(paths[0]["confidences"]) - 1
     return {
         "modes": RadioButtonGroup(labels=modes, active=0, name="modes"),
-        "method": Select(title="method", value=methods[0], options=methods, visible=len(methods) > 1, name="method"),
-        "slider": Slider(start=0, end=max(last, 1), value=0, step=1, title="patches", width=700, name="slider"),
+        "play": Button(label="▶ Play", name="play", width=100),
+        "method": Select(
+            value=methods[0], options=methods, visible=len(methods) > 1, name="method", width=200, margin=(5, 5, 5, 5)
+        ),
+        "slider": Slider(
+            start=0, end=max(last, 1), value=0, step=1, title="patches", sizing_mode="stretch_width", name="slider"
+        ),
     }
-
-
-def _picture_panel(path: PathData, *, size: tuple[int, int]) -> Panel:
-    """Draw the image as the model sees it."""
-    height, width = size
-    picture = ColumnDataSource({"url": path["images"][:1], "x": [0], "y": [1]}, name="picture")
-    plot = figure(
-        frame_width=PICTURE_SIZE * width // max(size),
-        frame_height=PICTURE_SIZE * height // max(size),
-        x_range=(0, 1),
-        y_range=(0, 1),
-        toolbar_location=None,
-        title="what the model sees",
-    )
-    plot.image_url("url", "x", "y", 1, 1, source=picture)
-    plot.axis.visible = False
-    plot.grid.visible = False
-    return Panel(plot, {"picture": picture})
 
 
 def _confidence_panel(path: PathData) -> Panel:
@@ -131,14 +186,7 @@ def _confidence_panel(path: PathData) -> Panel:
     marker = ColumnDataSource({"step": [0], "confidence": confidences[:1]}, name="marker")
     # Margins keep the marker fully visible at both ends.
     steps = Range1d(-0.5, n_points - 0.5)
-    plot = figure(
-        width=420,
-        height=360,
-        x_range=steps,
-        y_range=(-0.03, 1.03),
-        toolbar_location=None,
-        title="confidence in the target",
-    )
+    plot = _plot("confidence in the target (dotted line: flip)", x_range=steps, y_range=(-0.03, 1.03))
     flip_line = Span(dimension="height", line_dash="dotted", line_color="black", visible=False, name="flip_line")
     plot.add_layout(flip_line)
     plot.line("step", "confidence", source=curve, line_width=2, color=BLUE)
@@ -156,14 +204,20 @@ def _classes_panel(path: PathData) -> Panel:
     )
     # A categorical axis starts at the bottom, but the most likely class should be at the top.
     classes = FactorRange(factors=labels[::-1])
-    plot = figure(
-        width=460,
-        height=360,
-        x_range=(0, 1.02),
-        y_range=classes,
-        toolbar_location=None,
-        title="most likely classes",
-    )
-    plot.hbar("label", right="probability", height=0.7, color="color", source=bars)
+    plot = _plot("most likely classes (orange: the target)", x_range=(0, 1.02), y_range=classes)
+    plot.hbar("label", right="probability", height=0.7, color="color", line_color="black", source=bars)
     plot.xaxis.axis_label = "probability"
     return Panel(plot, {"bars": bars, "classes": classes})
+
+
+def _plot(title: str, *, x_range: object, y_range: object) -> figure:
+    """Create a plot that takes half of a wide page, or the full width of a phone."""
+    return figure(
+        height=280,
+        x_range=x_range,
+        y_range=y_range,
+        toolbar_location=None,
+        title=title,
+        sizing_mode="stretch_width",
+        styles={"flex": "1 1 360px", "min-width": "0"},
+    )

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 from captum_moxi import models
 from captum_moxi.arguments import ForwardFunc, ModelOutput, check_natural, check_positive_int
 from captum_moxi.players import Players
-from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, memory_per_pass, new_gates
 from captum_moxi.removal.attention_gates import EmptyMeanIsZero, GatedAttention
+from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, memory_per_pass, new_gates
 
 # Maps the tokens of each image (images, tokens, width), the number of prefix tokens, and the image of each row (rows,)
 # to the tokens of each row (rows, tokens, width).

@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_moxi import MoXIDeletion, MoXIInsertion, Selection, patch_mask
+from captum_moxi import BaselineRemoval, MoXIDeletion, MoXIInsertion, Selection, patch_mask
 from captum_moxi.explanation import ExplainSettings, explain
+from captum_moxi.removal.baseline import blur_fill
 from captum_moxi.search.screens import GradientScreen
 
 
@@ -80,11 +81,46 @@ def test_a_page_is_saved_if_requested(classifier, image, tmp_path: Path) -> None
 def test_the_summary_counts_the_patches(classifier, image) -> None:
     explanation = explain(classifier, image, settings=ExplainSettings(grid=2))
     inserted, deleted = (int(explanation.selections[mode].n_steps[0]) for mode in ("insertion", "deletion"))
-    assert explanation.summary().endswith(
-        f"insertion flips with {inserted} patches; deletion flips without {deleted} patch{'es' if deleted > 1 else ''}"
-    )
+    summary = explanation.summary()
+    assert f"; insertion flips with {inserted} patches: " in summary
+    confidence = explanation.image.confidence(7)
+    assert f"; deletion flips without {deleted} patch{'es' if deleted > 1 else ''}: 7 {confidence:.2f} -> " in summary
     stopped = explain(classifier, image, settings=ExplainSettings(modes=("insertion",), grid=2, n_steps=1))
-    assert stopped.summary().endswith("insertion does not flip with 1 patch")
+    assert "; insertion does not flip with 1 patch: " in stopped.summary()
+
+
+def test_the_change_of_the_prediction_is_that_of_the_model_on_what_it_sees(classifier, image) -> None:
+    """Under baseline fill, the model sees an ordinary image, so that it can be called directly."""
+    settings = ExplainSettings(grid=2, removal=BaselineRemoval("mean"), stop=None)
+    explanation = explain(classifier, image, settings=settings)
+    x = classifier.preprocess(image)
+    for mode, change in explanation.changes.items():
+        selection = explanation.selections[mode]
+        chosen = torch.isin(patch_mask(56, grid=2), selection.order[0, : change.n_steps])
+        present = chosen if mode == "insertion" else ~chosen
+        with torch.no_grad():
+            probabilities = classifier.model(torch.where(present, x, x.mean((2, 3), keepdim=True))).logits.softmax(1)[0]
+        assert change.flipped
+        assert change.after.label == str(int(probabilities.argmax()))
+        assert change.after.confidence == pytest.approx(float(probabilities.max()), abs=1e-5)
+        assert str(change.before) in explanation.summary()
+        assert explanation.to_dict()["changes"][mode]["after"]["label"] == change.after.label
+    assert str(explanation.changes["deletion"].before) == f"7 {explanation.image.confidence(7):.2f}"
+    assert explanation.changes["insertion"].after.label == "7"
+
+
+def test_figures_show_what_the_model_saw_and_the_change(classifier, image) -> None:
+    settings = ExplainSettings(modes=("deletion",), grid=2, removal=BaselineRemoval("blur"))
+    explanation = explain(classifier, image, settings=settings, true_label=12)
+    figure = explanation.figure()
+    x, chosen = classifier.preprocess(image), explanation.selections["deletion"].order[0]
+    seen = torch.where(torch.isin(patch_mask(56, grid=2), chosen), blur_fill(x), x)
+    torch.testing.assert_close(torch.tensor(figure.axes[2].images[0].get_array()), classifier.to_images(seen)[0])
+    change = explanation.changes["deletion"]
+    assert figure.axes[2].get_title().endswith(f"{change.before} → {change.after}")
+    assert figure.axes[0].get_title().endswith("true label: 12")
+    assert "left-out patches are blurred" in figure.get_supxlabel().replace("\n", " ")
+    assert "true label: 12" in explanation.summary() and explanation.to_dict()["true_label"] == "12"
 
 
 def test_a_target_that_is_not_predicted_is_pointed_out(classifier, image, recwarn: pytest.WarningsRecorder) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -28,7 +29,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(
 # Playwright is optional, so its page has no type here.
 BrowserPage = Any
 # Opens a page, and returns it with a list of everything that must not happen: errors, warnings, requests.
-OpenPage = Callable[[Path], tuple[BrowserPage, list[str]]]
+OpenPage = Callable[..., tuple[BrowserPage, list[str]]]
 
 
 def demo_game() -> tuple[CoalitionGame, Callable[[Tensor], Tensor], list[str]]:
@@ -42,15 +43,22 @@ def demo_game() -> tuple[CoalitionGame, Callable[[Tensor], Tensor], list[str]]:
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def moxi() -> list[PagePath]:
+    """The paths of insertion and deletion."""
+    game, to_images, _ = demo_game()
+    (x,), target, mask = game.call.inputs, game.targets, patch_mask(56, grid=4)
+    paths = []
+    for attribution in (MoXIInsertion(game.call.forward_func), MoXIDeletion(game.call.forward_func)):
+        _, selection = attribution.attribute(x, target=target, feature_mask=mask, return_selection=True)
+        paths.append(follow_path(game, selection.order[0].tolist(), selection.mode, to_images=to_images))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory, moxi: list[PagePath]) -> Path:
     """A folder with a page of one method, moxi.html, and a page of two methods, methods.html."""
     folder = tmp_path_factory.mktemp("pages")
     game, to_images, labels = demo_game()
-    (x,), target, mask = game.call.inputs, game.targets, patch_mask(56, grid=4)
-    moxi = []
-    for attribution in (MoXIInsertion(game.call.forward_func), MoXIDeletion(game.call.forward_func)):
-        _, selection = attribution.attribute(x, target=target, feature_mask=mask, return_selection=True)
-        moxi.append(follow_path(game, selection.order[0].tolist(), selection.mode, to_images=to_images))
     backwards = [
         follow_path(game, list(range(15, -1, -1)), path.mode, to_images=to_images, method="Backwards") for path in moxi
     ]
@@ -72,9 +80,10 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any) -> OpenPage:
-    def open_in_browser(path: Path) -> tuple[BrowserPage, list[str]]:
+    def open_in_browser(path: Path, width: int = 1320) -> tuple[BrowserPage, list[str]]:
         problems: list[str] = []
-        page = browser.new_page(viewport={"width": 1320, "height": 700})
+        page = browser.new_page(viewport={"width": width, "height": 700})
+        page.set_default_timeout(10_000)
         page.on("console", lambda entry: problems.append(entry.text) if entry.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("request", lambda request: None if is_local(request.url, path) else problems.append(request.url))
@@ -99,72 +108,151 @@ def decode(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
 
 
-def press_right(page: BrowserPage, times: int) -> None:
-    handle = page.locator(".noUi-handle")
-    handle.focus()
-    for _ in range(times):
-        handle.press("ArrowRight")
+def picture(page: BrowserPage, kind: str) -> Image.Image:
+    """One of the pictures: "photograph", "heat_map" or "seen"."""
+    return decode(page.locator(f".{kind} img").get_attribute("src"))
 
 
-def test_the_slider_updates_picture_marker_and_classes(pages: Path, open_page: OpenPage) -> None:
+def present_patches(image: Image.Image) -> NDArray[np.bool_]:
+    """Which of the 4 x 4 patches are not gray at their centers."""
+    centers = np.asarray(image).reshape(4, 14, 4, 14, 3)[:, 7, :, 7]
+    return (abs(centers.astype(int) - 128) >= 8).any(-1)
+
+
+def move_to_start(page: BrowserPage) -> None:
+    while "0 of" not in page.locator("b").first.inner_text()[:4]:
+        page.keyboard.press("ArrowLeft")
+
+
+def flip_of(path: PagePath) -> str:
+    return f"{path.flip} of 16 patches {'inserted' if path.mode == 'insertion' else 'deleted'}"
+
+
+def test_the_page_opens_at_the_flip_of_each_mode(pages: Path, open_page: OpenPage, moxi: list[PagePath]) -> None:
     page, problems = open_page(pages / "moxi.html")
-    assert page.get_by_text("0 of 16 patches inserted").is_visible()
-    before, marker, bars = (source_data(page, name) for name in ("picture", "marker", "bars"))
-    assert decode(before["url"][0]).getextrema() == ((128, 128),) * 3  # all gray
-    assert len(bars["label"]) == 5
-    screenshot = page.screenshot()
-    press_right(page, 2)
-    assert page.get_by_text("2 of 16 patches inserted").is_visible()
-    after = source_data(page, "picture")
-    assert after != before
-    centers = np.asarray(decode(after["url"][0])).reshape(4, 14, 4, 14, 3)[:, 7, :, 7]
-    assert (abs(centers.astype(int) - 128) < 8).all(-1).sum() == 14  # two of sixteen patches are present
-    assert list(source_data(page, "marker")["step"]) == [2]
-    assert source_data(page, "marker") != marker
-    assert source_data(page, "bars") != bars
-    assert page.screenshot() != screenshot
-    assert problems == []
-
-
-def test_the_buttons_switch_between_insertion_and_deletion(pages: Path, open_page: OpenPage) -> None:
-    page, problems = open_page(pages / "moxi.html")
-    empty = source_data(page, "picture")["url"][0]
+    insertion, deletion = moxi
+    assert page.get_by_text(flip_of(insertion)).is_visible()
+    before = insertion.probabilities[0].max(0)
+    after = insertion.probabilities[insertion.flip].max(0)
+    assert page.get_by_text(
+        f"The prediction flips at step {insertion.flip}: {int(before.indices)} {before.values:.2f} → "
+        f"{int(after.indices)} {after.values:.2f}."
+    ).is_visible()
+    assert present_patches(picture(page, "seen")).sum() == insertion.flip
     page.get_by_text("deletion", exact=True).click()
-    assert page.get_by_text("0 of 16 patches deleted").is_visible()
-    assert source_data(page, "picture")["url"][0] != empty
-    whole = decode(source_data(page, "picture")["url"][0])
-    assert whole.size == (56, 56)
-    assert whole.getextrema()[0][1] > 200  # bright digits
-    press_right(page, 1)
-    assert page.get_by_text("1 of 16 patches deleted").is_visible()
+    assert page.get_by_text(flip_of(deletion)).is_visible()
+    assert (~present_patches(picture(page, "seen"))).sum() == deletion.flip
     assert problems == []
 
 
-def test_the_menu_switches_between_methods(pages: Path, open_page: OpenPage) -> None:
+def test_the_photograph_and_the_heat_map_are_side_by_side(
+    pages: Path, open_page: OpenPage, moxi: list[PagePath]
+) -> None:
+    page, _ = open_page(pages / "moxi.html")
+    for kind, expected in (("photograph", moxi[0].photograph), ("heat_map", moxi[0].heat_map)):
+        pixels = torch.from_numpy(np.array(picture(page, kind))) / 255
+        assert float((pixels - expected).abs().mean()) < 0.05  # WebP is not exact
+    left, right = (page.locator(f".{kind} img").bounding_box() for kind in ("photograph", "heat_map"))
+    assert left["y"] == right["y"] and left["x"] + left["width"] < right["x"]
+
+
+def test_the_arrow_keys_move_by_one_patch(pages: Path, open_page: OpenPage, moxi: list[PagePath]) -> None:
+    page, problems = open_page(pages / "moxi.html")
+    at_flip = [source_data(page, name) for name in ("marker", "bars")]
+    move_to_start(page)
+    page.keyboard.press("ArrowLeft")
+    assert page.get_by_text("0 of 16 patches inserted").is_visible()
+    assert picture(page, "seen").getextrema() == ((128, 128),) * 3  # all gray
+    assert [source_data(page, name) for name in ("marker", "bars")] != at_flip
+    screenshot = page.screenshot()
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    assert page.get_by_text("2 of 16 patches inserted").is_visible()
+    expected = present_patches(Image.fromarray((moxi[0].images[2] * 255).byte().numpy()))
+    assert expected.sum() == 2
+    assert (present_patches(picture(page, "seen")) == expected).all()
+    assert list(source_data(page, "marker")["step"]) == [2]
+    assert page.screenshot() != screenshot
+    page.locator(".noUi-handle").press("ArrowRight")  # a slider with the focus moves once, not twice
+    assert page.get_by_text("3 of 16 patches inserted").is_visible()
+    assert problems == []
+
+
+@pytest.mark.parametrize("start", ["button", "space"])
+def test_the_path_plays(pages: Path, open_page: OpenPage, start: str) -> None:
+    page, problems = open_page(pages / "moxi.html")
+    move_to_start(page)
+    if start == "button":
+        page.get_by_text("▶ Play").click()
+    else:
+        page.keyboard.press(" ")
+    page.get_by_text("2 of 16 patches inserted").wait_for()
+    page.get_by_text("❚❚ Pause").click()
+    assert page.get_by_text("▶ Play").is_visible()
+    move_to_start(page)
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_text("1 of 16 patches inserted").is_visible()
+    assert problems == []
+
+
+def test_the_path_stops_playing_at_its_end(tmp_path: Path, open_page: OpenPage) -> None:
+    (tmp_path / "red.html").write_text(path_page([red_path(8, 8)], labels="ab", title=""), encoding="utf-8")
+    page, _ = open_page(tmp_path / "red.html")
+    page.get_by_text("▶ Play").click()
+    page.get_by_text("❚❚ Pause").wait_for()
+    page.get_by_text("▶ Play").wait_for()
+    assert page.get_by_text("1 of 1 patches deleted").is_visible()
+
+
+def test_the_menu_switches_between_methods_at_the_same_step(pages: Path, open_page: OpenPage) -> None:
     page, problems = open_page(pages / "methods.html")
-    press_right(page, 4)
-    moxi = source_data(page, "picture")["url"][0]
+    move_to_start(page)
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    moxi = picture(page, "seen")
     page.get_by_role("combobox").select_option("Backwards")
     assert page.get_by_text("4 of 16 patches inserted").is_visible()
-    assert source_data(page, "picture")["url"][0] != moxi
-    page.get_by_text("deletion", exact=True).click()
-    assert page.get_by_text("4 of 16 patches deleted").is_visible()
+    assert picture(page, "seen") != moxi
     assert problems == []
+
+
+@pytest.mark.parametrize("width", [420, 1280])
+def test_the_page_fits_phones_and_desktops(pages: Path, open_page: OpenPage, width: int) -> None:
+    page, problems = open_page(pages / "methods.html", width)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    boxes = [box.bounding_box() for box in page.locator("img, canvas, .noUi-target, .bk-btn, select").all()]
+    assert len(boxes) >= 9
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    photograph, heat_map = (page.locator(f".{kind} img").bounding_box() for kind in ("photograph", "heat_map"))
+    assert photograph["y"] == heat_map["y"] and photograph["width"] >= 150
+    assert problems == []
+
+
+def red_path(height: int, width: int) -> PagePath:
+    red = torch.tensor([1.0, 0, 0]).expand(2, height, width, 3)
+    return PagePath(
+        method="MoXI",
+        mode="deletion",
+        photograph=red[0],
+        heat_map=red[0],
+        images=red,
+        probabilities=torch.tensor([[0.6, 0.4]] * 2),
+        target=0,
+        n_players=1,
+        flip=None,
+    )
 
 
 @pytest.mark.parametrize("size", [(32, 32), (20, 40), (40, 20)])
-def test_the_picture_has_the_aspect_ratio_of_the_image(
+def test_the_pictures_have_the_aspect_ratio_of_the_image(
     tmp_path: Path, open_page: OpenPage, size: tuple[int, int]
 ) -> None:
-    red = torch.tensor([1.0, 0, 0]).expand(2, *size, 3)
-    path = PagePath("MoXI", "deletion", red, torch.tensor([[0.6, 0.4]] * 2), target=0, n_players=1, flip=None)
-    (tmp_path / "red.html").write_text(path_page([path], labels="ab", title=""), encoding="utf-8")
+    (tmp_path / "red.html").write_text(path_page([red_path(*size)], labels="ab", title=""), encoding="utf-8")
     page, problems = open_page(tmp_path / "red.html")
-    screenshot = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
-    rows, columns = ((abs(screenshot - [255, 0, 0]) < 3).all(-1).any(axis).sum() for axis in (1, 0))
-    # Each edge is accurate to one pixel.
-    assert rows > 100
-    assert abs(rows * size[1] / size[0] - columns) <= 4
+    boxes = [image.bounding_box() for image in page.locator("img").all()]
+    assert len(boxes) == 3
+    for box in boxes:
+        assert box["height"] == pytest.approx(box["width"] * size[0] / size[1], abs=2)
     assert problems == []
 
 

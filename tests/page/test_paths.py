@@ -81,3 +81,13 @@ def test_a_path_needs_a_game_on_images() -> None:
     game = CoalitionGame(lambda x: x, torch.ones(1, 4), target=1)
     with pytest.raises(ValueError, match=r"not a game on images; pass a target and one input \(B, C, H, W\)"):
         follow_path(game, [0], "insertion", to_images=to_images)
+
+
+def test_the_heat_map_is_brightest_at_the_first_player() -> None:
+    game = CoalitionGame(zoo.token_model("vit"), torch.full((1, 3, 32, 32), -9.0), target=1)
+    path = follow_path(game, [5, 0, 9], "insertion", to_images=to_images)
+    assert torch.equal(path.photograph, to_images(game.call.inputs[0])[0])
+    brightness = split_patches(path.heat_map).mean(1)
+    assert brightness[5] > brightness[0] > brightness[9] > float(path.photograph.mean())
+    # All other patches are equally pale.
+    assert brightness[[1, 2, 3, 4, 6, 7, 8, 10]].unique().numel() == 1

@@ -11,8 +11,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel, ViTImageProcessor
 
 from captum_moxi import patch_mask
-from captum_moxi.perturbations.adversarial import attack, perturbation_norms
 from captum_moxi.models import ImageClassifier
+from captum_moxi.perturbations.adversarial import attack, perturbation_norms
 
 MEAN, STD = [0.3, 0.4, 0.35], [0.2, 0.15, 0.18]
 

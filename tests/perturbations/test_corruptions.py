@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageOps
 from transformers import ViTImageProcessor
 
 from captum_moxi import BaselineRemoval, deletion_curve, patch_mask
-from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupt, corrupted_inputs
 from captum_moxi.models import ImageClassifier
+from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupt, corrupted_inputs
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("imagecorruptions") is None,

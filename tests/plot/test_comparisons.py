@@ -1,5 +1,7 @@
 """Galleries of a comparison."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from captum_moxi import Comparison
 from captum_moxi.arguments import Mode
-from captum_moxi.plot import show_comparison
+from captum_moxi.plot import comparison_figure, show_comparison
 
 MASKS = torch.tensor([[[0, 1, 2]]])
 # Players that flip the prediction, by example and method. The first order of 0, 1, 2 does not reach the 2 in time.
@@ -26,6 +28,7 @@ def test_a_gallery_counts_the_patches_that_flip_the_prediction(
 ) -> None:
     _, axes = show_comparison(images, MASKS, comparison, mode=mode, axes=Figure().subplots(2, 4))
     assert [[ax.texts[0].get_text() for ax in row[1:]] for row in axes] == CAPTIONS
+    assert [ax.texts[0].get_text() for ax in axes[:, 0]] == ["patches to flip:"] * 2
 
 
 def test_a_gallery_highlights_the_patches_that_flip_the_prediction(images: Tensor, comparison: Comparison) -> None:
@@ -41,3 +44,27 @@ def test_a_gallery_highlights_the_patches_that_flip_the_prediction(images: Tenso
 def test_a_gallery_rejects_axes_of_another_shape(images: Tensor, comparison: Comparison) -> None:
     with pytest.raises(ValueError, match=r"axes has shape \(2, 2\); pass axes of shape \(2, 4\)"):
         show_comparison(images, MASKS, comparison, axes=Figure().subplots(2, 2))
+
+
+@pytest.mark.parametrize(("mode", "present"), [("insertion", [2]), ("deletion", [0, 1])])
+def test_a_gallery_shows_what_the_model_sees(
+    images: Tensor, comparison: Comparison, mode: Mode, present: list[int]
+) -> None:
+    figure = comparison_figure(
+        images,
+        MASKS,
+        comparison,
+        mode=mode,
+        draw=[lambda players, example=example: _seen(example, players) for example in (0, 1)],
+        note="the rest is blurred",
+    )
+    # "down" flips example 1 with player 2 alone.
+    picture = torch.tensor(figure.axes[4 + 2].images[0].get_array())
+    assert torch.equal(picture, _seen(1, present))
+    assert mode in figure.get_suptitle()
+    assert figure.get_supxlabel().replace("\n", " ").endswith("The rest is blurred.")
+
+
+def _seen(example: int, players: Sequence[int]) -> Tensor:
+    """A picture that differs for each example and coalition."""
+    return torch.full((1, 3, 3), 0.1 * example + 0.01 * sum(2**player for player in players))

@@ -43,6 +43,19 @@ def test_show_steps_colors_each_patch_by_its_step(image: Tensor, mask: Tensor) -
     assert steps[:2, 2:].tolist() == [[2, 2]] * 2
     assert steps.mask[:2, :2].all()
     assert steps.mask[2:, 2:].all()
+    assert [(text.get_text(), text.xy) for text in ax.texts] == [("1", (-0.5, 1.5)), ("2", (1.5, -0.5))]
+    # The chosen patches keep their colors.
+    assert torch.equal(torch.tensor(ax.images[0].get_array())[2:, :2], image[2:, :2])
+
+
+def test_show_steps_of_many_patches_has_a_colorbar_instead_of_numbers() -> None:
+    mask = torch.arange(49).view(7, 7)
+    figure = Figure()
+    selection = make_selection("deletion", [0] * 50, [0.5] * 50)
+    _, ax = show_steps(torch.rand(7, 7, 3), mask, selection, cmap="magma", alpha=0.4, ax=figure.add_subplot())
+    assert not ax.texts
+    assert [other.get_ylabel() for other in figure.axes[1:]] == ["step"]
+    assert ax.images[1].get_alpha() == 0.4
 
 
 def test_show_steps_of_an_empty_selection_draws_the_image_alone(image: Tensor, mask: Tensor) -> None:
@@ -59,13 +72,13 @@ def test_show_path_draws_the_image_at_the_given_steps_and_the_last(image: Tensor
     for index, players in enumerate(([], [2, 1], [2, 1, 0, 3])):
         part = strip[:, 5 * index : 5 * index + 4]
         assert torch.equal(part, patches_alone(image, mask, players, keep=mode == "insertion"))
-    assert [text.get_text() for text in ax.texts] == ["0\n0.10", "2\n0.30", "4\n0.50"]
+    assert [text.get_text() for text in ax.texts] == ["0 patches\n0.10", "2\n0.30", "4\n0.50"]
 
 
 def test_show_path_without_a_target_shows_no_confidence(image: Tensor, mask: Tensor) -> None:
     selection = make_selection("insertion", [1, 1], [torch.nan, torch.nan])
     _, ax = show_path(image, mask, selection, steps=(0,), ax=Figure().add_subplot())
-    assert [text.get_text() for text in ax.texts] == ["0", "1"]
+    assert [text.get_text() for text in ax.texts] == ["0 patches", "1"]
 
 
 def test_plot_path_splits_each_gain_into_shapley_value_and_interaction() -> None:
@@ -75,22 +88,20 @@ def test_plot_path_splits_each_gain_into_shapley_value_and_interaction() -> None
         shapley=torch.tensor([[3.0, 1.5]]),
         interactions=torch.tensor([[0.0, 0.5]]),
     )
-    figure, ax = plot_path(selection, flip=2, ax=Figure().add_subplot())
-    twin = next(other for other in figure.axes if other is not ax)
-    assert [bar.get_height() for bar in twin.patches] == [3, 1.5, 0, 0.5]
-    assert ax.lines[0].get_ydata().tolist() == pytest.approx([0.1, 0.4, 0.9])
-    assert twin.lines[0].get_ydata().tolist() == [-3, 0, 2]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
-        "confidence",
-        "reward",
-        "Shapley value",
-        "interaction",
-    ]
+    _, (confidence, gains) = plot_path(selection, flip=2, axes=Figure().subplots(2))
+    assert [bar.get_height() for bar in gains.patches] == [3, 1.5, 0, 0.5]
+    assert confidence.lines[0].get_ydata().tolist() == pytest.approx([0.1, 0.4, 0.9])
+    assert [text.get_text() for text in gains.get_legend().get_texts()] == ["Shapley value", "interaction"]
 
 
-@pytest.mark.parametrize(("flip", "side"), [(0, "left"), (1, "left"), (2, "right"), (3, "right")])
-def test_plot_path_marks_the_flip_and_labels_it_on_the_wider_side(flip: int, side: str) -> None:
+@pytest.mark.parametrize("flip", [0, 2])
+def test_plot_path_marks_the_flip(flip: int) -> None:
     selection = make_selection("insertion", [1, 1, 1, 0], [0.1, 0.4, 0.6, 0.9])
-    _, ax = plot_path(selection, flip=flip, ax=Figure().add_subplot())
-    assert list(ax.lines[1].get_xdata()) == [flip, flip]
-    assert [(text.get_text(), text.get_horizontalalignment()) for text in ax.texts] == [("flip", side)]
+    _, (confidence, _) = plot_path(selection, flip=flip, axes=Figure().subplots(2))
+    assert list(confidence.lines[1].get_xdata()) == [flip, flip]
+    assert [(text.get_text(), text.get_position()[0]) for text in confidence.texts] == [("flip", flip)]
+
+
+def test_plot_path_needs_two_axes() -> None:
+    with pytest.raises(ValueError, match=r"axes has shape \(1,\); pass two axes"):
+        plot_path(make_selection("insertion", [1, 0], [0.1, 0.9]), axes=[Figure().add_subplot()])

@@ -16,8 +16,8 @@ from captum_moxi.arguments import Mode
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.records import Record, Records
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
-from captum_moxi.perturbations.adversarial import attack, perturbation_norms
 from captum_moxi.models import call_model
+from captum_moxi.perturbations.adversarial import attack, perturbation_norms
 from captum_moxi.plot import line_style, save_figure
 from captum_moxi.rewards import predicted_class
 from captum_moxi.tables import markdown_table

@@ -15,9 +15,9 @@ from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator, Played
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
 from captum_moxi.evaluation.rows import Row
-from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupted_inputs
 from captum_moxi.metrics import Curve, rank_positions
 from captum_moxi.models import preserved_state
+from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupted_inputs
 from captum_moxi.plot import label_curves, line_style, save_figure
 from captum_moxi.removal import BaselineRemoval
 from captum_moxi.search import follow

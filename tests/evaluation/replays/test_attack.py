@@ -7,8 +7,8 @@ from captum_moxi.evaluation import store
 from captum_moxi.evaluation.records import Records
 from captum_moxi.evaluation.replays import read_orders, run_attack
 from captum_moxi.evaluation.replays.attack import AttackRecord, AttackSettings, attack_run, attack_table, plot_attacks
-from captum_moxi.perturbations.adversarial import attack
 from captum_moxi.models import call_model
+from captum_moxi.perturbations.adversarial import attack
 
 MASK = patch_mask(56, grid=2)
 
