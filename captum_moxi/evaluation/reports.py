@@ -30,9 +30,7 @@ runs, only the fractions that all of them reached are used. Accuracies, areas an
 after flips (--stop never). **To flip**: median number of patches that flip the prediction to the target (insertion) or
 away from it (deletion). Images that never flip count as larger than all others. **Seconds** and **rows** per image:
 mean cost of ordering the patches, including what a search evaluates along its path. A row is one model input. A row
-with a backward pass counts as three rows. Methods that use the model's gradients or attention directly evaluate no
-rows.
-""".strip()
+with a backward pass counts as three rows.""".strip()
 
 Cell: TypeAlias = str | int | float | None
 Cells: TypeAlias = dict[str, Cell]

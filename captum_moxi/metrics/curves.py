@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_moxi.arguments import Baselines, ForwardArgs, Mode, Target, TensorOrTuple, input_devices
+from captum_moxi.arguments import Baselines, ForwardArgs, Mode, Model, Target, TensorOrTuple, input_devices
 from captum_moxi.game import CoalitionGame, Outcome
 from captum_moxi.metrics.ordering import Attributions, parse_fractions, rank_positions
 from captum_moxi.models import preserved_state
