@@ -166,3 +166,14 @@ def test_a_grid_that_does_not_fit_is_used_as_it_is_or_rejected_with_the_grids_th
     else:
         assert mask.unique().tolist() == list(range(9))
         assert CoalitionGame(model, images, target=1, removal=removal, feature_mask=mask).n_players == 9
+
+
+@SPECS
+def test_a_picture_note_mentions_gray_only_if_left_out_patches_are_gray(
+    spec: str, model: nn.Module, images: Tensor
+) -> None:
+    game = CoalitionGame(model, images[:1], target=1, removal=REMOVALS.create(spec))
+    # The conversion adds 9 to all pixel values, so that no fill is gray by chance.
+    nobody = torch.zeros(1, game.n_players, dtype=torch.bool)
+    picture = game.pictures(nobody, None, lambda values: values.permute(0, 2, 3, 1) + 9)
+    assert ("gray" in game.removal.picture_note) == bool((picture == 0.5).all())
