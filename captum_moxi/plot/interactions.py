@@ -83,7 +83,7 @@ def plot_interactions(
         describe(
             figure,
             title=title or "Interactions of pairs of patches",
-            reading="Positive: two patches add more together than alone. Negative: they repeat each other.",
+            reading="Positive: two patches add more together than separately. Negative: they repeat each other.",
             fontsize=10,
         )
     else:
