@@ -146,15 +146,19 @@ class LongSearchReport:
         is_sure = plan.has_equal_costs or elapsed > PATIENCE / 3
         if elapsed > PATIENCE or (plan.is_exact and is_sure and estimate > PATIENCE):
             self._is_reported = True
-            self._report(estimate)
+            self._report(elapsed, estimate)
 
-    def _report(self, seconds: float) -> None:
+    def _report(self, elapsed: float, estimate: float) -> None:
         plan = self._plan
-        at_most, about = ("", "about") if plan.is_exact else ("at most ", "up to about")
-        logger.warning(
-            f"{plan.name} needs {at_most}{plan.rows:,} rows, which takes {about} {format_duration(seconds)}. "
-            f"To shorten it, pass {', or '.join(plan.advice)}. show_progress=True shows a progress bar."
-        )
+        if plan.is_exact:
+            cost = f"{plan.name} needs {plan.rows:,} rows, which takes about {format_duration(estimate)}."
+        else:
+            cost = (
+                f"{plan.name} has evaluated {self._rows:,} rows in {format_duration(elapsed)}, of at most "
+                f"{plan.rows:,}. It may stop early or skip candidates, so the remaining time is not known."
+            )
+        advice = f"To shorten it, pass {', or '.join(plan.advice)}. show_progress=True shows a progress bar."
+        logger.warning(f"{cost} {advice}")
 
 
 def format_duration(seconds: float) -> str:
