@@ -369,6 +369,8 @@ def explain(
         >>> explanation.selections["insertion"].order[0]  # ids of the patches
         >>> explanation.save(Path("explained"))  # cat.png and cat.json
     """
+    if true_label is not None and not isinstance(true_label, str):
+        true_label = classifier.labels[classifier.class_index(int(true_label))]
     settings = settings or ExplainSettings()
     prepared = prepare_image(classifier, image, name=name, removal=settings.removal, grid=settings.grid)
     index = prepared.target(target)
@@ -381,7 +383,7 @@ def explain(
         target=index,
         settings=settings,
         results=results,
-        true_label=classifier.labels[true_label] if isinstance(true_label, int) else true_label,
+        true_label=true_label,
     )
 
 

@@ -51,7 +51,8 @@ class CoalitionGame:
     uses.
 
     A game is immutable. :meth:`restrict` and :meth:`with_reward` return new games, which share the model and its
-    ``cost``.
+    ``cost``. Removals that hook the model run a private view of it, which has the hooks that the model had at the first
+    coalition.
 
     Args:
         forward_func (Callable): Model. A transformers image classifier, the object that :func:`captum_moxi.load`
@@ -424,6 +425,8 @@ class CoalitionGame:
     @functools.cached_property
     def captum_target(self) -> list[int | tuple[int, ...]] | None:
         """Target of each example, in the form that Captum's own classes accept."""
+        if self._model.aggregates:
+            return None
         if self._targets.indices is not None:
             return [index[0] if len(index) == 1 else index for index in self._targets.indices]
         return None if self.targets is None else self.targets.tolist()

@@ -78,6 +78,8 @@ def follow_path(
         >>> path = follow_path(game, selection.order[0].tolist(), "insertion", to_images=classifier.to_images)
         >>> Path("page.html").write_text(path_page([path], labels=classifier.labels, title="cat"), encoding="utf-8")
     """
+    # a selection of a batch ends with -1 in examples that stopped earlier
+    order = [player for player in order if player >= 0]
     if game.targets is None or len(game.call.inputs) != 1 or game.call.inputs[0].dim() != 4:
         raise ValueError("game has no target or is not a game on images; pass a target and one input (B, C, H, W)")
     coalitions = _path_coalitions(game, order, mode, example=example)

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from threading import get_ident
 from typing import Any
 
@@ -200,14 +201,21 @@ class _SequenceModel(MaskedModel):
 
     def __init__(self, call: ForwardCall, site: Site, patch_owners: Tensor, n_prefix: int | None) -> None:
         super().__init__(call)
-        # Hooks and configuration changes must not affect other callers of the model.
-        self.view = models.private_view(call.forward_func)
-        self.forward = self.view.forward_func
-        self.site = Site(self.view.module(site.module), site.at_input)
+        self._site = site
         self.patch_owners = patch_owners
         self.n_prefix = n_prefix
         # Arguments with a batch dimension are indexed by row, so the images must be, too.
         self.one_image_per_row = any(call.has_batch(arg) for arg in call.additional_forward_args)
+
+    @cached_property
+    def view(self) -> models.PrivateView:
+        """View of the model. Hooks and configuration changes on it do not affect other callers of the model."""
+        return models.private_view(self.call.forward_func)
+
+    @cached_property
+    def site(self) -> Site:
+        """The place in the view where tokens are removed."""
+        return Site(self.view.module(self._site.module), self._site.at_input)
 
     def __call__(self, coalitions: Tensor, examples: Tensor) -> ModelOutput:
         patches = self._present_tokens(coalitions, examples).nonzero()[:, 1].reshape(len(coalitions), -1)
@@ -247,7 +255,7 @@ class _SequenceModel(MaskedModel):
             n_prefix_seen.append(n_prefix)
             return tokens[image_of_row]
 
-        with models.sdpa_attention(self.forward), GatedAttention(gates):
+        with models.sdpa_attention(self.view.forward_func), GatedAttention(gates):
             output = self._run(examples, keep_all)
         if not stages:
             raise ValueError(
@@ -275,7 +283,7 @@ class _SequenceModel(MaskedModel):
 
         handles = [self.site.hook(change_sequence), *self._skip_unused_tokens()]
         try:
-            output = models.call_model(self.forward, pixels, *self.call.arguments(examples))
+            output = models.call_model(self.view.forward_func, pixels, *self.call.arguments(examples))
         finally:
             for handle in handles:
                 handle.remove()

@@ -91,3 +91,12 @@ def test_the_heat_map_is_brightest_at_the_first_player() -> None:
     assert brightness[5] > brightness[0] > brightness[9] > float(path.photograph.mean())
     # All other patches are equally pale.
     assert brightness[[1, 2, 3, 4, 6, 7, 8, 10]].unique().numel() == 1
+
+
+def test_an_order_that_ended_earlier_than_others_of_its_batch_ends_there() -> None:
+    game = CoalitionGame(zoo.token_model("vit"), torch.randn(2, 3, 32, 32), target=[1, 3])
+    whole = follow_path(game, [7], "insertion", to_images=to_images, example=1)
+    padded = follow_path(game, [7, -1, -1], "insertion", to_images=to_images, example=1)
+    assert len(padded.images) == 2
+    torch.testing.assert_close(padded.probabilities, whole.probabilities)
+    torch.testing.assert_close(padded.heat_map, whole.heat_map)

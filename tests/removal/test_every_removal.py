@@ -87,17 +87,20 @@ def test_a_row_does_not_depend_on_the_other_rows(
 @SPECS
 def test_model_and_inputs_are_unchanged_even_after_an_exception(spec: str, model: nn.Module, images: Tensor) -> None:
     coalitions, examples = random_rows(6)
+    failures: list[type[BaseException]] = []
+
+    def fail(*_args: object) -> None:
+        for failure in failures:
+            raise failure
+
+    hook = model.vit.layernorm.register_forward_hook(fail)
     game = CoalitionGame(model, images, target=1, removal=REMOVALS.create(spec))
     state = {name: value.clone() for name, value in model.state_dict().items()}
     copy, attention = images.clone(), model.config._attn_implementation
     random_state = torch.get_rng_state()
-
-    def fail(*_args: object) -> None:
-        raise KeyboardInterrupt
-
     game.outcome(coalitions, examples)
     game.effects(coalitions, examples)
-    hook = model.vit.layernorm.register_forward_hook(fail)
+    failures.append(KeyboardInterrupt)
     for run in (game.outcome, game.effects):
         with pytest.raises(KeyboardInterrupt):
             run(coalitions, examples)
