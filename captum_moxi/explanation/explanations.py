@@ -416,6 +416,8 @@ def _search(
 
 
 def _outcome(mode: Mode, change: Change) -> str:
+    if mode == "deletion" and change.flipped and not change.n_steps:
+        return "deletion has nothing to delete"
     verb = "flips" if change.flipped else "does not flip"
     patches = f"{'with' if mode == 'insertion' else 'without'} {count_patches(change.n_steps)}"
     return f"{mode} {verb} {patches}: {change.before} -> {change.after}"
