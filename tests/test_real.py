@@ -15,7 +15,7 @@ from captum_moxi import AttentionRemoval, CoalitionGame, MoXIDeletion, MoXIInser
 from captum_moxi.cli.main import main
 from captum_moxi.models import ImageClassifier, load
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 N_PATCHES = 196
 
