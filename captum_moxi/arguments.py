@@ -51,10 +51,7 @@ def check_positive_int(name: str, value: object) -> None:
         TypeError: If ``value`` is not an int.
         ValueError: If ``value`` is less than 1.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is {value!r}; pass an int of at least 1")
-    if operator.index(value) < 1:
-        raise ValueError(f"{name} is {value}; pass an int of at least 1")
+    _check_int(name, value, minimum=1)
 
 
 def check_natural(name: str, value: object) -> None:
@@ -68,10 +65,14 @@ def check_natural(name: str, value: object) -> None:
         TypeError: If ``value`` is not an int.
         ValueError: If ``value`` is negative.
     """
+    _check_int(name, value, minimum=0)
+
+
+def _check_int(name: str, value: object, *, minimum: int) -> None:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is {value!r}; pass an int of at least 0")
-    if operator.index(value) < 0:
-        raise ValueError(f"{name} is {value}; pass an int of at least 0")
+        raise TypeError(f"{name} is {value!r}; pass an int of at least {minimum}")
+    if operator.index(value) < minimum:
+        raise ValueError(f"{name} is {value}; pass an int of at least {minimum}")
 
 
 def check_inputs(inputs: object) -> tuple[Tensor, ...]:

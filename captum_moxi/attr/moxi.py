@@ -1,6 +1,5 @@
 """MoXIInsertion and MoXIDeletion: MoXI's greedy search as attribution methods."""
 
-import warnings
 from typing import ClassVar, Literal, NoReturn, TypeAlias, overload
 
 import torch
@@ -18,6 +17,7 @@ from captum_moxi.arguments import (
     TensorOrTuple,
     check_positive_int,
     input_devices,
+    warn_user,
 )
 from captum_moxi.attr.progress import plan_search, search_advice, search_progress
 from captum_moxi.attr.scores import SCORES, Score, score_players
@@ -626,7 +626,7 @@ def _check_options(
 def _warn_if_random(forward_func: ForwardFunc) -> None:
     layer = find_random_layer(forward_func)
     if layer is not None:
-        _warn(
+        warn_user(
             f"forward_func is in training mode, and its {layer} makes forward passes differ; call model.eval() for a "
             "reproducible selection"
         )
@@ -635,16 +635,11 @@ def _warn_if_random(forward_func: ForwardFunc) -> None:
 def _warn_if_nothing_to_delete(selection: Selection) -> None:
     examples = (selection.n_steps == 0).nonzero().flatten().tolist()
     if examples:
-        _warn(
+        warn_user(
             f"the target is not the predicted class of example {', '.join(map(str, examples))}, so deletion with "
             "stop='flip' removes no player; pass the predicted class (for a single logit that is negative, negate the "
             "logit), or locate the target with MoXILocalization"
         )
-
-
-def _warn(message: str) -> None:
-    # Skips this function, its caller, ``attribute`` and Captum's decorator, to point to the user's line.
-    warnings.warn(message, stacklevel=5)
 
 
 def _convergence_delta(attributions: tuple[Tensor, ...], game: CoalitionGame) -> Tensor:
