@@ -21,6 +21,7 @@ from captum_moxi.explanation.images import (
     prepare_image,
     with_class_indices,
 )
+from captum_moxi.game import CoalitionGame
 from captum_moxi.models import ImageClassifier
 from captum_moxi.page import follow_path, path_page
 from captum_moxi.plot import count_patches, draw_from_game, explanation_figure, flip_step, save_figure
@@ -180,9 +181,14 @@ class Explanation:
         return self.image.classifier.labels[self.target]
 
     @cached_property
+    def _game(self) -> CoalitionGame:
+        """Game of the image and the target. Creating it costs a forward pass, so it is created once."""
+        return self.image.game(self.target)
+
+    @cached_property
     def changes(self) -> dict[Mode, Change]:
         """How the search in each mode changes the prediction. The model evaluates two coalitions for each mode."""
-        game = self.image.game(self.target)
+        game = self._game
         changes: dict[Mode, Change] = {}
         for mode, selection in self.selections.items():
             flip = flip_step(selection, self.target, min_confidence=self.settings.min_confidence)
@@ -241,7 +247,7 @@ class Explanation:
                 for mode, change in self.changes.items()
             ],
             min_confidence=self.settings.min_confidence,
-            draw=draw_from_game(image.game(self.target), image.classifier.to_images),
+            draw=draw_from_game(self._game, image.classifier.to_images),
             note=image.removal.picture_note,
         )
         return figure
@@ -256,10 +262,9 @@ class Explanation:
             ImportError: If Bokeh is not installed.
         """
         image = self.image
-        game = image.game(self.target)
         paths = [
             follow_path(
-                game,
+                self._game,
                 selection.order[0].tolist(),
                 mode,
                 to_images=image.classifier.to_images,
