@@ -162,7 +162,7 @@ class LongSearchReport:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration in the largest unit of which there are at least two."""
+    """Return a duration in hours or minutes if it lasts at least two of them, otherwise in seconds."""
     for unit, name in ((3600, "hours"), (60, "minutes")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {name}"
