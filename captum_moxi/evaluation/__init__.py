@@ -4,8 +4,10 @@ A run uses these modules. Each of them imports only from modules above it:
 
 ==============  =====================================================================================================
 settings        what a run does: ``Settings``
+manifest        the JSON file with the settings of a run, which detects damage
 rows            the columns of a run's rows; a new column goes here
-store           the folder of a run: settings in a manifest, rows in Parquet
+parts           the Parquet files with the rows of a run, which detect damage
+store           the folder of a run: its manifest and its parts
 records         measurements in a file of JSON lines
 labels, data    images and labels from a folder or a dataset
 evaluator       explains batches of images by every method and returns their rows

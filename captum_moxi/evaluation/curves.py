@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from captum_moxi.arguments import Mode
 from captum_moxi.comparison import Result
-from captum_moxi.evaluation.store import read_rows, read_settings
+from captum_moxi.evaluation.store import read_rows, run_settings
 from captum_moxi.metrics import Curve, count_players_to_flip
 from captum_moxi.search import has_flipped
 
@@ -84,7 +84,7 @@ def read_run_curves(folder: Path, *, images: Sequence[str] | None = None) -> lis
     Raises:
         ValueError: If the folder holds no run, or none of the images was explained.
     """
-    stops_at_flips = read_settings(folder)["stop"] == "flip"
+    stops_at_flips = run_settings(folder).stop == "flip"
     rows = read_rows(folder).to_pandas()
     explained = rows[rows["status"] == "explained"]
     if images is not None:

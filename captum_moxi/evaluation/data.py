@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from captum_moxi.arguments import warn_user
 from captum_moxi.evaluation.labels import DataLabels, read_labels
-from captum_moxi.images import IMAGE_SUFFIXES, open_image
+from captum_moxi.images import IMAGE_SUFFIXES, as_text, open_image
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -49,7 +50,7 @@ class ImageSet:
             index (int): Index of the image.
 
         Returns:
-            Image: An upright RGB image.
+            Image: An upright RGB image, as returned by :func:`captum_moxi.images.open_image`.
 
         Raises:
             ValueError: If the image cannot be read.
@@ -57,7 +58,8 @@ class ImageSet:
         entry = self.dataset[index][self.column]
         if entry is None:
             raise ValueError("this row of the dataset has no image; remove the row")
-        return open_image(entry["path"] if entry["bytes"] is None else io.BytesIO(entry["bytes"]))
+        source = entry["path"] if entry["bytes"] is None else io.BytesIO(entry["bytes"])
+        return open_image(source, name=self.names[index])
 
     def index_of(self, name: str) -> int:
         """Return the index of an image.
@@ -179,11 +181,28 @@ def _load_folder(folder: Path) -> "DatasetDict":
     return datasets.load_dataset(
         "imagefolder",
         data_dir=glob.escape(str(folder.resolve())),
-        # Without a pattern, the package datasets creates splits from names that contain "train" or "test".
-        data_files={FOLDER_SPLIT: "**"},
+        data_files={FOLDER_SPLIT: _file_patterns(folder, files)},
         # By default, it does not use the folder's name as label if all images are in one folder.
         drop_labels=False if is_one_class else None,
     )
+
+
+def _file_patterns(folder: Path, files: Sequence[Path]) -> str | list[str]:
+    """Return the patterns of the files to load, without images whose names the package datasets cannot store."""
+    names = [str(file.relative_to(folder)) for file in files]
+    left_out = [name for name in names if as_text(name) != name]
+    if not left_out:
+        # Without a pattern, the package datasets creates splits from names that contain "train" or "test".
+        return "**"
+    warn_user(
+        f"{len(left_out)} of {len(names)} images of {str(folder)!r} are left out, because their names are not UTF-8; "
+        f"rename them, for example {left_out[0]!r}"
+    )
+    metadata = [str(file.relative_to(folder)) for file in folder.rglob("metadata.*")]
+    patterns = [glob.escape(name) for name in [*names, *metadata] if as_text(name) == name]
+    if not patterns:
+        raise ValueError("no image has a name in UTF-8")
+    return patterns
 
 
 def _choose_split(data: str, splits: "DatasetDict", split: str | None) -> str:

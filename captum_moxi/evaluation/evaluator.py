@@ -23,6 +23,8 @@ from captum_moxi.rewards import get_reward, predicted_class
 from captum_moxi.search import Selection, follow
 from captum_moxi.search.screens import SCREENS
 
+# Errors of one image or batch, after which the other images are still processed.
+IMAGE_ERRORS = (ValueError, RuntimeError, MemoryError)
 # Size of the blank image on which the methods are checked. The processor resizes it.
 BLANK_SIZE = (64, 64)
 
@@ -113,7 +115,7 @@ class Evaluator:
         Raises:
             ValueError: If the folder holds no run, or its model or data no longer exist.
         """
-        return cls.load(Settings.from_dict(store.read_settings(folder)), device=device)
+        return cls.load(store.run_settings(folder), device=device)
 
     def check(self) -> None:
         """Check the labels and the methods before a run starts.
@@ -145,14 +147,31 @@ class Evaluator:
         images, rows = self._open(indices)
         try:
             return rows + self._explain(images)
-        except (ValueError, RuntimeError) as error:
+        except IMAGE_ERRORS as error:
             if len(images) == 1:
                 return rows + [self._failed_row(index, error) for index in images]
             failure = error
         retried = [row for index, image in images.items() for row in self._explain_alone(index, image)]
         if all(row["status"] == "failed" for row in retried):
-            raise RuntimeError(f"every image of a batch failed: {failure}") from failure
+            raise RuntimeError(f"every image of a batch failed: {_describe_error(failure)}") from failure
         return rows + retried
+
+    def write(self, indices: Sequence[int], folder: Path) -> int:
+        """Explain a batch of images, and write its rows to the folder of a run.
+
+        Args:
+            indices (Sequence[int]): Indices of the images.
+            folder (Path): Folder of the run.
+
+        Returns:
+            int: Number of images.
+
+        Raises:
+            RuntimeError: As in :meth:`rows`.
+            OSError: If the rows cannot be written.
+        """
+        store.write_part(folder, self.rows(indices))
+        return len(indices)
 
     def game(
         self, x: Tensor, *, target: Tensor, removal: Removal | None = None, baselines: Tensor | None = None
@@ -228,15 +247,17 @@ class Evaluator:
         raise ValueError(f"{problem}, keep='all' or another label_pattern")
 
     def _open(self, indices: Sequence[int]) -> tuple[dict[int, Image.Image], list[Row]]:
-        """Return the images by index, and the rows of those that cannot be read."""
+        """Return the images by index, and the rows of those that cannot be opened."""
         images: dict[int, Image.Image] = {}
-        unreadable = []
+        rows = []
         for index in indices:
             try:
                 images[index] = self.images.open(index)
             except ValueError as error:
-                unreadable.append(self._row(index, "unreadable", error=str(error)))
-        return images, unreadable
+                rows.append(self._row(index, "unreadable", error=str(error)))
+            except MemoryError as error:
+                rows.append(self._failed_row(index, error))
+        return images, rows
 
     def _explain(self, images: dict[int, Image.Image]) -> list[Row]:
         if not images:
@@ -288,11 +309,11 @@ class Evaluator:
     def _explain_alone(self, index: int, image: Image.Image) -> list[Row]:
         try:
             return self._explain({index: image})
-        except (ValueError, RuntimeError) as error:
+        except IMAGE_ERRORS as error:
             return [self._failed_row(index, error)]
 
     def _failed_row(self, index: int, error: Exception) -> Row:
-        return self._row(index, "failed", error=" ".join(str(error).split()))
+        return self._row(index, "failed", error=_describe_error(error))
 
     def _row(self, index: int, status: Status, *, error: str | None = None) -> Row:
         """Return a row with the columns that every row of an image has."""
@@ -301,6 +322,11 @@ class Evaluator:
         if error is not None:
             row["error"] = error
         return row
+
+
+def _describe_error(error: Exception) -> str:
+    """Return the message of an error in one line. Python's own memory errors have no message."""
+    return " ".join(str(error).split()) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)
 
 
 def remaining_batches(evaluator: Evaluator, folder: Path, *, batch_size: int) -> list[list[int]]:

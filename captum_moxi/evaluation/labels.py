@@ -62,7 +62,7 @@ def read_labels(rows: "Dataset", image_names: Sequence[str], *, pattern: str | N
         ValueError: If ``pattern`` is not valid or does not match every name.
     """
     if pattern is not None:
-        return DataLabels(_labels_from_names(image_names, pattern))
+        return DataLabels(labels_from_names(image_names, pattern))
     class_columns = [name for name, feature in rows.features.items() if hasattr(feature, "names")]
     column = "label" if "label" in rows.features or len(class_columns) != 1 else class_columns[0]
     if column not in rows.features:
@@ -78,6 +78,8 @@ def read_labels(rows: "Dataset", image_names: Sequence[str], *, pattern: str | N
 def match_classes(names: Sequence[str], model_classes: Sequence[str], *, ordered: bool = False) -> list[int | None]:
     """Find the model's classes by name, by one of the synonyms in a name, or by index.
 
+    In ``names``, underscores may stand for spaces.
+
     Args:
         names (Sequence[str]): Names or indices of classes.
         model_classes (Sequence[str]): Names of the model's classes. Commas separate synonyms.
@@ -92,7 +94,9 @@ def match_classes(names: Sequence[str], model_classes: Sequence[str], *, ordered
     count = len(model_classes)
     matches = []
     for name in names:
-        index = index_of.get(name.strip().casefold())
+        key = name.strip().casefold()
+        # Names of files and folders often contain underscores instead of spaces.
+        index = index_of.get(key, index_of.get(key.replace("_", " ")))
         if index is None and name.isdecimal() and int(name) < count:
             index = int(name)
         matches.append(index)
@@ -112,7 +116,19 @@ def _class_indices(model_classes: Sequence[str]) -> dict[str, int | None]:
     return indices | {label.casefold(): index for index, label in enumerate(model_classes)}
 
 
-def _labels_from_names(image_names: Sequence[str], pattern: str) -> list[str | None]:
+def labels_from_names(image_names: Sequence[str], pattern: str) -> list[str | None]:
+    """Find the label in the name of each image.
+
+    Args:
+        image_names (Sequence[str]): Names of the images.
+        pattern (str): Regular expression whose first group is the label.
+
+    Returns:
+        list[str or None]: Label of each image. None if the group took no part in the match.
+
+    Raises:
+        ValueError: If ``pattern`` is not valid or does not match every name.
+    """
     try:
         expression = re.compile(pattern)
     except re.error as error:

@@ -1,5 +1,9 @@
-"""Measurements in a file of JSON lines, so that an interrupted series of measurements can continue."""
+"""Measurements in a file of JSON lines, so that an interrupted series of measurements can continue.
 
+Each line contains a checksum, so that damaged and edited lines are reported.
+"""
+
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +27,7 @@ class Records:
         reused (int): Number of measurements that were found in the file.
 
     Raises:
-        ValueError: If the file contains anything other than measurements.
+        ValueError: If the file contains anything other than measurements, or if a line is damaged.
 
     Examples::
 
@@ -57,18 +61,25 @@ class Records:
         self.measured += 1
         if self.path is not None:
             with self.path.open("a") as file:
-                file.write(json.dumps({"settings": settings, "measured": record}) + "\n")
+                file.write(_with_checksum(_to_json(settings, record)) + "\n")
         self._records[key] = record
         return record
 
     def _read(self, path: Path) -> None:
-        complete, newline, partial = path.read_text().rpartition("\n")
+        # A damaged byte becomes a character that does not match the checksum.
+        text = path.read_text(encoding="utf-8", errors="replace")
+        complete, newline, partial = text.rpartition("\n")
         for number, line in enumerate(complete.splitlines(), 1):
             try:
                 entry = json.loads(line)
-                self._records[_key(entry["settings"])] = entry["measured"]
+                settings, record = entry["settings"], entry["measured"]
             except (ValueError, KeyError, TypeError):
                 raise _foreign_file(path, number) from None
+            text = _to_json(settings, record)
+            # Lines of earlier versions have no checksum.
+            if line not in (text, _with_checksum(text)):
+                raise ValueError(f"line {number} of {path} is damaged or was edited; delete it to measure it again")
+            self._records[_key(settings)] = record
         if partial:
             if not partial.startswith(LINE_START[: len(partial)]):
                 raise _foreign_file(path, complete.count("\n") + 1 + bool(newline))
@@ -78,6 +89,15 @@ class Records:
 
 def _foreign_file(path: Path, line: int) -> ValueError:
     return ValueError(f"line {line} of {path} is not a measurement; pass a new file, or a file with measurements only")
+
+
+def _to_json(settings: Record, record: Record) -> str:
+    return json.dumps({"settings": settings, "measured": record})
+
+
+def _with_checksum(text: str) -> str:
+    """Add the checksum of a JSON object to it."""
+    return f'{text[:-1]}, "checksum": "{hashlib.sha256(text.encode()).hexdigest()}"}}'
 
 
 def _key(settings: Record) -> str:

@@ -14,7 +14,19 @@ from numpy.typing import NDArray
 
 from captum_moxi.evaluation.bootstrap import bootstrap_band
 from captum_moxi.evaluation.curves import RunCurve
-from captum_moxi.plot.style import LineStyle, label_curves, line_style
+from captum_moxi.plot.curves import GOOD_ORDER
+from captum_moxi.plot.style import LineStyle, describe, label_curves, line_style, plain_text
+
+# Size of a panel and of the legend, and height of the title and the sentence on how to read the figure, in inches.
+PANEL_WIDTH = 4.6
+PANEL_HEIGHT = 2.9
+LEGEND_WIDTH = 1.4
+TEXT_HEIGHT = 1.0
+
+# Entries of the legend in each of its columns.
+ENTRIES_PER_COLUMN = 16
+
+_BANDS = "Lines: means over the images. Bands: 95 % intervals."
 
 
 class LabeledStyle(LineStyle):
@@ -53,6 +65,7 @@ def line_styles(curves: Sequence[RunCurve]) -> Styles:
     return styles
 
 
+@plain_text
 def plot_mean_curves(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) -> Figure | None:
     """Draw accuracy and confidence over the fraction of players: means over images with 95 % bands.
 
@@ -68,7 +81,7 @@ def plot_mean_curves(curves: Sequence[RunCurve], *, styles: Styles, resamples: i
     if not drawn:
         return None
     modes = list(dict.fromkeys(curve.mode for curve in drawn))
-    figure = Figure(figsize=(4.8 * len(modes), 6.6), layout="constrained")
+    figure = _figure(rows=2, columns=len(modes))
     axes = figure.subplots(2, len(modes), squeeze=False, sharey="row")
     for column, mode in enumerate(modes):
         accuracy_ax, confidence_ax = axes[:, column]
@@ -84,9 +97,15 @@ def plot_mean_curves(curves: Sequence[RunCurve], *, styles: Styles, resamples: i
     for ax in axes.flat:
         ax.set_ylim(-0.02, 1.02)
     _add_legend(figure, drawn, styles=styles)
+    describe(
+        figure,
+        title=f"Accuracy and confidence along the order of each method: {_count_images(drawn)}",
+        reading=f"{_BANDS} {GOOD_ORDER}",
+    )
     return figure
 
 
+@plain_text
 def plot_flips(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) -> Figure:
     """Draw the fraction of images whose prediction flipped over the number of players, with 95 % bands.
 
@@ -99,7 +118,7 @@ def plot_flips(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) ->
         Figure: The figure.
     """
     modes = list(dict.fromkeys(curve.mode for curve in curves))
-    figure = Figure(figsize=(4.8 * len(modes), 3.9), layout="constrained")
+    figure = _figure(rows=1, columns=len(modes))
     axes = figure.subplots(1, len(modes), squeeze=False, sharey=True)[0]
     for ax, mode in zip(axes, modes, strict=True):
         for curve in curves:
@@ -114,6 +133,12 @@ def plot_flips(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) ->
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_ylim(-0.02, 1.02)
     _add_legend(figure, curves, styles=styles)
+    describe(
+        figure,
+        title=f"Predictions that flip along the order of each method: {_count_images(curves)}",
+        reading=f"{_BANDS} Flipped: the target is predicted (insertion), or no longer predicted (deletion). A good "
+        "order flips predictions with few patches, so its line rises early.",
+    )
     return figure
 
 
@@ -150,8 +175,13 @@ def plot_band(
     ax.fill_between(x, low, high, step="post" if is_step else None, color=style["color"], alpha=alpha, linewidth=0)
 
 
+def _figure(*, rows: int, columns: int) -> Figure:
+    size = (PANEL_WIDTH * columns + LEGEND_WIDTH, PANEL_HEIGHT * rows + TEXT_HEIGHT)
+    return Figure(figsize=size, layout="constrained")
+
+
 def _add_legend(figure: Figure, curves: Sequence[RunCurve], *, styles: Styles) -> None:
-    """Add one legend for all panels below the panels, and the number of images above them."""
+    """Add one legend for all panels to the right of them."""
     handles = {
         label: handle for ax in figure.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
@@ -159,10 +189,16 @@ def _add_legend(figure: Figure, curves: Sequence[RunCurve], *, styles: Styles) -
     figure.legend(
         handles=[handles[label] for label in labels],
         labels=labels,
-        loc="outside lower center",
-        ncols=min(4, len(labels)),
+        loc="outside right center",
+        ncols=-(-len(labels) // ENTRIES_PER_COLUMN),
         fontsize=8,
         handlelength=3,
     )
-    counts = sorted({len(curve.images) for curve in curves})
-    figure.suptitle(f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} images", fontsize=9)
+
+
+def _count_images(curves: Sequence[RunCurve]) -> str:
+    """Return the number of images in words, for example ``"1 image"``, or ``"4 to 6 images"`` for several runs."""
+    counts = [len(curve.images) for curve in curves]
+    fewest, most = min(counts), max(counts)
+    numbers = str(most) if fewest == most else f"{fewest} to {most}"
+    return f"{numbers} image{'' if most == 1 else 's'}"

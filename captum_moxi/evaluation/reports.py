@@ -17,7 +17,7 @@ from captum_moxi.evaluation.curves import TOLERANCE, RunCurve, read_run_curves
 from captum_moxi.evaluation.galleries import draw_galleries
 from captum_moxi.evaluation.report_plots import FIGURES, line_styles
 from captum_moxi.evaluation.rows import STATUSES
-from captum_moxi.evaluation.store import MANIFEST, read_rows, read_settings
+from captum_moxi.evaluation.store import MANIFEST, read_manifest, read_rows
 from captum_moxi.metrics import median_flip
 from captum_moxi.plot import save_figure
 from captum_moxi.tables import markdown_table
@@ -215,15 +215,20 @@ def _shared_fraction(curves: Sequence[RunCurve]) -> float:
 
 def _describe_run(folder: Path) -> str:
     """Describe a run: the number of images by status, its settings, and the versions of the packages."""
+    manifest = read_manifest(folder)
     images = read_rows(folder, ["image", "status", "versions"]).to_pandas().drop_duplicates("image")
     counts = images["status"].value_counts()
     statuses = ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
-    settings = ", ".join(f"{name} {value!r}" for name, value in read_settings(folder).items() if value is not None)
+    settings = ", ".join(f"{name} {value!r}" for name, value in manifest.settings.items() if value is not None)
     versions = " and ".join(
         ", ".join(f"{package} {version}" for package, version in json.loads(text).items())
-        for text in images["versions"].drop_duplicates()
+        for text in images["versions"].dropna().drop_duplicates()
     )
-    return f"**{folder.resolve().name}**: {len(images)} images, {statuses}.\n{MANIFEST}: {settings}. {versions}."
+    n_missing = (manifest.images or 0) - len(images)
+    title = f"**{folder.resolve().name}**: {len(images)} images, {statuses}."
+    if n_missing > 0:
+        title += f" {n_missing} more have no rows; repeat the command that wrote the run to finish them."
+    return f"{title}\n{MANIFEST}: {settings}. {versions}."
 
 
 def _difference_warnings(curves: Sequence[RunCurve]) -> list[str]:

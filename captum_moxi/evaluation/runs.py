@@ -74,7 +74,7 @@ def run_evaluation(
     selected_engine.check()
     evaluator = Evaluator.load(settings, device=selected_engine.model_device(resources), limit=limit)
     evaluator.check()
-    store.open_run(folder, settings.to_dict())
+    store.open_run(folder, settings.to_dict(), images=len(evaluator.images))
     with store.locked_run(folder):
         batches = remaining_batches(evaluator, folder, batch_size=batch_size)
         total, remaining = len(evaluator.images), sum(map(len, batches))

@@ -1,10 +1,10 @@
 """The settings of a run over many images."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from captum_moxi.arguments import MODES, Mode, Stop
 
@@ -48,8 +48,11 @@ class Settings:
         reward (str, optional): Name in ``captum_moxi.rewards.REWARDS``.
             Default: ``"log_odds"``
         screen (str, optional): Name in ``captum_moxi.search.screens.SCREENS``, with its argument. The screen decides
-            which candidates a deletion step of MoXI evaluates. Insertion evaluates all.
+            which candidates a step of MoXI evaluates. ``gradient`` is used in deletion, the others in both modes.
             Default: ``"gradient:8"``
+
+    Raises:
+        ValueError: If a setting has the wrong type. Names are checked when the model is loaded.
     """
 
     model: str
@@ -66,6 +69,11 @@ class Settings:
     removal: str | None = None
     reward: str = "log_odds"
     screen: str = "gradient:8"
+
+    def __post_init__(self) -> None:
+        for name, (is_valid, expected) in _CHECKS.items():
+            if not is_valid(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; pass {expected}")
 
     def with_absolute_paths(self) -> Self:
         """Return the settings with absolute paths, so that the run can continue from any working directory.
@@ -89,7 +97,13 @@ class Settings:
 
         Returns:
             Settings: The settings.
+
+        Raises:
+            ValueError: If ``model`` or ``data`` is missing, or a setting has the wrong type.
         """
+        for name in ("model", "data"):
+            if name not in settings:
+                raise ValueError(f"the setting {name} is missing")
         return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
 
 
@@ -118,6 +132,49 @@ def read_label_map(path: Path) -> dict[str, str]:
             '{"cat": 3, "dog": "animal"}'
         )
     return {label: str(name) for label, name in label_map.items()}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_optional_text(value: object) -> bool:
+    return value is None or _is_text(value)
+
+
+def _is_optional_count(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+
+
+def _is_label_map(value: object) -> bool:
+    return value is None or (isinstance(value, Mapping) and all(map(_is_text, [*value, *value.values()])))
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and bool(value) and all(map(_is_text, value))
+
+
+def _are_modes(value: object) -> bool:
+    return _is_list_of_texts(value) and set(value) <= set(MODES)  # type: ignore[call-overload]  # a list of texts
+
+
+# For each setting, a check of its value, and what to pass if it is not valid.
+_CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "model": (_is_text, "a hub name or a folder"),
+    "data": (_is_text, "a folder or the name of a dataset"),
+    "split": (_is_optional_text, "the name of a split, or None"),
+    "label_pattern": (_is_optional_text, "a regular expression, or None"),
+    "label_map": (_is_label_map, "a mapping of labels to names of classes, or None"),
+    "keep": (lambda value: value in get_args(Keep), "'right' or 'all'"),
+    "methods": (_is_list_of_texts, "a list with at least one name of a method"),
+    "modes": (_are_modes, "a list of 'insertion', 'deletion' or both"),
+    "n_steps": (_is_optional_count, "an int of at least 1, or None"),
+    "stop": (lambda value: value in ("flip", None), "'flip' or None"),
+    "grid": (_is_optional_count, "an int of at least 1, or None"),
+    "removal": (_is_optional_text, "the name of a removal, or None"),
+    "reward": (_is_text, "the name of a reward"),
+    "screen": (_is_text, "the name of a screen"),
+}
 
 
 def _absolute(name: str) -> str:

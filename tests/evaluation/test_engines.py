@@ -1,17 +1,21 @@
+import importlib
+import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pictures import TOTAL
 
 from captum_moxi.demo import FOLDER
-from captum_moxi.evaluation import engines, store
-from captum_moxi.evaluation.engines import ENGINES, LocalEngine, RayEngine, RayWorker, Resources
+from captum_moxi.evaluation import store
+from captum_moxi.evaluation.engines import ENGINES, LocalEngine, RayEngine, Resources, ray_engine
 from captum_moxi.evaluation.evaluator import Evaluator, remaining_batches
 from captum_moxi.evaluation.runs import run_evaluation
 from captum_moxi.evaluation.settings import Settings
@@ -27,21 +31,21 @@ SLOW = {"ray": pytest.mark.slow}
 KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
-import pyarrow.parquet as pq
 from captum_moxi.evaluation.runs import run_evaluation
 from captum_moxi.evaluation.settings import Settings
 
-write_table = pq.write_table
-paths = []
+replace = os.replace
+parts = []
 
-def write_table_or_die(table, path):
-    paths.append(path)
-    if len(paths) == 3:
-        path.write_bytes(b"PAR1")
+def replace_or_die(source, target):
+    if str(target).endswith(".parquet"):
+        parts.append(target)
+    if len(parts) == 3:
+        os.truncate(source, 100)
         os.kill(os.getpid(), signal.SIGKILL)
-    write_table(table, path)
+    replace(source, target)
 
-pq.write_table = write_table_or_die
+os.replace = replace_or_die
 model, data, folder = sys.argv[1:]
 settings = Settings(model, data, grid=2, methods=["moxi", "random"], stop=None)
 run_evaluation(settings, Path(folder), batch_size=2, device="cpu")
@@ -78,15 +82,34 @@ def test_a_run_that_was_killed_continues_and_has_every_row_once(whole: tuple[Set
     assert comparable_rows(tmp_path / "run") == comparable_rows(folder)
 
 
+@pytest.fixture
+def ray_job() -> ModuleType:
+    """The module of Ray jobs, which requires Ray."""
+    pytest.importorskip("ray")
+    return importlib.import_module("captum_moxi.evaluation.engines.ray_job")
+
+
+@pytest.fixture
+def ray_cluster(ray_job: ModuleType) -> Iterator[ModuleType]:
+    """Ray, connected to a cluster of two cores."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="uses SIGKILL")
 def test_ray_repeats_the_batch_of_a_worker_that_was_killed(
-    whole: tuple[Settings, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: tuple[Settings, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ray_job: ModuleType,
+    ray_cluster: ModuleType,
 ) -> None:
-    ray = pytest.importorskip("ray")
-
     # Ray pickles a local class by value, so its workers need not import this module.
-    class MortalWorker(RayWorker):
+    class MortalWorker(ray_job.RayWorker):  # type: ignore[misc, name-defined]
         def __call__(self, batch: "pandas.DataFrame") -> "pandas.DataFrame":
             try:
                 (self.folder / ".killed").touch(exist_ok=False)
@@ -95,7 +118,7 @@ def test_ray_repeats_the_batch_of_a_worker_that_was_killed(
             os.kill(os.getpid(), signal.SIGKILL)
             raise AssertionError("the process is dead")
 
-    monkeypatch.setattr(engines, "RayWorker", MortalWorker)
+    monkeypatch.setattr(ray_job, "RayWorker", MortalWorker)
     settings, folder = whole
     evaluator = Evaluator.load(settings, device="cpu")
     store.open_run(tmp_path, settings.to_dict())
@@ -103,7 +126,8 @@ def test_ray_repeats_the_batch_of_a_worker_that_was_killed(
     resources = Resources(device="cpu", workers=2)
     assert sum(RayEngine().run(evaluator, tmp_path, batches, resources=resources)) == TOTAL
     assert (tmp_path / ".killed").exists()
-    assert not ray.is_initialized()
+    # The connection to a cluster that the engine has not opened remains open.
+    assert ray_cluster.is_initialized()
     # Processes with several threads round differently from this one.
     for row, other in zip(comparable_rows(tmp_path), comparable_rows(folder), strict=True):
         for name in ("rewards", "confidences", "shapley", "interactions"):
@@ -111,10 +135,12 @@ def test_ray_repeats_the_batch_of_a_worker_that_was_killed(
         assert row == other
 
 
-def test_a_ray_worker_with_other_images_is_rejected(whole: tuple[Settings, Path], tmp_path: Path) -> None:
+def test_a_ray_worker_with_other_images_is_rejected(
+    whole: tuple[Settings, Path], tmp_path: Path, ray_job: ModuleType
+) -> None:
     settings, _ = whole
     with pytest.raises(ValueError, match="contains different images on this machine"):
-        RayWorker(settings=settings, device="cpu", limit=None, names=["another.png"], folder=str(tmp_path))
+        ray_job.RayWorker(settings=settings, device="cpu", limit=None, names=["another.png"], folder=str(tmp_path))
 
 
 def test_ray_needs_a_cluster_that_is_large_enough(
@@ -133,7 +159,7 @@ def test_ray_needs_a_cluster_that_is_large_enough(
 
 
 def test_an_engine_whose_package_is_missing_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(ray_engine, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"requires Ray; run pip install 'captum-moxi\[ray\]'"):
         RayEngine().check()
 

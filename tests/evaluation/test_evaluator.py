@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from pictures import TOTAL
+from PIL import Image
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
@@ -15,6 +16,7 @@ from captum_moxi.arguments import Stop
 from captum_moxi.demo import demo_images
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.curves import read_run_curves
+from captum_moxi.evaluation.data import ImageSet
 from captum_moxi.evaluation.evaluator import Evaluator, remaining_batches
 from captum_moxi.evaluation.rows import Row
 from captum_moxi.evaluation.settings import Settings
@@ -105,13 +107,13 @@ def test_misclassified_images_are_explained_if_all_are_kept(settings: Settings) 
 
 
 @contextmanager
-def failing_model(model: nn.Module, image: Tensor | None = None) -> Iterator[None]:
+def failing_model(model: nn.Module, image: Tensor | None = None, *, error: Exception | None = None) -> Iterator[None]:
     """Lets the model fail for every batch, or for those that contain an image."""
 
     def fail(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = args[0] if args else kwargs["pixel_values"]
         if image is None or bool((x == image).flatten(1).all(1).any()):
-            raise RuntimeError("out of\nmemory")
+            raise error or RuntimeError("out of\nmemory")
 
     hook = model.register_forward_pre_hook(fail, with_kwargs=True)
     try:
@@ -128,6 +130,43 @@ def test_an_image_that_fails_does_not_affect_the_others(evaluator: Evaluator) ->
     (failed,) = select(rows, status="failed")
     assert (failed["image"], failed["error"]) == (evaluator.images.names[indices[1]], "out of memory")
     assert len(select(rows, status="explained")) == 2 * 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "out of memory"),
+        (MemoryError("Unable to allocate 3 GiB"), "Unable to allocate 3 GiB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_an_image_that_needs_too_much_memory_does_not_affect_the_others(
+    evaluator: Evaluator, error: Exception, message: str
+) -> None:
+    indices = find_correct(evaluator)[:3]
+    x = evaluator.classifier.preprocess(evaluator.images.open(indices[1]))
+    with failing_model(evaluator.classifier.model, x, error=error):
+        rows = evaluator.rows(indices)
+    (failed,) = select(rows, status="failed")
+    assert (failed["image"], failed["error"]) == (evaluator.images.names[indices[1]], message)
+    assert len(select(rows, status="explained")) == 2 * 3 * 2
+
+
+def test_an_image_that_is_too_large_to_open_does_not_affect_the_others(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indices = find_correct(evaluator)[:2]
+    open_image = ImageSet.open
+
+    def run_out_of_memory(images: ImageSet, index: int) -> Image.Image:
+        if index == indices[0]:
+            raise MemoryError
+        return open_image(images, index)
+
+    monkeypatch.setattr(ImageSet, "open", run_out_of_memory)
+    rows = evaluator.rows(indices)
+    assert [row["error"] for row in select(rows, status="failed")] == ["out of memory"]
+    assert len(select(rows, status="explained")) == 3 * 2
 
 
 def test_a_batch_of_which_every_image_fails_raises_an_error(evaluator: Evaluator) -> None:

@@ -48,3 +48,31 @@ def test_a_file_of_other_content_is_rejected_and_left_unchanged(tmp_path: Path, 
     with pytest.raises(ValueError, match=r"line 1 of .* is not a measurement"):
         Records(path)
     assert path.read_text() == text
+
+
+def test_no_flipped_bit_changes_a_measurement(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    for m in (4, 8):
+        Records(path).get({"m": m}, lambda: {"seconds": 1.25, "orders": {"MoXI": [3, 10]}})
+    contents = path.read_bytes()
+    for bit in range(8 * len(contents)):
+        changed = bytearray(contents)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            records = Records(path)
+        except ValueError as error:
+            assert "line 1 of" in str(error) or "line 2 of" in str(error)
+            continue
+        assert contents[bit // 8 : bit // 8 + 1] == b"\n"
+        # If the last line has no end, it is measured again.
+        for m in (4, 8):
+            record = records.get({"m": m}, lambda: {"seconds": 1.25, "orders": {"MoXI": [3, 10]}})
+            assert record == {"seconds": 1.25, "orders": {"MoXI": [3, 10]}}
+        assert records.measured <= 1
+
+
+def test_lines_of_a_version_without_checksums_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"settings": {"m": 4}, "measured": {"seconds": 1}}\n')
+    assert Records(path).get({"m": 4}, fail_to_measure) == {"seconds": 1}

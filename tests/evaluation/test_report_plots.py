@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from described import assert_described
 from handmade_runs import explained, write_full_run, write_run
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -44,3 +45,26 @@ def test_many_methods_and_runs_have_distinct_lines(tmp_path: Path) -> None:
         styles = line_styles(shown).values()
         distinct = {tuple(value for name, value in style.items() if name != "label") for style in styles}
         assert len(distinct) == len(shown)
+
+
+@pytest.mark.parametrize("modes", [["insertion"], ["insertion", "deletion"]], ids=["one mode", "both modes"])
+@pytest.mark.parametrize("plot", FIGURES.values(), ids=FIGURES)
+def test_a_figure_says_what_it_shows_and_how_to_read_it(
+    plot: Callable[..., Figure | None], modes: list[str], tmp_path: Path
+) -> None:
+    curves = [curve for curve in read_run_curves(write_full_run(tmp_path / "run")) if curve.mode in modes]
+    methods = [replace(curve, result=replace(curve.result, method=f"Method {n}")) for n in range(9) for curve in curves]
+    figure = plot(methods, styles=line_styles(methods), resamples=50)
+    assert figure is not None
+    assert_described(figure)
+    assert figure.get_suptitle().replace("\n", " ").endswith(": 2 images")
+
+
+def test_the_title_gives_the_numbers_of_images_of_all_runs(tmp_path: Path) -> None:
+    rows = [explained("a", "MoXI", "insertion", "-xxxx", [0.0, 0.5, 0.5, 0.5, 1.0])]
+    one = read_run_curves(write_run(tmp_path / "one", rows))
+    both = one + read_run_curves(write_full_run(tmp_path / "run"))
+    for plot in FIGURES.values():
+        for curves, numbers in ((one, "1 image"), (both, "1 to 2 images")):
+            figure = plot(curves, styles=line_styles(curves), resamples=50)
+            assert figure is not None and figure.get_suptitle().replace("\n", " ").endswith(f": {numbers}")

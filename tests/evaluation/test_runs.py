@@ -54,4 +54,4 @@ def test_what_an_interrupted_run_has_finished_is_described(tmp_path: Path) -> No
     # Failed images are repeated.
     assert describe_finished(run) == f"1 images are finished and stored in {run}"
     (run / "rows" / "part-torn.parquet").write_bytes(b"PAR1")
-    assert "part-torn.parquet cannot be read" in describe_finished(run)
+    assert "part-torn.parquet (it has no checksum)" in describe_finished(run)

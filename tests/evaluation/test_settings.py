@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,45 @@ def test_settings_survive_json(settings: Settings) -> None:
 
 def test_settings_from_a_dictionary_ignore_other_entries_and_have_defaults() -> None:
     assert Settings.from_dict({"model": "m", "data": "d", "severity": 5}) == Settings("m", "d")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": None}, "model is None; pass a hub name or a folder"),
+        ({"data": ""}, "data is ''; pass a folder or the name of a dataset"),
+        ({"split": 3}, "split is 3"),
+        ({"label_pattern": ["a"]}, r"label_pattern is \['a'\]"),
+        ({"label_map": ["a"]}, r"label_map is \['a'\]; pass a mapping"),
+        ({"label_map": {"a": 3}}, "label_map is {'a': 3}"),
+        ({"keep": "wrong"}, "keep is 'wrong'; pass 'right' or 'all'"),
+        ({"methods": []}, r"methods is \[\]; pass a list with at least one name"),
+        ({"methods": "moxi"}, "methods is 'moxi'"),
+        ({"methods": [None]}, r"methods is \[None\]"),
+        ({"modes": ["insertion", "sideways"]}, "modes is .*; pass a list of 'insertion', 'deletion' or both"),
+        ({"modes": None}, "modes is None"),
+        ({"n_steps": 0}, "n_steps is 0; pass an int of at least 1, or None"),
+        ({"n_steps": float("nan")}, "n_steps is nan"),
+        ({"n_steps": True}, "n_steps is True"),
+        ({"n_steps": 2.0}, "n_steps is 2.0"),
+        ({"stop": "never"}, "stop is 'never'; pass 'flip' or None"),
+        ({"grid": "2"}, "grid is '2'"),
+        ({"removal": 0}, "removal is 0"),
+        ({"reward": None}, "reward is None; pass the name of a reward"),
+        ({"screen": {}}, "screen is {}"),
+    ],
+)
+def test_settings_of_the_wrong_type_are_rejected(settings: Settings, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(settings, **changes)
+    with pytest.raises(ValueError, match=message):
+        Settings.from_dict(settings.to_dict() | changes)
+
+
+@pytest.mark.parametrize("name", ["model", "data"])
+def test_a_missing_setting_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=f"the setting {name} is missing"):
+        Settings.from_dict({key: "x" for key in ("model", "data") if key != name})
 
 
 def test_settings_are_independent_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import TypedDict, cast
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
@@ -18,7 +19,7 @@ from captum_moxi.evaluation.records import Record, Records
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
 from captum_moxi.models import call_model
 from captum_moxi.perturbations.adversarial import attack, perturbation_norms
-from captum_moxi.plot import line_style, save_figure
+from captum_moxi.plot import describe, line_style, plain_text, save_figure
 from captum_moxi.rewards import predicted_class
 from captum_moxi.tables import markdown_table
 
@@ -182,6 +183,7 @@ def attack_table(attacks: Sequence[AttackRecord]) -> str:
     return f"{summary}\n\n{markdown_table(['norm on the first', *map(str, counts)], rows)}"
 
 
+@plain_text
 def plot_attacks(attacks: Sequence[AttackRecord]) -> Figure:
     """Draw the mean norm of the perturbations on the first players of each order.
 
@@ -191,16 +193,23 @@ def plot_attacks(attacks: Sequence[AttackRecord]) -> Figure:
     Returns:
         Figure: The figure.
     """
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
     ax = figure.subplots()
     for index, (method, means) in enumerate(_running_means(attacks).items()):
         ax.plot(np.arange(1, len(means) + 1), means, label=method, **line_style(index))
     # The expected value for a random order is 1.
-    ax.axhline(1, color="0.6", linewidth=0.8)
+    ax.axhline(1, color="0.6", linewidth=0.8, zorder=0)
     ax.set_xlabel("number of patches, in order", fontsize=9)
     ax.set_ylabel("mean norm of the perturbation on them,\nrelative to the mean over all patches", fontsize=9)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.tick_params(labelsize=8)
-    ax.legend(fontsize=8, framealpha=0.8)
+    ax.legend(fontsize=8, framealpha=0.8, handlelength=3)
+    describe(
+        figure,
+        title="How much of an adversarial perturbation is on the first patches of each order",
+        reading="Above the gray line: the attack changes these patches more than the average patch. A random order is "
+        "expected on the line.",
+    )
     return figure
 
 

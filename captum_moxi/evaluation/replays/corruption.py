@@ -18,7 +18,7 @@ from captum_moxi.evaluation.rows import Row
 from captum_moxi.metrics import Curve, rank_positions
 from captum_moxi.models import preserved_state
 from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupted_inputs
-from captum_moxi.plot import label_curves, line_style, save_figure
+from captum_moxi.plot import describe, label_curves, line_style, plain_text, save_figure
 from captum_moxi.removal import BaselineRemoval
 from captum_moxi.search import follow
 from captum_moxi.tables import markdown_table
@@ -102,15 +102,18 @@ def corrupt_run(orders: Orders, out: Path, *, corruption: str, severity: int = 5
         str: Name of each image.
 
     Raises:
-        ValueError: If the corruption is unknown, if ``severity`` is out of range, or if the folder holds another run.
+        ValueError: If the corruption is unknown, if ``severity`` is out of range, if the folder holds another run, or
+            if another process is writing to it.
     """
     settings = orders.evaluator.settings.to_dict() | {"modes": ["deletion"], "stop": None}
-    store.open_run(out, settings | {"corruption": corruption, "severity": severity})
-    finished = store.finished_images(out)
-    for image in orders.images:
-        if image.name not in finished:
-            store.write_part(out, _corrupt_image(orders.evaluator, image, corruption=corruption, severity=severity))
-        yield image.name
+    settings |= {"corruption": corruption, "severity": severity}
+    store.open_run(out, settings, images=len(orders.images))
+    with store.locked_run(out):
+        finished = store.finished_images(out)
+        for image in orders.images:
+            if image.name not in finished:
+                store.write_part(out, _corrupt_image(orders.evaluator, image, corruption=corruption, severity=severity))
+            yield image.name
 
 
 def corruption_table(runs: Sequence[Sequence[RunCurve]]) -> str:
@@ -132,6 +135,7 @@ def corruption_table(runs: Sequence[Sequence[RunCurve]]) -> str:
     return markdown_table(["area under the deletion curve", *methods], rows)
 
 
+@plain_text
 def plot_corruptions(runs: Sequence[Sequence[RunCurve]], *, resamples: int) -> Figure:
     """Draw the mean deletion curves, with a panel for each corruption and a 95 % band for the first method.
 
@@ -144,14 +148,20 @@ def plot_corruptions(runs: Sequence[Sequence[RunCurve]], *, resamples: int) -> F
     """
     columns = min(PANELS_PER_ROW, len(runs))
     rows = -(-len(runs) // columns)
-    figure = Figure(figsize=(2.5 * columns, 2.2 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(2.5 * columns + 1.4, 2.2 * rows + 0.9), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for ax in axes.flat[len(runs) :]:
         ax.axis("off")
     for ax, run in zip(axes.flat, runs, strict=False):
         _draw_panel(ax, run, resamples=resamples)
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
+    figure.legend(handles, labels, loc="outside right center", fontsize=8, handlelength=3)
+    describe(
+        figure,
+        title="Confidence in the target if patches are corrupted instead of removed",
+        reading=f"Lines: means over the images. Band: 95 % interval of {labels[0]}. The patches are corrupted in the "
+        "deletion order of each method. A good order lowers the curve early.",
+    )
     return figure
 
 

@@ -57,11 +57,11 @@ def read_orders(run: Path, *, mode: Mode, limit: int | None = None, device: str 
         ValueError: If the folder holds no run, if the run does not have this mode or stopped at flips, or if its model
             or images no longer exist.
     """
-    settings = store.read_settings(run)
+    settings = store.run_settings(run)
     orders, targets = _orders_by_image(run, mode)
     if not orders:
         raise ValueError(f"{run} has no {mode} orders; run captum-moxi evaluate with --mode {mode} first")
-    if settings["stop"] == "flip":
+    if settings.stop == "flip":
         raise ValueError(
             f"{run} stopped at flips, so its orders have different lengths; run captum-moxi evaluate with --stop never "
             "--n-steps K first"

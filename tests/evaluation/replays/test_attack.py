@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from described import assert_described
 
 from captum_moxi import patch_mask
 from captum_moxi.evaluation import store
@@ -57,7 +58,9 @@ def test_the_table_has_norms_relative_to_the_mean_of_each_image() -> None:
 
 
 def test_the_figure_has_the_running_means() -> None:
-    (ax,) = plot_attacks(ATTACKS).axes
+    figure = plot_attacks(ATTACKS)
+    assert_described(figure)
+    (ax,) = figure.axes
     lines = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
     assert lines["a"] == pytest.approx([1.5, 1.25, 1.25, 1.25, 1.25]) and lines["b"] == pytest.approx([2])
 

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from described import assert_described
 
 from captum_moxi import BaselineRemoval, deletion_curve, patch_mask
 from captum_moxi.evaluation import store
@@ -97,6 +98,10 @@ def test_the_figure_has_the_mean_curve_of_each_method(run: Path, tmp_path: Path)
     assert len(ax.lines) == len(means) == 2
     for line, mean in zip(ax.lines, means, strict=True):
         np.testing.assert_allclose(np.asarray(line.get_ydata()), mean, rtol=1e-12)
+    for n_panels in (1, 2, 7):
+        figure = plot_corruptions([curves] * n_panels, resamples=10)
+        assert_described(figure)
+        assert f"interval of {curves[0].method}" in figure.get_supxlabel().replace("\n", " ")
 
 
 def test_unknown_corruptions_and_the_run_itself_are_rejected(run: Path, tmp_path: Path) -> None:
