@@ -1,6 +1,5 @@
 """Groups rows into passes that fit into memory, runs them, and counts what they cost."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -9,12 +8,21 @@ import torch
 from torch import Tensor
 
 from captum_moxi import models
+from captum_moxi.game.memory import is_out_of_memory, too_large
 from captum_moxi.game.outputs import as_tensor, check_row_count
+from captum_moxi.kernels import fast_kernels
 from captum_moxi.removal import MaskedModel
 
 # A row that keeps its activations for a backward pass needs the memory of about this many forward rows.
 ROWS_PER_BACKWARD_ROW = 8
 NO_GRADIENT = "pass a screen that needs no gradient, such as LastGainsScreen"
+# What to do about errors of PyTorch, by a part of their message.
+NOT_DIFFERENTIABLE = {
+    # numpy() and similar methods
+    "requires grad": NO_GRADIENT,
+    "nference tensor": f"create the model and its arguments outside torch.inference_mode(), or {NO_GRADIENT}",
+    "inplace operation": f"do not change intermediate results in place, or {NO_GRADIENT}",
+}
 
 # Tensors that are read from the output of a pass, each with one entry per row.
 Columns: TypeAlias = tuple[Tensor, ...]
@@ -33,11 +41,14 @@ class Cost:
             Default: 0
         backward_rows (int, optional): Rows that also went backward through the model.
             Default: 0
+        uncounted (int, optional): Calls of functions that may have evaluated rows which could not be counted.
+            Default: 0
     """
 
     rows: int = 0
     passes: int = 0
     backward_rows: int = 0
+    uncounted: int = 0
 
     @property
     def weighted_rows(self) -> int:
@@ -45,10 +56,20 @@ class Cost:
         return self.rows + 2 * self.backward_rows
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.rows + other.rows, self.passes + other.passes, self.backward_rows + other.backward_rows)
+        return Cost(
+            rows=self.rows + other.rows,
+            passes=self.passes + other.passes,
+            backward_rows=self.backward_rows + other.backward_rows,
+            uncounted=self.uncounted + other.uncounted,
+        )
 
     def __sub__(self, earlier: "Cost") -> "Cost":
-        return Cost(self.rows - earlier.rows, self.passes - earlier.passes, self.backward_rows - earlier.backward_rows)
+        return Cost(
+            rows=self.rows - earlier.rows,
+            passes=self.passes - earlier.passes,
+            backward_rows=self.backward_rows - earlier.backward_rows,
+            uncounted=self.uncounted - earlier.uncounted,
+        )
 
 
 class BatchedModel:
@@ -79,6 +100,13 @@ class BatchedModel:
         self._has_target = has_target
         # After memory ran out: the divisor of the number of rows per pass, by the memory that a row needs.
         self._divisors: dict[int, int] = {}
+        self._followed_by_gelu: dict[int, str] = {}
+
+    def with_masked(self, masked: MaskedModel) -> "BatchedModel":
+        """Return another model that is called in the same way, with a cost of its own."""
+        model = BatchedModel(masked, perturbations_per_eval=self._per_eval, has_target=self._has_target)
+        model.aggregates = self.aggregates
+        return model
 
     @property
     def n_examples(self) -> int:
@@ -96,8 +124,14 @@ class BatchedModel:
                 inputs have different batch sizes.
         """
         call = self.call
-        output = as_tensor(models.call_model(call.forward_func, *call.inputs, *call.additional_forward_args))
-        self.count(Cost(rows=call.batch, passes=1))
+        has_one_batch_size = all(len(x) == call.batch for x in call.inputs)
+        output = self._run_whole_batch(can_split=call.batch > 1 and has_one_batch_size)
+        if output is None:
+            examples = torch.arange(call.batch)
+            everyone = call.players.exists.expand(call.batch, -1)
+            columns = self.evaluate(everyone, examples, lambda output, _: (torch.atleast_1d(output),))
+            assert columns is not None  # there are examples
+            return columns[0][: self.n_examples].to(call.inputs[0].device)
         if output.dim() == 0 or (call.batch > 1 and output.numel() == 1):
             self._set_aggregates(output)
         elif len(output) != call.batch:
@@ -105,10 +139,26 @@ class BatchedModel:
                 f"forward_func returned shape {tuple(output.shape)} for a batch of {call.batch}; return one row for "
                 "each example, or one value for the whole batch"
             )
-        elif any(len(x) != call.batch for x in call.inputs):
+        elif not has_one_batch_size:
             raise ValueError(
                 f"inputs has batch sizes {[len(x) for x in call.inputs]}; pass tensors with the same first dimension"
             )
+        return output
+
+    def _run_whole_batch(self, *, can_split: bool) -> Tensor | None:
+        """Return the output for the unchanged inputs, or None if memory ran out and the batch can be split."""
+        call = self.call
+        try:
+            # The model may change what it receives, and may overwrite its output in the next pass.
+            output = models.call_model(call.forward_func, *call.copied_inputs(), *call.arguments())
+            output = as_tensor(output).clone()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if not can_split:
+                raise self._too_large(error, call.batch) from error
+            return None
+        self.count(Cost(rows=call.batch, passes=1))
         return output
 
     def evaluate(self, coalitions: Tensor, examples: Tensor, read: ReadOutput) -> Columns | None:
@@ -161,12 +211,14 @@ class BatchedModel:
     def _forward(self, coalitions: Tensor, examples: Tensor) -> Tensor | None:
         """Return the output of one forward pass, or None if it must be repeated row by row."""
         if self.aggregates:
-            output = as_tensor(self.masked.whole_batch(coalitions[0]))
+            output = as_tensor(self.masked.whole_batch(coalitions[0])).clone()
         else:
-            output = as_tensor(self.masked(coalitions, examples))
-            if self._per_eval is None and output.numel() == 1 < len(coalitions):
+            # The model may overwrite its output in the next pass.
+            with fast_kernels(self._followed_by_gelu):
+                output = as_tensor(self.masked(coalitions, examples)).clone()
+            if output.dim() == 0 or (self._per_eval is None and output.numel() == 1 < len(coalitions)):
                 # For a single example, only a pass with several rows shows whether there is one value per row or one
-                # per batch.
+                # per batch. The same holds if the whole batch did not fit into memory.
                 self._set_aggregates(output)
                 return None
             check_row_count(output, len(coalitions))
@@ -179,17 +231,19 @@ class BatchedModel:
         """Return the derivatives ``(rows, stages, n)`` of one forward and backward pass."""
         try:
             relaxed, gates = self.masked.relaxed(coalitions, examples)
+            output = as_tensor(relaxed)
+            check_row_count(output, len(coalitions))
+            rewards = read_rewards(output, examples)
+            if not rewards.requires_grad:
+                raise ValueError(f"forward_func and reward have no gradient with respect to the inputs; {NO_GRADIENT}")
+            derivatives = torch.autograd.grad(rewards.sum(), gates, allow_unused=True)
         except RuntimeError as error:
-            # numpy() and similar methods raise this error.
-            if "requires grad" in str(error):
-                raise ValueError(f"forward_func cannot be differentiated ({error}); {NO_GRADIENT}") from error
+            for reason, advice in NOT_DIFFERENTIABLE.items():
+                if reason in str(error):
+                    first_sentence = str(error).partition(". ")[0]
+                    message = f"forward_func or reward cannot be differentiated ({first_sentence}); {advice}"
+                    raise ValueError(message) from error
             raise
-        output = as_tensor(relaxed)
-        check_row_count(output, len(coalitions))
-        rewards = read_rewards(output, examples)
-        if not rewards.requires_grad:
-            raise ValueError(f"forward_func and reward have no gradient with respect to the inputs; {NO_GRADIENT}")
-        derivatives = torch.autograd.grad(rewards.sum(), gates, allow_unused=True)
         self.count(Cost(rows=len(coalitions), passes=1, backward_rows=len(coalitions)))
         if all(derivative is None for derivative in derivatives):
             raise ValueError(f"forward_func and reward have no gradient with respect to the inputs; {NO_GRADIENT}")
@@ -217,15 +271,18 @@ class BatchedModel:
             while len(pending):
                 limit = max(1, slots_per_pass // self._divisors.get(rows_per_row, rows_per_row))
                 # Passes of equal length avoid a short and inefficient pass at the end.
-                slots = pending[: math.ceil(len(pending) / math.ceil(len(pending) / limit))]
+                n_passes = ceil_divide(len(pending), limit)
+                slots = pending[: ceil_divide(len(pending), n_passes)]
                 rows = slots.flatten()
                 try:
                     pass_columns = run_pass(*self._rows_of_pass(rows, slots.shape[1], coalitions, examples))
-                except torch.OutOfMemoryError:
-                    if len(slots) == 1:
+                except Exception as error:
+                    if not is_out_of_memory(error):
                         raise
+                    if len(slots) == 1:
+                        raise self._too_large(error, len(rows)) from error
                     # Later passes have half as many rows, at every size.
-                    self._divisors[rows_per_row] = math.ceil(slots_per_pass / (len(slots) // 2))
+                    self._divisors[rows_per_row] = ceil_divide(slots_per_pass, len(slots) // 2)
                     continue
                 if pass_columns is None:
                     slots_per_pass = self._slots_per_pass(size)
@@ -241,6 +298,14 @@ class BatchedModel:
             return None
         original_order = torch.cat(finished).argsort()
         return tuple(torch.cat(parts).cpu()[original_order] for parts in zip(*columns, strict=True))
+
+    def _too_large(self, error: Exception, rows: int) -> torch.OutOfMemoryError:
+        """Return an error about a pass that cannot be made smaller."""
+        if rows == 1 and (self.call.batch == 1 or not self.aggregates):
+            advice = "pass smaller inputs, or a smaller model or dtype, or use a device with more memory"
+            return too_large("a single row", error, advice=advice)
+        what = f"a pass of the whole batch of {self.call.batch} examples"
+        return too_large(what, error, advice="pass fewer examples at once, or use a device with more memory")
 
     def _slots(self, rows: Tensor, examples: Tensor) -> Tensor:
         """Arrange rows in slots. The rows of a slot go through the model in the same pass.
@@ -289,3 +354,8 @@ class BatchedModel:
         if self._has_target:
             raise ValueError(f"{reason}, but target was passed; pass target=None")
         self.aggregates = True
+
+
+def ceil_divide(dividend: int, divisor: int) -> int:
+    """Return the quotient rounded up, which is exact for ints of any size."""
+    return -(-dividend // divisor)

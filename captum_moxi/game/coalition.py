@@ -1,8 +1,10 @@
 """CoalitionGame: coalitions of players in, rewards out."""
 
 import functools
+import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +20,7 @@ from captum_moxi.arguments import (
     Target,
     TensorOrTuple,
     check_baselines,
+    check_half_precision,
     check_inputs,
     check_positive_int,
     forward_arguments,
@@ -98,6 +101,7 @@ class CoalitionGame:
         ValueError: If an argument has the wrong shape or value. When coalitions are evaluated: if the model returns
             non-finite logits, or the reward is not finite. The message names the coalition.
         TypeError: If an argument has the wrong type.
+        torch.OutOfMemoryError: If a single row does not fit into memory, on a GPU or a CPU.
 
     Examples::
 
@@ -118,39 +122,26 @@ class CoalitionGame:
         reward: str | Reward = "log_odds",
         perturbations_per_eval: int | None = None,
     ) -> None:
-        if perturbations_per_eval is not None:
-            check_positive_int("perturbations_per_eval", perturbations_per_eval)
-        forward_func = models.as_forward_func(forward_func)
-        tensors = check_inputs(inputs)
-        models.check_images(forward_func, tensors)
-        reward_function = get_reward(reward)
-        needs_target = traits_of(reward_function).needs_target
-        targets = Targets(parse_target(target, len(tensors[0])))
-        n_classes = models.num_classes(forward_func)
-        if n_classes is not None:
-            targets.check_classes(n_classes, required=needs_target)
-        removal = get_removal(removal) or default_removal(forward_func, tensors, has_baselines=baselines is not None)
-        call = ForwardCall(
-            forward_func=forward_func,
-            inputs=tensors,
-            baselines=check_baselines(baselines, tensors),
-            additional_forward_args=forward_arguments(additional_forward_args),
-            players=_make_players(forward_func, tensors, feature_mask, removal),
-        )
-        models.warn_about_images(forward_func, tensors)
-        model = BatchedModel(
-            removal.bind(call),
-            perturbations_per_eval=perturbations_per_eval,
-            has_target=targets.indices is not None,
-        )
-        with torch.no_grad():
+        # Screens may compute gradients, which tensors created in inference mode do not support.
+        with torch.inference_mode(False), torch.no_grad():
+            model, targets, removal, reward_function = _prepare(
+                models.as_forward_func(forward_func),
+                inputs,
+                baselines=baselines,
+                target=target,
+                additional_forward_args=additional_forward_args,
+                feature_mask=feature_mask,
+                removal=removal,
+                reward=reward,
+                perturbations_per_eval=perturbations_per_eval,
+            )
             output = model.run_inputs()
-        if not model.aggregates:
-            targets.check_output(output, required=needs_target)
-        if not traits_of(reward_function).accepts_probabilities:
-            warn_if_probabilities(output)
-        exists = call.players.exists.expand(model.n_examples, -1)
-        self._assign(model, targets, removal, reward_function, exists, output)
+            if not model.aggregates:
+                targets.check_output(output, required=traits_of(reward_function).needs_target)
+            if not traits_of(reward_function).accepts_probabilities:
+                warn_if_probabilities(output)
+            exists = model.call.players.exists.expand(model.n_examples, -1)
+            self._assign(model, targets, removal, reward_function, exists, output)
 
     def _assign(
         self,
@@ -161,8 +152,9 @@ class CoalitionGame:
         exists: Tensor,
         full_output: Tensor,
     ) -> None:
-        """Set all attributes. Called once for each game."""
+        """Set all attributes. Called once for each game, without gradients."""
         self._model = model
+        self._converted: dict[torch.dtype, BatchedModel] = {}
         self._targets = targets
         self._reward = reward
         self._full_output = full_output
@@ -177,8 +169,7 @@ class CoalitionGame:
         examples = torch.arange(self.n_examples)
         target = self._select(full_output, examples)[1]
         self.targets = None if target is None else target.cpu()
-        with torch.no_grad():
-            columns = self._read_outcome(full_output, examples)
+        columns = self._read_outcome(full_output, examples)
         self.full = self._checked_outcome(tuple(column.cpu() for column in columns), exists, examples)
 
     def restrict(self, exists: Tensor) -> "CoalitionGame":
@@ -193,9 +184,10 @@ class CoalitionGame:
             CoalitionGame: New game.
 
         Raises:
+            TypeError: If ``exists`` is not a tensor.
             ValueError: If ``exists`` has another shape or dtype, or contains a player that an example does not have.
         """
-        exists = exists.cpu()
+        exists = _check_tensor("exists", exists).cpu()
         if exists.shape != self.exists.shape or exists.dtype is not torch.bool:
             raise ValueError(
                 f"exists has shape {tuple(exists.shape)} and dtype {exists.dtype}; "
@@ -235,7 +227,8 @@ class CoalitionGame:
 
     def _derived(self, reward: Reward | ExampleReward, exists: Tensor, full_output: Tensor) -> "CoalitionGame":
         game = object.__new__(type(self))
-        game._assign(self._model, self._targets, self.removal, reward, exists, full_output)
+        with torch.no_grad():
+            game._assign(self._model, self._targets, self.removal, reward, exists, full_output)
         return game
 
     def __call__(self, coalitions: Coalitions) -> Coalitions:
@@ -250,6 +243,7 @@ class CoalitionGame:
             device.
 
         Raises:
+            TypeError: If ``coalitions`` is neither a tensor nor an array of numbers.
             ValueError: If the game has more than one example, or if ``coalitions`` has the wrong shape or values.
         """
         if self.n_examples > 1:
@@ -257,7 +251,10 @@ class CoalitionGame:
                 f"the game has {self.n_examples} examples, but only a game of one example can be called; create one "
                 "game for each example, or call outcome(coalitions, examples)"
             )
-        rows = torch.as_tensor(coalitions)
+        if isinstance(coalitions, np.ndarray) and coalitions.dtype.kind not in "biuf":
+            raise TypeError(f"coalitions has dtype {coalitions.dtype}; pass bool, or numbers that are 0 or 1")
+        rows = torch.as_tensor(coalitions) if isinstance(coalitions, np.ndarray) else coalitions
+        rows = _check_tensor("coalitions", rows)
         rewards = self.outcome(rows[None] if rows.dim() == 1 else rows).rewards
         return rewards.numpy() if isinstance(coalitions, np.ndarray) else rewards.to(rows.device)
 
@@ -273,8 +270,10 @@ class CoalitionGame:
             Outcome: Rewards, confidences and predictions of shape ``(M,)``, on the CPU.
 
         Raises:
+            TypeError: If ``coalitions`` or ``examples`` is not a tensor of real numbers.
             ValueError: If ``coalitions`` or ``examples`` has the wrong shape or values, or if the model returns
                 non-finite logits.
+            torch.OutOfMemoryError: If a single row does not fit into memory.
         """
         coalitions, examples = self._check_rows(coalitions, examples)
         with torch.no_grad():
@@ -293,14 +292,24 @@ class CoalitionGame:
 
         Returns:
             Tensor: Shape ``(M, classes)``, floating, on the CPU. ``(M, 1)`` for a single logit.
+
+        Raises:
+            TypeError, ValueError, torch.OutOfMemoryError: As in :meth:`outcome`.
         """
         coalitions, examples = self._check_rows(coalitions, examples)
         with torch.no_grad():
             columns = self._model.evaluate(coalitions, examples, self._read_probabilities)
-        return torch.empty(0, 0) if columns is None else columns[0]
+        if columns is None:
+            return torch.empty(0, 0)
+        probabilities, status = columns
+        self._check_status(status, coalitions, examples)
+        return probabilities
 
     def approximate(self, coalitions: Tensor, examples: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return rewards of coalitions, computed under ``torch.autocast`` in a lower precision.
+        """Return rewards of coalitions, computed in a lower precision.
+
+        The weights of the model are converted once for each game. The model itself is unchanged. A function whose
+        modules are not known runs under ``torch.autocast``.
 
         Args:
             coalitions (Tensor): Shape ``(M, n)``. bool, or numbers that are 0 or 1.
@@ -309,10 +318,20 @@ class CoalitionGame:
 
         Returns:
             Tensor: Shape ``(M,)``, floating, on the CPU. Non-finite on overflow.
+
+        Raises:
+            TypeError, ValueError, torch.OutOfMemoryError: As in :meth:`outcome`, except for non-finite logits, and if
+                ``dtype`` is not one of the two.
         """
+        check_half_precision(dtype)
         coalitions, examples = self._check_rows(coalitions, examples)
-        with torch.no_grad(), torch.autocast(self.call.inputs[0].device.type, dtype):
-            columns = self._model.evaluate(coalitions, examples, self._read_outcome)
+        model = self._model_in_precision(dtype)
+        device = self.call.inputs[0].device.type
+        cost = model.cost
+        with torch.no_grad(), torch.autocast(device, dtype) if model is self._model else nullcontext():
+            columns = model.evaluate(coalitions, examples, self._read_outcome)
+        if model is not self._model:
+            self._model.count(model.cost - cost)
         return torch.empty(0) if columns is None else columns[0]
 
     def effects(self, coalitions: Tensor, examples: Tensor | None = None) -> Tensor:
@@ -336,7 +355,8 @@ class CoalitionGame:
             Tensor: Derivative at each stage. Shape ``(M, stages, n)``, floating, on the CPU.
 
         Raises:
-            ValueError: If the forward function, the reward or the removal cannot be differentiated.
+            TypeError, ValueError, torch.OutOfMemoryError: As in :meth:`outcome`, except for non-finite logits, and if
+                the forward function, the reward or the removal cannot be differentiated.
         """
         coalitions, examples = self._check_rows(coalitions, examples)
         # The derivatives are needed even if the caller has disabled gradients.
@@ -356,6 +376,7 @@ class CoalitionGame:
             Tensor: The shape of ``ids``, int64, on the CPU.
 
         Raises:
+            TypeError: If ``ids`` is not a tensor of integers.
             ValueError: If no player has one of the ids.
         """
         return self.call.players.positions_of(ids)
@@ -373,7 +394,10 @@ class CoalitionGame:
             Tensor: Images of shape ``(M, H, W, 3)``, floating. Patches whose tokens are removed are gray.
 
         Raises:
-            ValueError: If the inputs of the game are not one batch of images.
+            TypeError: If ``coalitions`` or ``examples`` is not a tensor of real numbers, or ``to_images`` is not
+                callable.
+            ValueError: If the inputs of the game are not one batch of images, if ``coalitions`` or ``examples`` has the
+                wrong shape or values, or if ``to_images`` does not return images.
         """
         if len(self.call.inputs) != 1 or self.call.inputs[0].dim() != 4:
             shapes = [tuple(x.shape) for x in self.call.inputs]
@@ -381,7 +405,12 @@ class CoalitionGame:
                 f"pictures need one input of images (B, C, H, W), but the game has inputs of shapes {shapes}; create "
                 "the game with one batch of images"
             )
-        return self._model.masked.pictures(*self._check_rows(coalitions, examples), to_images)
+        if not callable(to_images):
+            raise TypeError(f"to_images is {to_images!r}; pass a function that converts pixel values to images")
+        coalitions, examples = self._check_rows(coalitions, examples)
+        with torch.no_grad():
+            images = self._model.masked.pictures(coalitions, examples, lambda pixels: _as_images(to_images, pixels))
+        return images
 
     def row_costs(self, coalitions: Tensor, examples: Tensor | None = None) -> Tensor:
         """Estimate the cost of rows without evaluating them: the number of their tokens, if the removal removes tokens.
@@ -393,6 +422,10 @@ class CoalitionGame:
 
         Returns:
             Tensor: Relative cost of each row, at least 1. Shape ``(M,)``, int64. 1 if all rows cost the same.
+
+        Raises:
+            TypeError: If ``coalitions`` or ``examples`` is not a tensor of real numbers.
+            ValueError: If ``coalitions`` or ``examples`` has the wrong shape or values.
         """
         return 1 + self._model.masked.sizes(*self._check_rows(coalitions, examples))
 
@@ -431,6 +464,18 @@ class CoalitionGame:
             return [index[0] if len(index) == 1 else index for index in self._targets.indices]
         return None if self.targets is None else self.targets.tolist()
 
+    def _model_in_precision(self, dtype: torch.dtype) -> BatchedModel:
+        """Return the model with converted weights, or the model itself if they cannot be converted."""
+        if dtype not in self._converted:
+            forward_func = models.in_precision(self.call.forward_func, dtype)
+            self._converted[dtype] = self._model
+            if forward_func is not None and not self._model.aggregates:
+                call = replace(self.call, forward_func=forward_func)
+                # A removal that was created with a module of the original model does not fit the converted one.
+                with suppress(ValueError):
+                    self._converted[dtype] = self._model.with_masked(self.removal.bind(call))
+        return self._converted[dtype]
+
     def _select(self, output: Tensor, examples: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the logits ``(rows, classes)`` and the target of each row."""
         if self._model.aggregates:
@@ -442,13 +487,14 @@ class CoalitionGame:
         return read_outcome(logits, target, examples, self._reward)
 
     def _read_probabilities(self, output: Tensor, examples: Tensor) -> Columns:
-        return (read_probabilities(self._select(output, examples)[0]),)
+        return read_probabilities(self._select(output, examples)[0])
 
     def _keep_output(self, output: Tensor, examples: Tensor) -> Columns:
         return (output.reshape(1, 1) if self._model.aggregates else output,)
 
     def _check_rows(self, coalitions: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the coalitions as bool, without players that an example lacks, and the examples, on the CPU."""
+        coalitions = _check_tensor("coalitions", coalitions)
         if coalitions.dim() != 2 or coalitions.shape[1] != self.n_players:
             raise ValueError(
                 f"coalitions has shape {tuple(coalitions.shape)}; pass (M, {self.n_players}), one column per player"
@@ -465,7 +511,7 @@ class CoalitionGame:
                     f"examples is None, but the game has {self.n_examples} examples; pass one index per row"
                 )
             return torch.zeros(rows, dtype=torch.long)
-        examples = examples.cpu()
+        examples = _check_tensor("examples", examples).cpu()
         if examples.shape != (rows,) or examples.is_floating_point() or examples.dtype is torch.bool:
             raise ValueError(
                 f"examples has shape {tuple(examples.shape)} and dtype {examples.dtype}; pass one integer index "
@@ -476,19 +522,82 @@ class CoalitionGame:
         return examples.long()
 
     def _checked_outcome(self, columns: Columns, coalitions: Tensor, examples: Tensor) -> Outcome:
-        """Return the outcome, or raise a ValueError that names the first coalition whose outcome is not finite."""
         rewards, confidences, predictions, status = columns
-        if bool(status.any()):
-            row = int(status.nonzero()[0])
-            is_logits = int(status[row]) == LOGITS_NOT_FINITE
-            source = "forward_func returned non-finite logits" if is_logits else "reward returned a non-finite value"
-            present = self.ids[coalitions[row]].tolist()
-            listed = ", ".join(map(str, present[:20])) + (", ..." if len(present) > 20 else "")
-            raise ValueError(
-                f"{source} for example {int(examples[row])} with {len(present)} of {self.n_players} players present: "
-                f"{{{listed}}}"
-            )
+        self._check_status(status, coalitions, examples)
         return Outcome(rewards, confidences, predictions)
+
+    def _check_status(self, status: Tensor, coalitions: Tensor, examples: Tensor) -> None:
+        """Raise a ValueError that names the first coalition whose outcome is not finite, if there is one."""
+        if not bool(status.any()):
+            return
+        row = int(status.nonzero()[0])
+        is_logits = int(status[row]) == LOGITS_NOT_FINITE
+        source = "forward_func returned non-finite logits" if is_logits else "reward returned a non-finite value"
+        present = self.ids[coalitions[row]].tolist()
+        listed = ", ".join(map(str, present[:20])) + (", ..." if len(present) > 20 else "")
+        raise ValueError(
+            f"{source} for example {int(examples[row])} with {len(present)} of {self.n_players} players present: "
+            f"{{{listed}}}"
+        )
+
+
+def _check_tensor(name: str, value: object) -> Tensor:
+    """Return a tensor of real numbers without its gradients, or raise a TypeError that names the argument."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is a {type(value).__name__}; pass a tensor")
+    if value.is_complex() or value.layout is not torch.strided:
+        raise TypeError(
+            f"{name} has dtype {value.dtype} and layout {value.layout}; pass a dense tensor of real numbers"
+        )
+    return value.detach()
+
+
+def _as_images(to_images: ToImages, pixel_values: Tensor) -> Tensor:
+    """Convert pixel values ``(M, C, H, W)`` to images ``(M, H, W, 3)``, and check the result."""
+    images = to_images(pixel_values)
+    rows, _, height, width = pixel_values.shape
+    if not isinstance(images, Tensor) or images.shape != (rows, height, width, 3):
+        returned = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"to_images returned {returned}; return a tensor of shape {(rows, height, width, 3)}")
+    return images
+
+
+def _prepare(
+    forward_func: ForwardFunc,
+    inputs: TensorOrTuple,
+    *,
+    baselines: Baselines,
+    target: Target,
+    additional_forward_args: ForwardArgs,
+    feature_mask: TensorOrTuple | None,
+    removal: Removal | str | None,
+    reward: str | Reward,
+    perturbations_per_eval: int | None,
+) -> tuple[BatchedModel, Targets, Removal, Reward]:
+    """Check the arguments of a game, and bind the model to them. The model does not run."""
+    if perturbations_per_eval is not None:
+        check_positive_int("perturbations_per_eval", perturbations_per_eval)
+        perturbations_per_eval = operator.index(perturbations_per_eval)
+    tensors = tuple(x.detach() for x in check_inputs(inputs))
+    models.check_images(forward_func, tensors)
+    reward_function = get_reward(reward)
+    targets = Targets(parse_target(target, len(tensors[0])))
+    n_classes = models.num_classes(forward_func)
+    if n_classes is not None:
+        targets.check_classes(n_classes, required=traits_of(reward_function).needs_target)
+    removal = get_removal(removal) or default_removal(forward_func, tensors, has_baselines=baselines is not None)
+    call = ForwardCall(
+        forward_func=forward_func,
+        inputs=tensors,
+        baselines=check_baselines(baselines, tensors),
+        additional_forward_args=forward_arguments(additional_forward_args),
+        players=_make_players(forward_func, tensors, feature_mask, removal),
+    )
+    models.warn_about_images(forward_func, tensors)
+    model = BatchedModel(
+        removal.bind(call), perturbations_per_eval=perturbations_per_eval, has_target=targets.indices is not None
+    )
+    return model, targets, removal, reward_function
 
 
 def _make_players(

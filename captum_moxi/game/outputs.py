@@ -88,7 +88,9 @@ def read_outcome(
     """
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    rewards = reward(logits, target, examples) if isinstance(reward, ExampleReward) else reward(logits, target)
+    # A reward may change what it receives.
+    own_logits = logits.clone()
+    rewards = reward(own_logits, target, examples) if isinstance(reward, ExampleReward) else reward(own_logits, target)
     if not isinstance(rewards, Tensor) or rewards.shape != (len(logits),):
         returned = tuple(rewards.shape) if isinstance(rewards, Tensor) else type(rewards).__name__
         raise ValueError(
@@ -103,14 +105,16 @@ def read_outcome(
     return rewards, confidences, predicted_class(logits), status
 
 
-def read_probabilities(logits: Tensor) -> Tensor:
-    """Return the probabilities of all classes, or the sigmoid of a single logit.
+def read_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the probabilities of all classes, or the sigmoid of a single logit, and the status of each row.
 
     Args:
         logits (Tensor): Shape ``(rows, classes)``.
 
     Returns:
-        Tensor: Shape ``(rows, classes)``, float32.
+        tuple[Tensor, Tensor]: Probabilities of shape ``(rows, classes)``, float32. Status, ``FINITE`` or
+        ``LOGITS_NOT_FINITE``. Shape ``(rows,)``.
     """
+    status = torch.where(logits.isfinite().all(1), FINITE, LOGITS_NOT_FINITE)
     logits = logits.float()
-    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1), status

@@ -1,6 +1,7 @@
 """Attention masking: from layer k on, no token attends to the token of an absent patch."""
 
 from collections.abc import Sequence
+from operator import index
 
 from torch import nn
 
@@ -35,9 +36,9 @@ class AttentionRemoval(SequenceRemoval):
             Default: None
 
     Raises:
-        TypeError: If ``from_layer`` is not an int.
-        ValueError: If ``from_layer`` is negative. When the removal is used: if the model does not have the layer, and
-            as in :class:`captum_moxi.TokenRemoval`.
+        TypeError: If an argument has the wrong type.
+        ValueError: If an int is out of range, or ``layers`` is empty. When the removal is used: if the model does not
+            have the layer, and as in :class:`captum_moxi.TokenRemoval`.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class AttentionRemoval(SequenceRemoval):
     ) -> None:
         super().__init__(patch_size, n_prefix)
         check_natural("from_layer", from_layer)
-        self.from_layer = from_layer
-        self.layers = layers
+        self.from_layer = index(from_layer)
+        self.layers = _check_layers(layers)
 
     def site(self, forward_func: ForwardFunc) -> Site:
         layers = self._layers_of(forward_func)
@@ -64,9 +65,27 @@ class AttentionRemoval(SequenceRemoval):
         if self.layers is None:
             return list(models.encoder_layers(known_model(forward_func, "AttentionRemoval", "layers")))
         if isinstance(self.layers, str):
-            return list(find_module(forward_func, self.layers, "layers").children())
-        return list(self.layers)
+            layers = list(find_module(forward_func, self.layers, "layers").children())
+            if not layers:
+                raise ValueError(
+                    f"layers is {self.layers!r}, a module that contains no other modules; pass the name of the module "
+                    "that lists the layers"
+                )
+            return layers
+        return self.layers
 
     def _arguments(self) -> dict[str, object]:
         name = self.layers if isinstance(self.layers, str | None) else type(self.layers).__name__
         return {"from_layer": self.from_layer, "layers": name, **super()._arguments()}
+
+
+def _check_layers(layers: Sequence[nn.Module] | str | None) -> list[nn.Module] | str | None:
+    """Return the layers as a list. A name or None is returned unchanged."""
+    if layers is None or isinstance(layers, str):
+        return layers
+    is_list = isinstance(layers, Sequence | nn.ModuleList | nn.Sequential)
+    if not is_list or not all(isinstance(layer, nn.Module) for layer in layers):
+        raise TypeError(f"layers is {layers!r}; pass a list of modules, or the name of the module that lists them")
+    if not len(layers):
+        raise ValueError("layers is empty; pass the layers of the model, first to last")
+    return list(layers)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_moxi import models
-from captum_moxi.arguments import Baseline, ForwardFunc, ModelOutput
+from captum_moxi.arguments import Baseline, ForwardFunc, ModelOutput, copy_argument
 from captum_moxi.players import Players, patch_mask
 
 # Gray level, from 0 to 1, of absent players in pictures of coalitions, if the removal gives them no pixels.
@@ -47,14 +47,23 @@ class ForwardCall:
         """Batch size."""
         return self.inputs[0].shape[0]
 
-    def arguments(self, examples: Tensor) -> tuple[Any, ...]:
-        """Return the additional arguments for rows of these examples. Tensors with a batch dimension are indexed.
+    def copied_inputs(self) -> tuple[Tensor, ...]:
+        """Return a copy of the inputs, because the model may change what it receives."""
+        return tuple(x.clone() for x in self.inputs)
+
+    def arguments(self, examples: Tensor | None = None) -> tuple[Any, ...]:
+        """Return a copy of the additional arguments, because the model may change what it receives.
 
         Args:
-            examples (Tensor): Example of each row. Shape ``(rows,)``, int64.
+            examples (Tensor, optional): Example of each row. Tensors with a batch dimension are indexed. Shape
+                ``(rows,)``, int64.
+                Default: None, the arguments of the whole batch
         """
         return tuple(
-            arg[examples.to(arg.device)] if self.has_batch(arg) else arg for arg in self.additional_forward_args
+            arg.detach()[examples.to(arg.device)]
+            if examples is not None and self.has_batch(arg)
+            else copy_argument(arg)
+            for arg in self.additional_forward_args
         )
 
     def has_batch(self, argument: object) -> bool:

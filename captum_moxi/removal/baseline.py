@@ -20,13 +20,16 @@ def blur_fill(images: Tensor) -> Tensor:
     """Blur images ``(B, C, H, W)`` with two one-dimensional Gaussian convolutions, with replicated edges."""
     sigma = min(images.shape[2:]) / 20
     radius = max(1, round(3 * sigma))
-    weights = torch.exp(-(torch.arange(-radius, radius + 1, device=images.device) ** 2) / (2 * sigma**2))
-    weights = (weights / weights.sum()).to(images.dtype)
-    channels = images.shape[1]
+    # Half precision would round after each of the two convolutions.
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=dtype)
+    weights = torch.exp(-(offsets**2) / (2 * sigma**2))
+    weights = weights / weights.sum()
+    blurred, channels = images.to(dtype), images.shape[1]
     for shape, padding in (((1, -1), (radius, radius, 0, 0)), ((-1, 1), (0, 0, radius, radius))):
         kernel = weights.reshape(1, 1, *shape).expand(channels, -1, -1, -1)
-        images = functional.conv2d(functional.pad(images, padding, mode="replicate"), kernel, groups=channels)
-    return images
+        blurred = functional.conv2d(functional.pad(blurred, padding, mode="replicate"), kernel, groups=channels)
+    return blurred.to(images.dtype)
 
 
 FILLS: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean_fill, "blur": blur_fill}
@@ -52,13 +55,17 @@ class BaselineRemoval(Removal):
             Default: None
 
     Raises:
+        TypeError: If ``fill`` is neither a name nor None.
         ValueError: If ``fill`` is unknown. When the removal is used: if a named fill is combined with ``baselines``, or
             with inputs that are not floating-point images.
     """
 
     def __init__(self, fill: str | None = None) -> None:
+        names = f"{', '.join(map(repr, FILLS))}, or None for the call's baselines"
+        if fill is not None and not isinstance(fill, str):
+            raise TypeError(f"fill is {fill!r}; pass {names}")
         if fill is not None and fill not in FILLS:
-            raise ValueError(f"fill is {fill!r}; pass {', '.join(map(repr, FILLS))}, or None for the call's baselines")
+            raise ValueError(f"fill is {fill!r}; pass {names}")
         self.fill = fill
 
     def bind(self, call: ForwardCall) -> MaskedModel:
@@ -124,7 +131,7 @@ class _FilledModel(MaskedModel):
             torch.where(self.call.players.spread(coalitions, i, examples), x, baseline) if x.numel() else x
             for i, (x, baseline) in enumerate(zip(self.call.inputs, self.baselines, strict=True))
         )
-        return call_model(self.call.forward_func, *inputs, *self.call.additional_forward_args)
+        return call_model(self.call.forward_func, *inputs, *self.call.arguments())
 
     def rows_per_pass(self, size: int) -> int:
         device = self.call.inputs[0].device

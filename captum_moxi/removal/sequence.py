@@ -1,5 +1,6 @@
 """Removal from the token sequence: the tokens of absent patches are removed at one module of the model."""
 
+import operator
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,8 +15,8 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from captum_moxi import models
-from captum_moxi.arguments import ForwardFunc, ModelOutput, check_natural, check_positive_int
-from captum_moxi.players import Players
+from captum_moxi.arguments import ForwardFunc, ModelOutput, check_natural
+from captum_moxi.players import Players, size_pair
 from captum_moxi.removal.attention_gates import EmptyMeanIsZero, GatedAttention
 from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, memory_per_pass, new_gates
 
@@ -64,13 +65,17 @@ class SequenceRemoval(Removal):
     Args:
         patch_size (int, tuple[int, int] or None): Height and width of a patch in pixels. None reads it from the model.
         n_prefix (int or None): Number of tokens before the patch tokens. None reads it from the model or the sequence.
+
+    Raises:
+        TypeError: If ``patch_size`` is neither an int nor a pair of ints, or ``n_prefix`` is not an int.
+        ValueError: If a size is less than 1, or ``n_prefix`` is negative.
     """
 
     def __init__(self, patch_size: int | tuple[int, int] | None, n_prefix: int | None) -> None:
-        for name, value in (("patch_size", patch_size), ("n_prefix", n_prefix)):
-            _check_sizes(name, value)
-        self._patch_size = patch_size
-        self._n_prefix = n_prefix
+        if n_prefix is not None:
+            check_natural("n_prefix", n_prefix)
+        self._patch_size = None if patch_size is None else size_pair("patch_size", patch_size)
+        self._n_prefix = None if n_prefix is None else operator.index(n_prefix)
 
     @abstractmethod
     def site(self, forward_func: ForwardFunc) -> Site:
@@ -96,8 +101,6 @@ class SequenceRemoval(Removal):
         # If the model has no patch tokens, this raises the error about them, which explains more than one about the
         # patch size.
         self.site(forward_func)
-        if isinstance(self._patch_size, int):
-            return self._patch_size, self._patch_size
         patch_size = self._patch_size or models.find_patch_size(forward_func)
         if patch_size is None:
             raise ValueError(f"{type(self).__name__} found no patch projection in the model; pass patch_size")
@@ -122,7 +125,9 @@ class SequenceRemoval(Removal):
         return self._n_prefix
 
     def _arguments(self) -> dict[str, object]:
-        return {"patch_size": self._patch_size, "n_prefix": self._n_prefix}
+        height, width = self._patch_size or (None, None)
+        patch_size = height if height == width else self._patch_size
+        return {"patch_size": patch_size, "n_prefix": self._n_prefix}
 
     def __repr__(self) -> str:
         arguments = {name: value for name, value in self._arguments().items() if value is not None}
@@ -155,6 +160,16 @@ def known_model(forward_func: ForwardFunc, removal: str, argument: str) -> PreTr
     )
 
 
+def check_module(argument: str, module: object) -> None:
+    """Check that an argument is a module or the name of one.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if not isinstance(module, nn.Module | str):
+        raise TypeError(f"{argument} is {module!r}; pass a module, or its dotted name in the model")
+
+
 def find_module(forward_func: ForwardFunc, module: nn.Module | str, argument: str) -> nn.Module:
     """Find a submodule by its dotted name. A module is returned unchanged.
 
@@ -164,14 +179,16 @@ def find_module(forward_func: ForwardFunc, module: nn.Module | str, argument: st
         argument (str): Name of the argument, for the message.
 
     Raises:
-        ValueError: If the model has no such submodule.
-        TypeError: If ``module`` is neither a module nor a name.
+        ValueError: If the model has no such submodule, or the module is not part of the model.
     """
-    if isinstance(module, nn.Module):
-        return module
-    if not isinstance(module, str):
-        raise TypeError(f"{argument} is {module!r}; pass a module, or its dotted name in the model")
     model = models.module_of(forward_func)
+    if isinstance(module, nn.Module):
+        if model is not None and not any(part is module for part in model.modules()):
+            raise ValueError(
+                f"{argument} is a {type(module).__name__} that is not part of the model; pass one of its modules, or "
+                "the dotted name of one"
+            )
+        return module
     if model is None:
         raise ValueError(f"{argument} is the name {module!r}, but forward_func is not a module; pass the module itself")
     try:
@@ -180,20 +197,6 @@ def find_module(forward_func: ForwardFunc, module: nn.Module | str, argument: st
         raise ValueError(
             f"{argument} is {module!r}, but the model has no such module ({error}); pass the name of one of its modules"
         ) from error
-
-
-def _check_sizes(name: str, value: object) -> None:
-    """Check a patch size or a number of prefix tokens."""
-    if value is None:
-        return
-    if name == "n_prefix":
-        check_natural(name, value)
-        return
-    sizes = value if isinstance(value, tuple) else (value, value)
-    if len(sizes) != 2:
-        raise ValueError(f"{name} is {value!r}; pass an int, or a tuple of height and width")
-    for size in sizes:
-        check_positive_int(name, size)
 
 
 class _SequenceModel(MaskedModel):

@@ -4,7 +4,7 @@ from torch import nn
 
 from captum_moxi import models
 from captum_moxi.arguments import ForwardFunc
-from captum_moxi.removal.sequence import SequenceRemoval, Site, find_module, known_model
+from captum_moxi.removal.sequence import SequenceRemoval, Site, check_module, find_module, known_model
 
 
 class TokenRemoval(SequenceRemoval):
@@ -35,9 +35,11 @@ class TokenRemoval(SequenceRemoval):
             number of patches.
 
     Raises:
-        ValueError: When the removal is used: if the inputs are not one batch of images, if the model has no patch
-            tokens or its layers need the whole grid, if the feature mask cuts through a patch, if ``baselines`` were
-            passed, or if the sequence does not consist of the inputs' patches (as in a model that resizes its inputs).
+        TypeError: If an argument has the wrong type.
+        ValueError: If a size is less than 1, or ``n_prefix`` is negative. When the removal is used: if the inputs are
+            not one batch of images, if the model has no patch tokens or its layers need the whole grid, if the feature
+            mask cuts through a patch, if ``baselines`` were passed, or if the sequence does not consist of the inputs'
+            patches (as in a model that resizes its inputs).
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class TokenRemoval(SequenceRemoval):
         n_prefix: int | None = None,
     ) -> None:
         super().__init__(patch_size, n_prefix)
+        if embeddings is not None:
+            check_module("embeddings", embeddings)
         self.embeddings = embeddings
 
     def site(self, forward_func: ForwardFunc) -> Site:

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import zoo
@@ -57,29 +61,151 @@ def test_the_passes_of_a_step_have_equal_length() -> None:
     assert sorted(passes) == [3, 3, 3]
 
 
-def test_out_of_memory_halves_the_passes() -> None:
+def cpu_out_of_memory() -> Exception:
+    return RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: ...")
+
+
+OUT_OF_MEMORY = pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), cpu_out_of_memory(), MemoryError()],
+    ids=["CUDA", "CPU", "Python"],
+)
+
+
+@OUT_OF_MEMORY
+@pytest.mark.parametrize(("per_eval", "batch", "fits"), [(None, 1, 5), (8, 2, 5), (4, 3, 3), (None, 4, 1)])
+def test_out_of_memory_halves_the_passes(error: Exception, per_eval: int | None, batch: int, fits: int) -> None:
     model = zoo.Classes(6)
 
     def small(x: Tensor) -> Tensor:
-        if len(x) > 5:
-            raise torch.OutOfMemoryError("no more than 5 rows")
+        if len(x) > fits:
+            raise error
         return model(x)
 
-    x, coalitions = torch.randn(1, 6), torch.rand(33, 6) < 0.5
-    expected = single_rewards(model, x, coalitions, torch.zeros(33, dtype=torch.long))
-    torch.testing.assert_close(CoalitionGame(small, x, target=0)(coalitions), expected)
+    x, coalitions, examples = torch.randn(batch, 6), torch.rand(33, 6) < 0.5, torch.arange(33) % batch
+    expected = single_rewards(model, x, coalitions, examples)
+    game = CoalitionGame(small, x, target=0, perturbations_per_eval=per_eval)
+    torch.testing.assert_close(game.outcome(coalitions, examples).rewards, expected)
+    everyone = torch.ones(batch, 6, dtype=torch.bool)
+    torch.testing.assert_close(game.full.rewards, single_rewards(model, x, everyone, torch.arange(batch)))
 
 
-def test_out_of_memory_for_a_single_row_reaches_the_caller(x: Tensor) -> None:
+@OUT_OF_MEMORY
+@pytest.mark.parametrize("removal", [None, "attention:1"])
+def test_a_batch_of_images_that_does_not_fit_is_split(error: Exception, removal: str | None) -> None:
+    model, images = zoo.token_model("vit"), torch.randn(5, 3, 32, 32)
+    expected = CoalitionGame(model, images, target=1, removal=removal)
+
+    def fail(_module: nn.Module, args: tuple[Tensor]) -> None:
+        if len(args[0]) > 2:
+            raise error
+
+    model.register_forward_pre_hook(fail)
+    game = CoalitionGame(model, images, target=1, removal=removal)
+    torch.testing.assert_close(game.full.rewards, expected.full.rewards, rtol=1e-4, atol=1e-5)
+    assert game.cost.rows == 5
+    coalitions, examples = torch.rand(9, 16) < 0.5, torch.arange(9) % 5
+    rewards, expected_rewards = (g.outcome(coalitions, examples).rewards for g in (game, expected))
+    torch.testing.assert_close(rewards, expected_rewards, rtol=1e-4, atol=1e-4)
+
+
+@OUT_OF_MEMORY
+def test_a_single_row_that_does_not_fit_is_one_clear_error(error: Exception, x: Tensor) -> None:
     model = zoo.Classes(6)
 
     def no_memory(x: Tensor) -> Tensor:
-        if not x.all():
-            raise torch.OutOfMemoryError("no memory")
+        if x.requires_grad or not x.all():
+            raise error
         return model(x)
 
-    with pytest.raises(torch.OutOfMemoryError):
-        CoalitionGame(no_memory, x, target=0)(torch.zeros(33, 6))
+    game = CoalitionGame(no_memory, x, target=0)
+    message = r"^a single row does not fit into memory \(.*\); pass smaller inputs, or a smaller model"
+    for run in (game.outcome, game.class_probabilities, game.effects):
+        with pytest.raises(torch.OutOfMemoryError, match=message):
+            run(torch.zeros(33, 6))
+    with pytest.raises(torch.OutOfMemoryError, match=message):
+        CoalitionGame(no_memory, torch.zeros(1, 6), target=0)
+
+
+@OUT_OF_MEMORY
+def test_a_batch_that_cannot_be_split_is_one_clear_error(error: Exception) -> None:
+    x, memory = torch.randn(3, 6), [3]
+
+    def one_value(x: Tensor) -> Tensor:
+        if len(x) > memory[0]:
+            raise error
+        return x.sum()
+
+    game = CoalitionGame(one_value, x)
+    memory[0] = 2
+    message = "^a pass of the whole batch of 3 examples does not fit into memory .*; pass fewer examples at once"
+    with pytest.raises(torch.OutOfMemoryError, match=message):
+        game(torch.zeros(1, 6))
+    with pytest.raises(torch.OutOfMemoryError, match=message):
+        CoalitionGame(one_value, x)
+    # Captum's passes consist of whole copies of the batch.
+    model = zoo.Classes(6)
+    with pytest.raises(torch.OutOfMemoryError, match=message):
+        CoalitionGame(lambda x: model(x) + one_value(x), x, target=0, perturbations_per_eval=1)
+
+
+def test_other_errors_of_the_model_reach_the_caller_after_one_pass(x: Tensor) -> None:
+    passes = []
+
+    def broken(x: Tensor) -> Tensor:
+        passes.append(len(x))
+        raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        CoalitionGame(broken, x.repeat(4, 1), target=0)
+    assert passes == [4]
+
+
+UNDER_A_MEMORY_LIMIT = """
+import resource
+import numpy as np, torch
+from captum_moxi import CoalitionGame, MoXIInsertion
+
+def with_torch(mebibytes):
+    return lambda x: x.repeat(1, mebibytes * 2**15).mean(1)
+
+def with_numpy(mebibytes):
+    return lambda x: torch.from_numpy(np.tile(x.numpy(), (1, mebibytes * 2**15)).mean(1))
+
+torch.set_num_threads(1)
+single, batch = torch.arange(8.0)[None], torch.arange(8.0).repeat(16, 1)
+with_torch(1)(single), with_numpy(1)(single)  # loads what the libraries load when they are used for the first time
+with open("/proc/self/status") as status:
+    used = next(int(line.split()[1]) for line in status if line.startswith("VmSize")) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
+
+# 64 rows of 24 MiB, and a batch of 16 of them, do not fit into 200 MiB.
+for make, x in ((with_torch, single), (with_numpy, batch)):
+    game = CoalitionGame(make(24), x, reward="output")
+    coalitions, examples = torch.eye(8).repeat(8, 1).cumsum(1), torch.arange(64) % len(x)
+    torch.testing.assert_close(game.outcome(coalitions, examples).rewards, (coalitions * single).mean(1))
+    assert game.cost.passes >= 64 * 24 / 200
+    _, selection = MoXIInsertion(make(24), reward="output").attribute(x, return_selection=True)
+    assert selection.order.tolist() == [[7, 6, 5, 4, 3, 2, 1, 0]] * len(x)
+
+for make in (with_torch, with_numpy):
+    try:
+        CoalitionGame(make(300), single, reward="output")
+    except torch.OutOfMemoryError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are specific to Linux")
+def test_a_search_fits_into_a_real_memory_limit_and_a_larger_row_is_reported_with_its_size() -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    command = [sys.executable, "-c", UNDER_A_MEMORY_LIMIT]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    messages = result.stdout.splitlines()
+    assert len(messages) == 2
+    for message in messages:
+        assert message.startswith("a single row does not fit into memory (an allocation of 300 MiB failed")
 
 
 def test_forward_and_backward_passes_are_halved_independently(x: Tensor) -> None:

@@ -1,4 +1,6 @@
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -282,3 +284,182 @@ def test_a_grid_of_players_for_images_of_a_transformer() -> None:
     )
     assert (game.n_players, game.n_examples) == (4, 2)
     assert game.ids.tolist() == [0, 1, 2, 3]
+
+
+NAN = float("nan")
+# Methods that take rows, with everything that is not a coalition or an example.
+ROW_METHODS = {
+    "outcome": lambda game, rows, examples: game.outcome(rows, examples),
+    "class_probabilities": lambda game, rows, examples: game.class_probabilities(rows, examples),
+    "effects": lambda game, rows, examples: game.effects(rows, examples),
+    "approximate": lambda game, rows, examples: game.approximate(rows, examples, torch.bfloat16),
+    "row_costs": lambda game, rows, examples: game.row_costs(rows, examples),
+    "pictures": lambda game, rows, examples: game.pictures(rows, examples, lambda x: x.permute(0, 2, 3, 1)),
+}
+
+
+@pytest.fixture
+def image_game() -> CoalitionGame:
+    return CoalitionGame(zoo.token_model("vit"), torch.randn(2, 3, 32, 32), target=1)
+
+
+@pytest.mark.parametrize("method", ROW_METHODS)
+@pytest.mark.parametrize(
+    ("coalitions", "error", "message"),
+    [
+        ([[1] * 16] * 2, TypeError, "coalitions is a list; pass a tensor"),
+        (np.ones((2, 16)), TypeError, "coalitions is a ndarray"),
+        (None, TypeError, "coalitions is a NoneType"),
+        (torch.ones(2, 16, dtype=torch.cfloat), TypeError, "coalitions has dtype torch.complex64"),
+        (torch.ones(2, 16).to_sparse(), TypeError, "layout torch.sparse_coo"),
+        (torch.ones(16), ValueError, r"coalitions has shape \(16,\); pass \(M, 16\)"),
+        (torch.ones(2, 1, 16), ValueError, r"coalitions has shape \(2, 1, 16\)"),
+        (torch.tensor(1.0), ValueError, r"coalitions has shape \(\)"),
+        (torch.full((2, 16), NAN), ValueError, "coalitions contains values other than 0 and 1"),
+        (torch.full((2, 16), torch.inf), ValueError, "coalitions contains values other than 0 and 1"),
+        (-torch.ones(2, 16, dtype=torch.long), ValueError, "coalitions contains values other than 0 and 1"),
+    ],
+)
+def test_what_is_not_a_coalition_is_rejected_by_name(
+    method: str, coalitions: Any, error: type[Exception], message: str, image_game: CoalitionGame
+) -> None:
+    cost = image_game.cost
+    with pytest.raises(error, match=message):
+        ROW_METHODS[method](image_game, coalitions, torch.tensor([0, 1]))
+    assert image_game.cost == cost
+
+
+@pytest.mark.parametrize("method", ROW_METHODS)
+@pytest.mark.parametrize(
+    ("examples", "error", "message"),
+    [
+        ([0, 1], TypeError, "examples is a list; pass a tensor"),
+        (1, TypeError, "examples is a int; pass a tensor"),
+        (torch.tensor([0, 1], dtype=torch.cfloat), TypeError, "examples has dtype torch.complex64"),
+        (torch.tensor([NAN, 1.0]), ValueError, "examples has shape .* and dtype torch.float32"),
+        (torch.tensor([0, 2**62]), ValueError, "examples has indices outside 0 to 1"),
+        (torch.tensor(0), ValueError, r"examples has shape \(\)"),
+    ],
+)
+def test_what_is_not_an_example_is_rejected_by_name(
+    method: str, examples: Any, error: type[Exception], message: str, image_game: CoalitionGame
+) -> None:
+    with pytest.raises(error, match=message):
+        ROW_METHODS[method](image_game, torch.ones(2, 16), examples)
+
+
+@pytest.mark.parametrize(
+    ("run", "error", "message"),
+    [
+        (lambda game: game.restrict([[True] * 16] * 2), TypeError, "exists is a list; pass a tensor"),
+        (lambda game: game.restrict(torch.ones(2, 16)), ValueError, "exists has shape .* pass a bool tensor"),
+        (lambda game: game.positions_of([0]), TypeError, "ids is a list; pass a tensor of integers"),
+        (lambda game: game.positions_of(torch.tensor([NAN])), TypeError, "ids has dtype torch.float32"),
+        (lambda game: game.positions_of(torch.tensor([16])), ValueError, "player 16 does not exist"),
+        (lambda game: game.positions_of(torch.tensor([-2])), ValueError, "player -2 does not exist"),
+        (lambda game: game.pictures(torch.ones(1, 16), torch.tensor([0]), None), TypeError, "to_images is None"),
+        (
+            lambda game: game.pictures(torch.ones(1, 16), torch.tensor([0]), lambda x: x),
+            ValueError,
+            r"to_images returned \(1, 3, 32, 32\); return a tensor of shape \(1, 32, 32, 3\)",
+        ),
+        (
+            lambda game: game.pictures(torch.ones(1, 16), torch.tensor([0]), lambda x: [x]),
+            ValueError,
+            "to_images returned list",
+        ),
+        (
+            lambda game: game.approximate(torch.ones(1, 16), torch.tensor([0]), "half"),
+            TypeError,
+            "dtype is 'half'; pass torch.bfloat16 or torch.float16",
+        ),
+        (
+            lambda game: game.approximate(torch.ones(1, 16), torch.tensor([0]), torch.float64),
+            ValueError,
+            "dtype is torch.float64; pass torch.bfloat16 or torch.float16",
+        ),
+    ],
+)
+def test_other_arguments_of_a_game_are_rejected_by_name(
+    run: Callable[[CoalitionGame], object], error: type[Exception], message: str, image_game: CoalitionGame
+) -> None:
+    with pytest.raises(error, match=message):
+        run(image_game)
+
+
+@pytest.mark.parametrize("coalitions", [[1.0] * 6, "111111", None, np.array([["1"] * 6]), np.array([[None] * 6])])
+def test_a_call_accepts_only_tensors_and_arrays_of_numbers(coalitions: Any, x: Tensor) -> None:
+    with pytest.raises(TypeError, match="coalitions"):
+        CoalitionGame(zoo.Classes(6), x, target=0)(coalitions)
+
+
+def test_class_probabilities_name_the_coalition_with_non_finite_logits(x: Tensor) -> None:
+    game = CoalitionGame(lambda x: torch.where(x[:, :1] == 0, torch.nan, x), x, target=0)
+    with pytest.raises(ValueError, match=r"non-finite logits for example 0 with 1 of 6 players present: \{3\}"):
+        game.class_probabilities(torch.tensor([[1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0]]))
+
+
+def test_the_number_of_coalitions_in_a_pass_may_be_any_int(x: Tensor) -> None:
+    model, coalitions = zoo.Classes(6), torch.rand(5, 6) < 0.5
+    expected = CoalitionGame(model, x, target=0)(coalitions)
+    for per_eval in (10**400, torch.tensor(3), np.int64(2)):
+        game = CoalitionGame(model, x, target=0, perturbations_per_eval=per_eval)
+        torch.testing.assert_close(game(coalitions), expected)
+    for per_eval in (torch.tensor([1, 2]), torch.tensor(1.5), NAN):
+        with pytest.raises(TypeError, match=r"perturbations_per_eval is .*; pass an int of at least 1"):
+            CoalitionGame(model, x, target=0, perturbations_per_eval=per_eval)
+
+
+def test_a_model_may_overwrite_its_output_in_the_next_pass() -> None:
+    model, x, buffer = zoo.Classes(6), torch.randn(3, 6), torch.empty(64, 3)
+
+    def into_buffer(x: Tensor) -> Tensor:
+        return buffer[: len(x)].copy_(model(x))
+
+    def plain(x: Tensor) -> Tensor:
+        return model(x)
+
+    def second_logit(logits: Tensor, target: Tensor) -> Tensor:
+        return logits[:, 1]  # a view
+
+    coalitions, examples = torch.rand(20, 6) < 0.5, torch.arange(20) % 3
+    players = torch.ones(3, 6, dtype=torch.bool).tril(4)
+    rewards = []
+    with torch.no_grad():
+        for forward in (into_buffer, plain):
+            game = CoalitionGame(forward, x, target=0, reward=second_logit, perturbations_per_eval=2)
+            outcome = game.outcome(coalitions, examples)
+            part, other = game.restrict(players), game.with_reward("probability")
+            rewards.append((outcome.rewards, outcome.confidences, part.full.rewards, other.full.rewards))
+    for actual, expected in zip(*rewards, strict=True):
+        assert torch.equal(actual, expected)
+
+
+def test_a_reward_may_change_the_logits_that_it_receives(x: Tensor) -> None:
+    def centered(logits: Tensor, target: Tensor) -> Tensor:
+        logits.mul_(0).add_(target[:, None])
+        return logits[:, 0]
+
+    model, coalitions = zoo.Classes(6), torch.rand(9, 6) < 0.5
+    game = CoalitionGame(model, x, target=2, reward=centered)
+    expected = CoalitionGame(model, x, target=2).outcome(coalitions)
+    outcome = game.outcome(coalitions)
+    assert outcome.rewards.tolist() == [2.0] * 9
+    assert torch.equal(outcome.confidences, expected.confidences)
+    assert torch.equal(outcome.predictions, expected.predictions)
+    assert torch.equal(game.with_reward("log_odds").full.rewards, CoalitionGame(model, x, target=2).full.rewards)
+
+
+def test_tensors_that_require_gradients_cause_neither_warnings_nor_gradients() -> None:
+    model, x = zoo.randomised(zoo.resnet()), torch.randn(2, 3, 32, 32, requires_grad=True)
+    baselines, rows = torch.zeros(1, 3, 1, 1, requires_grad=True), torch.ones(2, 4, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for options in ({"baselines": baselines}, {"removal": "blur"}, {"removal": "mean"}):
+            game = CoalitionGame(model, x, target=1, feature_mask=patch_mask(32, 16), **options)
+            outcome = game.outcome(rows, torch.arange(2))
+            tensors = [outcome.rewards, game.class_probabilities(rows, torch.arange(2)), game.full.rewards]
+            tensors += [game.effects(rows, torch.arange(2)) for _ in range(2)]
+            tensors.append(game.pictures(rows, torch.arange(2), lambda x: x.permute(0, 2, 3, 1)))
+            assert not any(tensor.requires_grad for tensor in tensors)
+    assert x.grad is None and baselines.grad is None and rows.grad is None

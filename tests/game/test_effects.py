@@ -139,3 +139,40 @@ def test_an_error_about_a_missing_gradient_says_which_screen_to_pass(
     # other screens need no gradient
     other = MoXIDeletion(forward, reward="output", removal=removal, screen=LastGainsScreen(2))
     other.attribute(inputs, target=options.get("target"), feature_mask=mask)
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+def test_a_game_created_in_inference_mode_has_effects(name: str) -> None:
+    model, coalitions, examples = build(name), torch.rand(4, 16) < 0.5, torch.tensor([0, 1, 1, 0])
+    images, masks = torch.randn(2, 3, 32, 32), torch.cat([patch_mask(32, 8), patch_mask(32, 8).flip(3)])
+    expected = CoalitionGame(model, images, target=1, feature_mask=masks).effects(coalitions, examples)
+    with torch.inference_mode():
+        game = CoalitionGame(model, images.clone(), target=1, feature_mask=masks.clone())
+        rows = coalitions.clone()
+    torch.testing.assert_close(game.effects(rows, examples), expected)
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+def test_a_model_created_in_inference_mode_is_rejected_before_candidates_are_evaluated(name: str) -> None:
+    with torch.inference_mode():
+        model = build(name)
+    images, mask, rows = torch.randn(1, 3, 32, 32), patch_mask(32, 8), []
+    model.register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
+    method = MoXIDeletion(model, screen=GradientScreen(2))
+    with pytest.raises(ValueError, match=r"create the model .* outside torch.inference_mode\(\), or pass a screen"):
+        method.attribute(images, target=1, feature_mask=mask)
+    # the unchanged inputs, and at most the row that should be differentiated
+    assert sum(rows) <= 2
+    # a search without gradients works
+    MoXIDeletion(model).attribute(images, target=1, feature_mask=mask, n_steps=1)
+
+
+def test_a_model_that_changes_intermediate_results_is_rejected_with_advice() -> None:
+    def forward(x: Tensor) -> Tensor:
+        hidden = (x * 2).exp()
+        result = hidden.sum(1)
+        hidden.zero_()
+        return result
+
+    with pytest.raises(ValueError, match="do not change intermediate results in place, or pass a screen"):
+        MoXIDeletion(forward, reward="output", screen=GradientScreen(2)).attribute(torch.ones(1, 4))

@@ -1,8 +1,10 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import zoo
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from captum_moxi import BaselineRemoval, CoalitionGame, patch_mask
@@ -71,6 +73,34 @@ def test_blur_fill_is_a_gaussian_with_a_twentieth_of_the_side_as_standard_deviat
     assert second_pixel / center == pytest.approx(torch.exp(torch.tensor(-4 / 8)).item(), rel=1e-5)
 
 
+def gaussian_blur(x: Tensor) -> Tensor:
+    """The blur of SciPy in double precision, cut off at the same radius."""
+    sigma = min(x.shape[2:]) / 20
+    blurred = [
+        [gaussian_filter(channel, sigma, mode="nearest", radius=max(1, round(3 * sigma))) for channel in image]
+        for image in x.double().numpy()
+    ]
+    return torch.from_numpy(np.array(blurred))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.float16, 2**-10), (torch.bfloat16, 2**-7)],
+)
+def test_blur_has_the_precision_of_the_input(dtype: torch.dtype, tolerance: float) -> None:
+    x, seen = torch.rand(2, 3, 50, 40, dtype=torch.float64).to(dtype), []
+
+    def forward(images: Tensor) -> Tensor:
+        seen.append(images)
+        return images.sum((2, 3))
+
+    game = CoalitionGame(forward, x, target=0, feature_mask=torch.zeros(1).long(), removal=BaselineRemoval("blur"))
+    game.outcome(torch.zeros(2, 1), torch.arange(2))
+    assert seen[-1].dtype is dtype
+    # Values are below 1, so half an ulp of the dtype is the error of one rounding.
+    torch.testing.assert_close(seen[-1].double(), gaussian_blur(x), rtol=0, atol=tolerance)
+
+
 def test_blur_does_not_change_a_constant_image() -> None:
     x = torch.full((1, 2, 9, 9), 3.0)
     kwargs = {"feature_mask": torch.zeros(1).long(), "removal": BaselineRemoval("blur")}
@@ -81,6 +111,9 @@ def test_blur_does_not_change_a_constant_image() -> None:
 def test_fills_that_do_not_fit_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"fill is 'median'; pass 'mean', 'blur'"):
         BaselineRemoval("median")
+    for fill in (["mean"], 5, float("nan"), {"mean": 1}):
+        with pytest.raises(TypeError, match=r"fill is .*; pass 'mean', 'blur', or None"):
+            BaselineRemoval(fill)
     with pytest.raises(ValueError, match="pass only one of them"):
         CoalitionGame(flat, torch.zeros(1, 3, 4, 4), target=0, baselines=1, removal=BaselineRemoval("mean"))
     with pytest.raises(ValueError, match="floating-point images"):

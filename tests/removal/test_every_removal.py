@@ -1,12 +1,16 @@
 """What every registered removal must do. A removal that is registered later is tested without changes here."""
 
+import copy
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 import zoo
 from specs import example_specs, specs_with_argument
 from torch import Tensor, nn
 
-from captum_moxi import CoalitionGame
+from captum_moxi import CoalitionGame, patch_mask
 from captum_moxi.removal import REMOVALS, Removal
 
 SPECS = pytest.mark.parametrize("spec", sorted({*example_specs(REMOVALS), *specs_with_argument(REMOVALS)}))
@@ -180,3 +184,54 @@ def test_a_picture_note_mentions_gray_only_if_left_out_patches_are_gray(
     nobody = torch.zeros(1, game.n_players, dtype=torch.bool)
     picture = game.pictures(nobody, None, lambda values: values.permute(0, 2, 3, 1) + 9)
     assert ("gray" in game.removal.picture_note) == bool((picture == 0.5).all())
+
+
+class InPlace(nn.Module):
+    """Changes every tensor and array that it receives, and computes the same as without these changes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.vit = model
+
+    def forward(self, x: Tensor, shift: Tensor, scale: Tensor, nested: dict[str, Any]) -> Tensor:
+        logits = self.vit(x.add_(1)).logits * scale.mul_(2) + shift.add_(1)
+        return logits + nested["list"][0].add_(1) + torch.from_numpy(np.add(nested["array"], 1, out=nested["array"]))
+
+
+@SPECS
+@pytest.mark.parametrize("per_eval", [None, 1, 2])
+def test_a_model_may_change_what_it_receives(spec: str, per_eval: int | None, model: nn.Module, images: Tensor) -> None:
+    arguments = (
+        torch.rand(2, 5),
+        torch.tensor(0.5, requires_grad=True),
+        {"list": [torch.rand(5)], "array": np.random.rand(5).astype(np.float32)},
+    )
+    inputs = images.clone().requires_grad_()
+    copies = copy.deepcopy(arguments)
+    game = CoalitionGame(
+        InPlace(model),
+        inputs,
+        target=1,
+        reward="output",
+        additional_forward_args=arguments,
+        removal=REMOVALS.create(spec),
+        feature_mask=patch_mask(32, 8),
+        perturbations_per_eval=per_eval,
+    )
+    coalitions, examples = random_rows(6)
+    rewards = game.outcome(coalitions, examples).rewards
+    game.effects(coalitions, examples)
+    game.pictures(coalitions, examples, lambda pixels: to_images(pixels.add_(1)))
+    assert torch.equal(game.outcome(coalitions, examples).rewards, rewards)
+    assert torch.equal(inputs, images)
+    assert torch.equal(arguments[0], copies[0])
+    assert torch.equal(arguments[1], copies[1])
+    assert torch.equal(arguments[2]["list"][0], copies[2]["list"][0])
+    assert (arguments[2]["array"] == copies[2]["array"]).all()
+    # the same computation, without changes in place
+    shift, scale, nested = copies
+    with torch.no_grad():
+        offset = shift + 1 + nested["list"][0] + 1 + torch.from_numpy(nested["array"]) + 1
+        full = (model(images + 1).logits * 2 * scale + offset)[:, 1]
+    torch.testing.assert_close(game.full.rewards, full, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(rewards[-1], full[int(examples[-1])], rtol=1e-4, atol=1e-4)

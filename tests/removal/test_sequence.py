@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import zoo
@@ -141,3 +142,68 @@ def test_a_module_that_runs_twice_is_rejected(images: Tensor) -> None:
 
     with pytest.raises(ValueError, match=r"Identity, where tokens are removed, ran 2 times in one forward pass"):
         CoalitionGame(Twice().eval(), images[:1], target=0, removal=TokenRemoval("norm_pre"))(torch.zeros(1, 16))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("removal", [TokenRemoval, AttentionRemoval])
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"patch_size": [1]}, TypeError, r"patch_size is \[1\]; pass an int or a pair of ints"),
+        ({"patch_size": (8, 8, 8)}, TypeError, "pass an int or a pair of ints"),
+        ({"patch_size": ()}, TypeError, "pass an int or a pair of ints"),
+        ({"patch_size": 8.0}, TypeError, "patch_size is 8.0"),
+        ({"patch_size": (8, NAN)}, TypeError, r"patch_size is \(8, nan\)"),
+        ({"patch_size": True}, TypeError, "patch_size is True"),
+        ({"patch_size": "88"}, TypeError, "patch_size is '88'"),
+        ({"patch_size": torch.tensor([8, 8])}, TypeError, "patch_size is tensor"),
+        ({"patch_size": 0}, ValueError, "patch_size is 0; pass sizes of at least 1"),
+        ({"patch_size": (8, -8)}, ValueError, r"patch_size is \(8, -8\)"),
+        ({"patch_size": 10**30}, ValueError, "patch_size is 1000"),
+        ({"n_prefix": 1.0}, TypeError, "n_prefix is 1.0"),
+        ({"n_prefix": NAN}, TypeError, "n_prefix is nan"),
+        ({"n_prefix": [1]}, TypeError, r"n_prefix is \[1\]"),
+        ({"n_prefix": -1}, ValueError, "n_prefix is -1"),
+    ],
+)
+def test_constructors_reject_bad_sizes_by_name(
+    removal: Callable[..., object], arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        removal(**arguments)
+
+
+@pytest.mark.parametrize("patch_size", [8, (8, 8), [8, 8], np.int64(8), torch.tensor(8)])
+def test_sizes_may_be_any_kind_of_int(patch_size: Any, images: Tensor) -> None:
+    model, coalitions = zoo.randomised(zoo.TimmLayout()), torch.rand(4, 16) < 0.5
+    expected = CoalitionGame(model, images[:1], target=0, removal=TokenRemoval("norm_pre"))(coalitions)
+    removal = TokenRemoval("norm_pre", patch_size=patch_size, n_prefix=np.int64(1))
+    assert repr(removal) == "TokenRemoval(embeddings='norm_pre', patch_size=8, n_prefix=1)"
+    assert torch.equal(CoalitionGame(model, images[:1], target=0, removal=removal)(coalitions), expected)
+
+
+@pytest.mark.parametrize(
+    ("create", "error", "message"),
+    [
+        (lambda: TokenRemoval(3), TypeError, "embeddings is 3; pass a module, or its dotted name"),
+        (lambda: TokenRemoval(["norm_pre"]), TypeError, "embeddings is .*; pass a module"),
+        (lambda: AttentionRemoval(0, layers=3), TypeError, "layers is 3; pass a list of modules"),
+        (lambda: AttentionRemoval(0, layers=["blocks.0"]), TypeError, "layers is .*; pass a list of modules"),
+        (lambda: AttentionRemoval(0, layers=nn.Linear(2, 2)), TypeError, "layers is Linear.*; pass a list of modules"),
+        (lambda: AttentionRemoval(0, layers=[]), ValueError, "layers is empty"),
+        (lambda: AttentionRemoval(torch.tensor([1, 2])), TypeError, "from_layer is tensor"),
+        (lambda: AttentionRemoval(NAN), TypeError, "from_layer is nan"),
+    ],
+)
+def test_constructors_reject_bad_modules_by_name(
+    create: Callable[[], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        create()
+
+
+def test_a_named_module_without_layers_is_rejected(images: Tensor) -> None:
+    with pytest.raises(ValueError, match="layers is 'norm_pre', a module that contains no other modules"):
+        CoalitionGame(zoo.TimmLayout(), images, target=0, removal=AttentionRemoval(0, "norm_pre"))

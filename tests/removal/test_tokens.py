@@ -294,5 +294,3 @@ def test_a_module_inside_a_block_fails_because_the_residual_has_another_length(i
 def test_a_name_is_rejected_if_the_forward_function_is_not_a_module(images: Tensor) -> None:
     with pytest.raises(ValueError, match="embeddings is the name 'norm_pre', but forward_func is not a module"):
         CoalitionGame(lambda x: x.sum((2, 3)), images, target=0, removal=TokenRemoval("norm_pre", patch_size=8))
-    with pytest.raises(TypeError, match="embeddings is 3; pass a module, or its dotted name"):
-        CoalitionGame(zoo.TimmLayout(), images, target=0, removal=TokenRemoval(3))
