@@ -1,9 +1,10 @@
 """Compares several methods on the same inputs, players, removal and reward."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, Union
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from captum_moxi.arguments import (
     Target,
     TensorOrTuple,
     input_devices,
+    parse_modes,
+    warn_user,
 )
 from captum_moxi.game import CoalitionGame
 from captum_moxi.methods import AnyMethod, Method, get_methods
@@ -35,15 +38,10 @@ from captum_moxi.metrics import (
 from captum_moxi.models import preserved_state
 from captum_moxi.removal import Removal
 from captum_moxi.rewards import Reward
-from captum_moxi.tables import html_table
+from captum_moxi.tables import Record, Table, html_table
 
 if TYPE_CHECKING:
     import pandas
-
-DEFAULT_METHODS = ("moxi", "moxi-minus", "shapley", "gradcam", "gradcam++", "rollout", "random")
-
-# One row of the table: values by column.
-Record: TypeAlias = dict[str, int | float | str | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +53,9 @@ class MethodRun:
         positions (Tensor): Positions of the players in ``game.ids``, first to last. Shape ``(B, n)``, int64. Rows of
             examples with fewer than n players end with -1.
         seconds (float): Time per example, in seconds.
-        rows (float): Rows that the model evaluated per example.
-        weighted_rows (float): Forward equivalents per example: a row that also goes backward counts as three.
+        rows (float): Rows that the model evaluated per example. NaN if they are unknown.
+        weighted_rows (float): Forward equivalents per example: a row that also goes backward counts as three. NaN if
+            they are unknown.
     """
 
     attributions: Attributions
@@ -77,10 +76,11 @@ class Result:
             players end with -1. Players beyond the last fraction of the curve may be in the order of their ids.
         curve (Curve): The model's output along the order.
         seconds (float): Time per example to compute the order, without the curve, in seconds.
-        rows (float): Rows that the model evaluated per example to compute the order, without the curve. NaN for runs,
-            which store only weighted rows.
+        rows (float): Rows that the model evaluated per example to compute the order, without the curve. NaN if they
+            are unknown: for some functions, as in :func:`captum_moxi.methods.from_function`, and for runs, which store
+            only weighted rows.
         weighted_rows (float): Forward equivalents of these rows per example: a row that also goes backward counts as
-            three.
+            three. NaN if they are unknown.
     """
 
     method: str
@@ -114,8 +114,15 @@ class Comparison:
         n_examples = len(self.n_players)
         return (
             f"Comparison({', '.join(self.methods)}; {' and '.join(modes)}; "
-            f"{n_examples} example{'' if n_examples == 1 else 's'})"
+            f"{n_examples} example{'' if n_examples == 1 else 's'}{self._evaluated()})"
         )
+
+    def _evaluated(self) -> str:
+        """Return how many fractions of the players the curves contain, in words."""
+        if not self.results:
+            return ""
+        fractions = self.results[0].curve.fractions
+        return f"; {len(fractions)} fractions of the players up to {float(fractions[-1]):.0%}"
 
     def _repr_html_(self) -> str:
         """Return a table of each method's means over the examples, which a notebook shows."""
@@ -163,13 +170,21 @@ class Comparison:
         """
         return count_players_to_flip(self.of(method, mode).curve)
 
-    def records(self) -> list[Record]:
-        """Return one dict for each example, method and mode, with a column for each metric."""
-        return [record for result in self.results for record in self._records_of(result)]
+    def records(self) -> Table:
+        """Return one dict for each example, method and mode, with a column for each metric.
+
+        The players to flip are the smallest number on the curve that flips the prediction, and None if no number on the
+        curve does. With few ``fractions``, there are few such numbers. Rows are NaN if they are unknown, as in
+        :class:`Result`.
+
+        Returns:
+            Table: A list of dicts that prints as a table.
+        """
+        return Table(record for result in self.results for record in self._records_of(result))
 
     @property
-    def table(self) -> Union["pandas.DataFrame", list[Record]]:
-        """The result of :meth:`records` as a pandas DataFrame, or as a list of dicts if pandas is not installed."""
+    def table(self) -> Union["pandas.DataFrame", Table]:
+        """The result of :meth:`records`, as a pandas DataFrame if pandas is installed."""
         try:
             import pandas
         except ImportError:
@@ -253,9 +268,8 @@ def play_method(
     positions = rank_positions(game, attributions)
     seconds = time.perf_counter() - start
     cost, n_examples = game.cost - cost_before, game.n_examples
-    return MethodRun(
-        attributions, positions, seconds / n_examples, cost.rows / n_examples, cost.weighted_rows / n_examples
-    )
+    rows, weighted_rows = (math.nan, math.nan) if cost.uncounted else (cost.rows, cost.weighted_rows)
+    return MethodRun(attributions, positions, seconds / n_examples, rows / n_examples, weighted_rows / n_examples)
 
 
 def compare(
@@ -263,7 +277,7 @@ def compare(
     inputs: TensorOrTuple,
     *,
     target: Target = None,
-    methods: AnyMethod | Sequence[AnyMethod] = DEFAULT_METHODS,
+    methods: AnyMethod | Sequence[AnyMethod] | None = None,
     modes: Mode | Sequence[Mode] = MODES,
     metrics: str | Metric | Sequence[str | Metric] | None = None,
     baselines: Baselines = None,
@@ -298,7 +312,8 @@ def compare(
             - A function ``(inputs, target) -> attributions``, as in :func:`captum_moxi.methods.from_function`.
             - Your own :class:`captum_moxi.Method`, for example ``captum_moxi.methods.moxi(GradientScreen(8))``.
 
-            Default: moxi, moxi-minus, shapley, gradcam, gradcam++, rollout, random
+            Default: None, those of moxi, moxi-minus, shapley, gradcam, gradcam++, rollout and random that support the
+            model. A warning names the others.
         modes (str or Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both. Methods whose order depends on
             the mode run once for each mode. All other methods run once.
             Default: both
@@ -316,7 +331,9 @@ def compare(
         reward (str or Callable, optional): As in :class:`captum_moxi.MoXIInsertion`.
             Default: ``"log_odds"``
         fractions (Sequence[float] or Tensor, optional): As in :func:`captum_moxi.insertion_curve`. MoXI orders no more
-            players than the largest fraction needs, so smaller fractions cost less.
+            players than the largest fraction needs, so smaller fractions cost less. All metrics know only these
+            fractions: with ``[0, 0.04]`` of 196 players, the players to flip are 8, or None if 8 players do not flip
+            the prediction.
             Default: None, every number of players
         perturbations_per_eval (int, optional): As in :class:`captum_moxi.MoXIInsertion`.
             Default: None
@@ -339,7 +356,7 @@ def compare(
         >>> comparison.table.groupby(["method", "mode"])["players to flip"].median()
         >>> figure, axes = plot_curves(comparison)
     """
-    created_methods, created_metrics, parsed_modes = get_methods(methods), get_metrics(metrics), _parse_modes(modes)
+    created_methods, created_metrics, parsed_modes = get_methods(methods), get_metrics(metrics), parse_modes(modes)
     points = None if fractions is None else parse_fractions(fractions)
     with preserved_state(forward_func, input_devices(inputs)):
         game = CoalitionGame(
@@ -353,17 +370,29 @@ def compare(
             reward=reward,
             perturbations_per_eval=perturbations_per_eval,
         )
-        for method in created_methods:
-            method.check(game)
-        results = _play_methods(game, created_methods, parsed_modes, points, show_progress=show_progress)
+        supported = _check_methods(created_methods, game)
+        results = _play_methods(game, supported, parsed_modes, points, show_progress=show_progress)
     return Comparison(tuple(results), game.targets, game.exists.sum(1), tuple(created_metrics))
 
 
-def _parse_modes(modes: Mode | Sequence[Mode]) -> list[Mode]:
-    names: list[Mode] = [modes] if isinstance(modes, str) else list(modes)
-    if not names or len(set(names)) < len(names) or not set(names) <= set(MODES):
-        raise ValueError(f"modes is {modes!r}; pass 'insertion', 'deletion' or both")
-    return names
+def _check_methods(methods: Sequence[Method], game: CoalitionGame) -> list[Method]:
+    """Return the methods that support the game. Raise an error, or warn about optional methods, if some do not."""
+    supported: list[Method] = []
+    left_out: list[str] = []
+    for method in methods:
+        try:
+            method.check(game)
+            supported.append(method)
+        except ValueError:
+            if not method.is_optional:
+                raise
+            left_out.append(method.title)
+    if left_out:
+        warn_user(
+            f"these default methods do not support the model and are left out: {', '.join(left_out)}; pass methods to "
+            "choose others"
+        )
+    return supported
 
 
 def _play_methods(

@@ -179,6 +179,11 @@ class Contrast:
         TypeError: If a class is not an int.
         ValueError: If the classes are equal or negative. When the reward is computed: if the model does not have both
             classes.
+
+    Examples::
+
+        >>> # why does the model prefer class 281 to class 207?
+        >>> MoXIInsertion(model, reward=contrast(281, 207)).attribute(x)
     """
 
     first: int
@@ -223,15 +228,8 @@ class Versus:
         return _select_target(logits, target) - logits[:, self.other]
 
 
-def contrast(first: int, second: int) -> Contrast:
-    """Create the reward :class:`Contrast`, with the same arguments and errors.
-
-    Examples::
-
-        >>> # why does the model prefer class 281 to class 207?
-        >>> MoXIInsertion(model, reward=contrast(281, 207)).attribute(x)
-    """
-    return Contrast(first, second)
+# The name of this reward in the style of the other rewards.
+contrast = Contrast
 
 
 def predicted_class(logits: Tensor) -> Tensor:

@@ -1,7 +1,11 @@
-"""Tables in Markdown and HTML."""
+"""Tables in plain text, Markdown and HTML."""
 
 import html
 from collections.abc import Sequence
+from typing import TypeAlias
+
+# One row of a table: values by column.
+Record: TypeAlias = dict[str, int | float | str | None]
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -13,7 +17,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
             digits, or as whole numbers from 1000 on. Thousands are separated by commas.
 
     Returns:
-        str: The table, without a newline at its end.
+        str: The table, without a newline at its end. Line breaks in cells become spaces, and borders are escaped.
 
     Examples::
 
@@ -23,7 +27,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
         | MoXI | 1.23 |
     """
     lines = [header, ["---"] * len(header), *([_cell(value) for value in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_markdown_cell, line)) + " |" for line in lines)
 
 
 def html_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -46,7 +50,50 @@ def html_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[obje
     )
 
 
+class Table(list[Record]):
+    """Records with the same columns: a list of dicts that Python and notebooks show as a table."""
+
+    def __repr__(self) -> str:
+        return text_table(self._header(), self._rows())
+
+    def _repr_html_(self) -> str:
+        return html_table("", self._header(), self._rows())
+
+    def _header(self) -> list[str]:
+        return list(self[0]) if self else []
+
+    def _rows(self) -> list[list[object]]:
+        return [list(record.values()) for record in self]
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Format rows as plain text with aligned columns. Numbers are aligned to the right.
+
+    Args:
+        header (Sequence[str]): Column titles.
+        rows (Sequence[Sequence[object]]): One sequence of cells for each row, formatted as in :func:`markdown_table`.
+
+    Returns:
+        str: The table, without a newline at its end.
+    """
+    columns = list(zip(header, *([_cell(value) for value in row] for row in rows), strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    is_text = [any(isinstance(row[i], str) for row in rows) for i in range(len(header))]
+    lines = zip(*columns, strict=True)
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if left else cell.rjust(width)
+            for cell, width, left in zip(line, widths, is_text, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _markdown_cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

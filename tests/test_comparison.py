@@ -1,13 +1,23 @@
 """Comparisons against each of their parts computed separately."""
 
 import builtins
+import warnings
 from typing import Any
 
 import pytest
 import torch
 import zoo
 
-from captum_moxi import CoalitionGame, GradCam, MoXIDeletion, MoXIInsertion, compare, deletion_curve, insertion_curve
+from captum_moxi import (
+    CoalitionGame,
+    GradCam,
+    MoXIDeletion,
+    MoXIInsertion,
+    compare,
+    deletion_curve,
+    insertion_curve,
+    patch_mask,
+)
 from captum_moxi.comparison import join, play_method
 from captum_moxi.methods import METHODS, Method, moxi
 from captum_moxi.metrics import Metric
@@ -115,7 +125,12 @@ def test_the_table_is_a_list_without_pandas(
         return original_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", import_without_pandas)
-    assert comparison.table == comparison.records()
+    table = comparison.table
+    assert table == comparison.records()
+    assert isinstance(table, list)
+    header, row = repr(table).splitlines()
+    assert header.split()[:4] == ["example", "target", "method", "mode"]
+    assert row.split()[:4] == ["0", "1", "Random", "deletion"]
 
 
 def test_the_table_is_a_data_frame_with_pandas(model: torch.nn.Module, x: torch.Tensor) -> None:
@@ -155,6 +170,54 @@ def test_unknown_or_repeated_methods_and_modes(model: torch.nn.Module, x: torch.
     for modes in ("both", [], ["insertion", "insertion"]):
         with pytest.raises(ValueError, match=r"modes is .*; pass 'insertion', 'deletion' or both"):
             compare(model, x, target=TARGETS, modes=modes)
+
+
+def plain(images: torch.Tensor) -> torch.Tensor:
+    return images.flatten(1)[:, :4]
+
+
+DEFAULTS = ["MoXI", "MoXI(-)", "Shapley, 25", "Grad-CAM", "Grad-CAM++", "Rollout", "Random"]
+
+
+@pytest.mark.parametrize(
+    ("forward_func", "unsupported"),
+    [
+        (zoo.token_model("vit"), []),
+        (zoo.resnet().eval(), ["Rollout"]),
+        (zoo.swin(), ["Grad-CAM", "Grad-CAM++", "Rollout"]),
+        (plain, ["Grad-CAM", "Grad-CAM++", "Rollout"]),
+    ],
+)
+def test_default_methods_that_do_not_support_the_model_are_left_out(
+    forward_func: Any, unsupported: list[str], x: torch.Tensor
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        comparison = compare(
+            forward_func, x, target=TARGETS, feature_mask=patch_mask(32, 16), fractions=[0, 0.5], modes="deletion"
+        )
+    assert comparison.methods == [title for title in DEFAULTS if title not in unsupported]
+    messages = [str(warning.message) for warning in caught]
+    assert [f"left out: {', '.join(unsupported)}; pass methods" in message for message in messages] == (
+        [True] if unsupported else []
+    )
+    assert all(warning.filename == __file__ for warning in caught)
+
+
+def test_a_method_that_the_user_asked_for_is_never_left_out(x: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"AttentionRollout needs one token for each patch.*; pass a ViT"):
+        compare(zoo.resnet(), x, target=TARGETS, methods=["random", "rollout"])
+
+
+def test_few_fractions_show_few_numbers_of_players_to_flip(model: torch.nn.Module, x: torch.Tensor) -> None:
+    """As the documentation says, the flip is one of the evaluated numbers of players, or None."""
+    fine = compare(model, x, target=TARGETS, methods="random", modes="insertion")
+    coarse = compare(model, x, target=TARGETS, methods="random", modes="insertion", fractions=[0, 0.5])
+    assert "17 fractions of the players up to 100%" in repr(fine)
+    assert "2 fractions of the players up to 50%" in repr(coarse)
+    for curve, record in zip(fine.results[0].curve.correct, coarse.records(), strict=True):
+        flipped = [count for count in (0, 8) if curve[count]]
+        assert record["players to flip"] == (flipped[0] if flipped else None)
 
 
 def test_methods_are_checked_before_any_runs(x: torch.Tensor) -> None:

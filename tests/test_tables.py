@@ -1,4 +1,4 @@
-from captum_moxi.tables import html_table, markdown_table
+from captum_moxi.tables import Table, html_table, markdown_table, text_table
 
 
 def test_a_table_is_markdown_with_three_significant_digits() -> None:
@@ -11,6 +11,10 @@ def test_a_table_is_markdown_with_three_significant_digits() -> None:
     ]
 
 
+def test_text_cannot_break_a_markdown_table() -> None:
+    assert markdown_table(["a"], [["x | y\nz"]]).splitlines()[2] == r"| x \| y z |"
+
+
 def test_a_table_without_rows_has_its_header() -> None:
     assert markdown_table(["a", "b"], []).splitlines() == ["| a | b |", "| --- | --- |"]
 
@@ -21,3 +25,23 @@ def test_an_html_table_escapes_its_text() -> None:
         "<table><caption>a &lt; b</caption><thead><tr><th>&lt;name&gt;</th></tr></thead>"
         "<tbody><tr><td>x &amp; y</td></tr><tr><td>0.123</td></tr></tbody></table>"
     )
+
+
+def test_a_text_table_aligns_text_left_and_numbers_right() -> None:
+    rows: list[list[object]] = [["MoXI", 3, 0.12345, "a"], ["Grad-CAM", 1234, None, "bc"]]
+    assert text_table(["method", "rows", "area", "x"], rows).splitlines() == [
+        "method     rows   area  x",
+        "MoXI          3  0.123  a",
+        "Grad-CAM  1,234   None  bc",
+    ]
+    assert text_table(["a", "b"], []) == "a  b"
+
+
+def test_records_are_a_list_that_prints_as_a_table() -> None:
+    records = [{"method": "MoXI", "rows": 3}, {"method": "Random", "rows": 0}]
+    table = Table(records)
+    assert table == records
+    assert table[1]["rows"] == 0
+    assert repr(table) == text_table(["method", "rows"], [["MoXI", 3], ["Random", 0]])
+    assert table._repr_html_() == html_table("", ["method", "rows"], [["MoXI", 3], ["Random", 0]])
+    assert repr(Table()) == ""

@@ -8,6 +8,7 @@ and register it below. Objects and classes of Captum, and functions, are methods
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from captum_moxi.methods.ablation import feature_ablation
@@ -27,9 +28,10 @@ from captum_moxi.methods.rollout import attention_rollout
 from captum_moxi.methods.shapley import shapley_sampling, shapley_values
 from captum_moxi.methods.surrogate import kernel_shap, lime
 from captum_moxi.registry import Registry
-from captum_moxi.search.screens import Screen
+from captum_moxi.search.screens import AnyScreen
 
 __all__ = [
+    "DEFAULT_METHODS",
     "METHODS",
     "AnyMethod",
     "Method",
@@ -71,19 +73,26 @@ METHODS.register("integrated-gradients", integrated_gradients, argument="STEPS",
 METHODS.register("occlusion", occlusion, argument="PIXELS", help="Captum's Occlusion")
 METHODS.register("random", random_order, help="a random order")
 
+DEFAULT_METHODS = ("moxi", "moxi-minus", "shapley", "gradcam", "gradcam++", "rollout", "random")
 
-def get_methods(methods: AnyMethod | Sequence[AnyMethod], screen: Screen | None = None) -> list[Method]:
+
+def get_methods(
+    methods: AnyMethod | Sequence[AnyMethod] | None = None, screen: AnyScreen | None = None
+) -> list[Method]:
     """Create methods from names of ``METHODS``, objects and classes of Captum, and functions.
 
     Args:
-        methods (str, Method, Attribution, type, Callable, or Sequence of these): One or more methods:
+        methods (str, Method, Attribution, type, Callable, or Sequence of these, optional): One or more methods:
 
             - A name, for example ``"moxi"`` or ``"shapley:200"``.
             - An object or a class of ``captum.attr.Attribution``, as in :func:`from_attribution`.
             - A function ``(inputs, target) -> attributions``, as in :func:`from_function`.
             - A :class:`Method`.
-        screen (Screen, optional): Screen that named methods use for deletion, if they search. Your own methods keep
-            their screens.
+
+            Default: None, ``DEFAULT_METHODS``, which are optional: comparisons leave out those that do not support the
+            model
+        screen (Screen, optional): Screen that named methods use, if they search, in the modes that it is meant for.
+            Your own methods keep their screens.
             Default: None, all candidates are evaluated
 
     Returns:
@@ -94,18 +103,20 @@ def get_methods(methods: AnyMethod | Sequence[AnyMethod], screen: Screen | None 
             missing, or if two methods share a title.
         TypeError: If an entry is none of these.
     """
+    if methods is None:
+        return [replace(_create(name, screen), is_optional=True) for name in DEFAULT_METHODS]
     entries = methods if isinstance(methods, Sequence) and not isinstance(methods, str) else [methods]
     created = [_create(entry, screen) for entry in entries]
     titles = [method.title for method in created]
     if not titles or len(set(titles)) < len(titles):
-        raise ValueError(
-            f"methods have the titles {titles}; pass one or more methods with different titles, for example "
-            "from_attribution(attribution, title=...) or from_function(function, title=...)"
-        )
+        # Only objects and functions can be given another title.
+        named = all(isinstance(entry, str) for entry in entries)
+        example = "" if named else ", for example from_attribution(attribution, title=...)"
+        raise ValueError(f"methods have the titles {titles}; pass one or more methods with different titles{example}")
     return created
 
 
-def _create(method: AnyMethod, screen: Screen | None) -> Method:
+def _create(method: AnyMethod, screen: AnyScreen | None) -> Method:
     if isinstance(method, str):
         return METHODS.create(method).with_screen(screen)
     if isinstance(method, Method):

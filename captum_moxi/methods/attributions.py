@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeGuard
 
 import torch
-from captum.attr import LRP, Attribution, LayerLRP
+from captum.attr import LRP, Attribution, DeepLiftShap, LayerLRP
 from torch import Tensor, nn
 
 from captum_moxi.arguments import Mode, Stop, TensorOrTuple
-from captum_moxi.game import CoalitionGame
+from captum_moxi.game import CoalitionGame, Cost
 from captum_moxi.methods.base import Method, attribute_inputs, copy_inputs
 from captum_moxi.methods.counting import ParameterUses, Record, counted_view
+from captum_moxi.methods.layers import attributes_layer, check_layer, layer_to_inputs
 from captum_moxi.methods.seeded import SeededRandom
 from captum_moxi.metrics import Attributions
 from captum_moxi.models import module_of, private_view
@@ -35,7 +36,11 @@ def from_attribution(attribution: AnyAttribution, *, title: str | None = None, *
     The object runs on a private view of its model, so any number of threads may use it. A transformers model is
     accepted as it is: the attributions are those of its logits. ``attribute`` receives the inputs, the target, the
     additional arguments, the baselines (if the game has any) and the players as feature mask, as far as it accepts
-    them. Random numbers start from seed 0.
+    them. Random numbers start from seed 0. Other threads notice nothing, with one exception: while GradientShap or
+    Lime runs, NumPy's global generator is seeded.
+
+    Attributions of a layer are summed over its channels and resized to the image. The layer is a feature map
+    ``(B, C, h, w)`` or has one token for each patch.
 
     Perturbation classes of Captum fill removed values with the baselines and attribute a logit. To use the removal and
     the reward of the game instead, use a method by name, or :func:`captum_moxi.methods.on_game`.
@@ -52,7 +57,8 @@ def from_attribution(attribution: AnyAttribution, *, title: str | None = None, *
 
     Raises:
         ValueError: If the class needs more than a model, if ``attribute`` needs more arguments, or for LRP, which
-            changes the weights of the model while it runs.
+            changes the weights of the model while it runs. When the method is checked: if the model, the baselines or
+            the layer do not fit.
         TypeError: If ``attribution`` is neither an object nor a class of Captum.
 
     Examples::
@@ -79,7 +85,7 @@ def from_attribution(attribution: AnyAttribution, *, title: str | None = None, *
         call = game.call
         provided = {
             "target": game.captum_target,
-            "additional_forward_args": call.additional_forward_args or None,
+            "additional_forward_args": call.arguments() or None,
             "feature_mask": call.players.positions,
         }
         if call.baselines is not None:
@@ -89,13 +95,17 @@ def from_attribution(attribution: AnyAttribution, *, title: str | None = None, *
     def check(game: CoalitionGame) -> None:
         if isinstance(attribution, type) and _takes_module(attribution) and module_of(game.call.forward_func) is None:
             raise ValueError(f"{name} needs a module, but forward_func is a function; pass the model itself")
-        if "baselines" in _required(accepted) and "baselines" not in arguments(game):
-            raise ValueError(f"{name} requires baselines; pass baselines")
+        if "baselines" in _required(accepted):
+            _check_distribution(name, attribution, arguments(game).get("baselines"))
+        created = create(game)
+        if attributes_layer(created):
+            of_input = bool(options.get("attribute_to_layer_input", False))
+            check_layer(_private_copy(created, _ignore_cost), game, of_input=of_input)
 
     def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Attributions:
         private = _private_copy(create(game), game.add_cost)
-        with SeededRandom(0):
-            return attribute_inputs(private, game, **arguments(game))
+        attributions = attribute_inputs(private, game, **arguments(game))
+        return layer_to_inputs(attributions, game.call) if attributes_layer(private) else attributions
 
     return Method(title or name, attribute, check=check)
 
@@ -103,14 +113,16 @@ def from_attribution(attribution: AnyAttribution, *, title: str | None = None, *
 def from_function(function: AttributionFunction, *, title: str | None = None) -> Method:
     """Build a method from a function that computes attributions in any way.
 
-    The cost is measured by observing the operations of this thread that use parameters of the model. It is 0 if the
-    model has none, is compiled, or runs in other threads.
+    The cost is measured by observing the operations of this thread that use parameters of the model. The rows are NaN
+    (unknown) if there are no such operations: if the function does not run the model, or runs a copy of it, calls it
+    with ``torch.func.functional_call``, compiles it, or uses another thread.
 
     Args:
         function (Callable): Function ``(inputs, target) -> attributions``. The inputs are a copy of those of the game,
             as a tensor, or as a tuple if there are several. The target is a tensor ``(B,)``, int64, with the class of
             each example, or None. The attributions have any form that :func:`captum_moxi.insertion_curve` accepts.
-            Random numbers start from seed 0.
+            PyTorch's random numbers start from seed 0. Those of NumPy and of dropout do not: use a NumPy generator of
+            your own, or pass GradientShap itself instead of a function around it.
         title (str, optional): Name of the method in tables and figures.
             Default: None, the name of the function
 
@@ -192,9 +204,28 @@ def _takes_module(cls: type[Attribution]) -> bool:
     return "model" in inspect.signature(cls).parameters
 
 
-def _check_class(attribution: AnyAttribution, name: str) -> None:
+def _ignore_cost(cost: Cost) -> None:
+    """Record nothing, for checks."""
+
+
+def _check_distribution(name: str, attribution: AnyAttribution, baselines: object) -> None:
+    """Check the baselines of classes that average over several, for example GradientShap."""
+    tensors = baselines if isinstance(baselines, tuple) else (baselines,)
+    advice = f"pass from_attribution({name}, baselines=...), with a tensor of N baselines (N, ...) or a function"
+    if not callable(baselines) and not all(isinstance(tensor, Tensor) for tensor in tensors):
+        raise ValueError(f"{name} requires a distribution of baselines, but baselines is {baselines!r}; {advice}")
+    if issubclass(_class(attribution), DeepLiftShap) and any(isinstance(x, Tensor) and len(x) < 2 for x in tensors):
+        raise ValueError(f"{name} requires at least two baselines, but baselines has one; {advice}")
+
+
+def _class(attribution: AnyAttribution) -> type[Attribution]:
+    """Return the class of an attribution, or of the one inside NoiseTunnel."""
     inner = getattr(attribution, "attribution_method", attribution)
-    if issubclass(inner if isinstance(inner, type) else type(inner), LRP | LayerLRP):
+    return inner if isinstance(inner, type) else type(inner)
+
+
+def _check_class(attribution: AnyAttribution, name: str) -> None:
+    if issubclass(_class(attribution), LRP | LayerLRP):
         raise ValueError(
             f"{name} changes the weights of the model while it runs; pass a function (inputs, target) -> attributions "
             "that runs it on a copy of the model"

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor
 from captum_moxi.arguments import ForwardFunc, Mode, Stop, TensorOrTuple
 from captum_moxi.game import CoalitionGame
 from captum_moxi.methods.counting import counted_view
-from captum_moxi.methods.seeded import SeededRandom
+from captum_moxi.methods.seeded import seeded_draws
 from captum_moxi.metrics import Attributions
 from captum_moxi.players import scores_to_inputs
 from captum_moxi.removal import ForwardCall
 from captum_moxi.search import Selection
-from captum_moxi.search.screens import Screen
+from captum_moxi.search.screens import AnyScreen
 
 # Number of coalitions that Captum passes to the game at once. The game splits them into passes.
 COALITIONS_PER_CALL = 64
@@ -52,14 +52,17 @@ class Method:
         depends_on_mode (bool, optional): Whether insertion and deletion need different orders.
             Default: False
         check (Callable, optional): Function of a game that raises ValueError if the method does not support the game.
-            It is called before any computation.
+            It is called before any method runs.
             Default: accepts every game
         reseed (Callable, optional): Maps seeds, one for each example, to the method with these seeds. Only for methods
             that draw random orders.
             Default: None
-        rescreen (Callable, optional): Maps a screen, or None, to the method with this screen for deletion. Only for
-            methods that search.
+        rescreen (Callable, optional): Maps a screen, or None, to the method with this screen. Only for methods that
+            search. They use it in the modes that it is meant for.
             Default: None
+        is_optional (bool, optional): Whether :func:`captum_moxi.compare` leaves the method out, instead of raising an
+            error, if it does not support the game.
+            Default: False
 
     Examples::
 
@@ -74,7 +77,8 @@ class Method:
     depends_on_mode: bool = False
     check: Callable[[CoalitionGame], None] = accept_all
     reseed: Callable[[Sequence[int]], "Method"] | None = None
-    rescreen: Callable[[Screen | None], "Method"] | None = None
+    rescreen: Callable[[AnyScreen | None], "Method"] | None = None
+    is_optional: bool = False
 
     def for_images(self, names: Sequence[str]) -> "Method":
         """Seed random orders with the name of each image, so that they do not depend on the batch.
@@ -85,13 +89,17 @@ class Method:
         Returns:
             Method: Method seeded by the names, or this method if it does not draw random orders.
         """
-        return self if self.reseed is None else self.reseed([zlib.crc32(name.encode()) for name in names])
+        if self.reseed is None:
+            return self
+        seeded = self.reseed([zlib.crc32(name.encode()) for name in names])
+        return replace(seeded, is_optional=self.is_optional)
 
-    def with_screen(self, screen: Screen | None) -> "Method":
-        """Return the method with another screen for deletion.
+    def with_screen(self, screen: AnyScreen | None) -> "Method":
+        """Return the method with another screen.
 
         Args:
-            screen (Screen or None): Decides which candidates a step evaluates. None evaluates all.
+            screen (Screen or None): Decides which candidates a step evaluates, in the modes that it is meant for. None
+                evaluates all.
 
         Returns:
             Method: Method with the screen, or this method if it does not search.
@@ -132,8 +140,9 @@ def on_game(
             def value(coalitions: Tensor, example: int = example) -> Tensor:
                 return game.outcome(coalitions, torch.full((len(coalitions),), example)).rewards
 
-            with SeededRandom(0):
-                scores.append(make(value).attribute(full_coalition, **options).detach().double())
+            attribution = make(value)
+            with seeded_draws(attribution, 0):
+                scores.append(attribution.attribute(full_coalition, **options).detach().double())
         # Unlike scores of players, a map of the inputs cannot be mistaken for another form of attributions.
         return scores_to_inputs(torch.cat(scores), game.call.players, game.call.inputs)
 
@@ -148,6 +157,8 @@ def on_model(
     options: Callable[[ForwardCall], Mapping[str, Any]] = lambda call: {},
 ) -> Method:
     """Build a method from a class that attributes the model's output to the inputs, with gradients enabled.
+
+    Random numbers start from seed 0, as in :func:`from_attribution`.
 
     Args:
         title (str): Name of the method in tables and figures.
@@ -175,7 +186,7 @@ def on_model(
             attribution,
             game,
             target=game.captum_target,
-            additional_forward_args=call.additional_forward_args or None,
+            additional_forward_args=call.arguments() or None,
             **options(call),
         )
 
@@ -187,7 +198,9 @@ def on_model(
 
 
 def attribute_inputs(attribution: CaptumAttribution, game: CoalitionGame, **options: Any) -> Attributions:
-    """Attribute the inputs of a game, with gradients enabled. The user's tensors are not changed.
+    """Attribute the inputs of a game, with gradients enabled and random numbers from seed 0.
+
+    The user's tensors are not changed.
 
     Args:
         attribution (object): Object with Captum's ``attribute``.
@@ -201,7 +214,7 @@ def attribute_inputs(attribution: CaptumAttribution, game: CoalitionGame, **opti
     for x in inputs if isinstance(inputs, tuple) else (inputs,):
         # Captum would do the same, but with a warning.
         x.requires_grad_(x.is_floating_point())
-    with torch.enable_grad():
+    with torch.enable_grad(), seeded_draws(attribution, 0):
         attributions: Attributions = attribution.attribute(inputs, **options)
     if isinstance(attributions, Selection):
         return attributions

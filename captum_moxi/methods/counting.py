@@ -6,6 +6,7 @@ Nothing is attached to the user's model, so other threads notice nothing.
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -15,6 +16,9 @@ from captum_moxi.models import LogitsModel, PrivateView, call_model, module_of, 
 
 # Receives the cost of each forward and backward pass.
 Record: TypeAlias = Callable[[Cost], None]
+
+# The first operation of a pass, which may use the same parameter as the last one.
+EMBEDDINGS = (nn.functional.embedding, torch.embedding)
 
 
 class CountedModel(LogitsModel):
@@ -65,8 +69,11 @@ class ParameterUses(TorchFunctionMode):
     """Counts the rows of a model in this thread, however it is called, while the mode is active.
 
     A function of the user may call the model in any way. The mode therefore observes the operations that use parameters
-    of the model. Each pass ends with the same such operation, usually that of the classifier. The rows of its outputs
-    are the rows of the model.
+    of the model. Each pass ends with an operation on the same parameter, usually that of the classifier. The rows of
+    its outputs are the rows of the model.
+
+    Rows remain unknown if no operation uses a parameter. The function may evaluate no model, or one that the mode
+    cannot observe: a copy of the model, ``torch.func.functional_call``, a compiled model, or another thread.
 
     Args:
         forward_func (Callable): Model. If it is a plain function, the parameters of all models are observed.
@@ -76,13 +83,14 @@ class ParameterUses(TorchFunctionMode):
         super().__init__()
         module = module_of(forward_func)
         self._parameters = None if module is None else {id(parameter) for parameter in module.parameters()}
-        self._costs: dict[object, Cost] = {}
-        self._last: object = None
+        # By the id of the parameter that was used.
+        self._costs: dict[int, Cost] = {}
+        self._last: int | None = None
 
     @property
     def cost(self) -> Cost:
-        """Cost so far. Zero if no parameter was used."""
-        return self._costs.get(self._last, Cost())
+        """Cost so far, with one uncounted call if no parameter was used."""
+        return Cost(uncounted=1) if self._last is None else self._costs[self._last]
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -91,14 +99,15 @@ class ParameterUses(TorchFunctionMode):
         parameters = [value for value in operands if isinstance(value, nn.Parameter)]
         # Operations on a parameter alone, such as access to its gradient, are not part of a forward pass.
         is_forward = 0 < len(parameters) < len(operands) and isinstance(output, Tensor) and output.dim() > 0
+        is_forward = is_forward and func not in EMBEDDINGS
         if is_forward and (self._parameters is None or id(parameters[0]) in self._parameters):
-            self._last = (func, id(parameters[0]))
+            self._last = id(parameters[0])
             _record_pass(output, len(output), self._recorder(self._last))
         return output
 
-    def _recorder(self, operation: object) -> Record:
+    def _recorder(self, parameter: int) -> Record:
         def record(cost: Cost) -> None:
-            self._costs[operation] = self._costs.get(operation, Cost()) + cost
+            self._costs[parameter] = self._costs.get(parameter, Cost()) + cost
 
         return record
 

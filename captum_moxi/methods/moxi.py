@@ -4,23 +4,24 @@ from captum_moxi.arguments import Mode, Stop
 from captum_moxi.game import CoalitionGame
 from captum_moxi.methods.base import Method
 from captum_moxi.search import Selection, greedy, rank_independently
-from captum_moxi.search.screens import Screen
+from captum_moxi.search.screens import AnyScreen, screen_for_mode
 
 
-def moxi(screen: Screen | None = None, *, beam_width: int = 1) -> Method:
+def moxi(screen: AnyScreen | None = None, *, beam_width: int = 1) -> Method:
     """Return MoXI, the paper's Algorithms 1 and 2.
 
     Args:
-        screen (Screen, optional): Decides which candidates a step of deletion evaluates. Insertion always evaluates all
-            candidates, because its steps cost much less.
+        screen (Screen, optional): Decides which candidates a step evaluates, in the modes that it is meant for:
+            ``GradientScreen`` in deletion, the others in both modes.
             Default: None, all candidates
         beam_width (int, optional): Number of groups that the search keeps after each step.
             Default: 1
     """
 
     def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Selection:
-        mode_screen = screen if mode == "deletion" else None
-        return greedy(game, mode, n_steps=n_steps, stop=stop, screen=mode_screen, beam_width=beam_width)
+        return greedy(
+            game, mode, n_steps=n_steps, stop=stop, screen=screen_for_mode(screen, mode), beam_width=beam_width
+        )
 
     return Method("MoXI", attribute, depends_on_mode=True, rescreen=lambda screen: moxi(screen, beam_width=beam_width))
 

@@ -2,8 +2,10 @@
 
 from importlib.util import find_spec
 
+from captum._utils.models.linear_model import SkLearnLasso
 from captum.attr import KernelShap, Lime
 
+from captum_moxi.arguments import ForwardFunc
 from captum_moxi.methods.base import COALITIONS_PER_CALL, Method, on_game
 
 
@@ -39,10 +41,15 @@ def lime(n_samples: int = 1000) -> Method:
     _check_scikit_learn("lime")
     return on_game(
         f"LIME, {n_samples}",
-        Lime,
+        _lime,
         n_samples=n_samples,
         perturbations_per_eval=COALITIONS_PER_CALL,
     )
+
+
+def _lime(forward_func: ForwardFunc) -> Lime:
+    # Captum's default model. Without a random state, it would draw from NumPy's global generator.
+    return Lime(forward_func, interpretable_model=SkLearnLasso(alpha=0.01, random_state=0))
 
 
 def _check_scikit_learn(name: str) -> None:

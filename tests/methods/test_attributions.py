@@ -185,7 +185,6 @@ def test_the_arguments_of_a_function(resnet: nn.Module, game: CoalitionGame, x: 
     assert get_methods(brightness)[0].title == "brightness"
     assert torch.equal(attributions_of(brightness, game), original.abs())
     assert torch.equal(x, original)
-    assert cost_of(brightness, game) == (0, 0)
     assert get_methods([brightness, from_function(brightness, title="Brightness")])[1].title == "Brightness"
 
     def pair(inputs: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, ...]:
@@ -257,8 +256,15 @@ def test_unsuitable_objects_are_rejected_before_the_model_runs(resnet: nn.Module
     tabular = CoalitionGame(lambda x: x, torch.ones(2, 4), target=TARGETS)
     with pytest.raises(ValueError, match="DeepLift needs a module, but forward_func is a function"):
         get_methods(DeepLift)[0].check(tabular)
-    with pytest.raises(ValueError, match="DeepLiftShap requires baselines; pass baselines"):
-        get_methods(DeepLiftShap(net))[0].check(tabular)
+    for baselines, message in (
+        ({}, "DeepLiftShap requires a distribution of baselines, but baselines is None; pass from_attribution"),
+        ({"baselines": 0}, "DeepLiftShap requires a distribution of baselines, but baselines is 0"),
+        ({"baselines": torch.zeros(1, 3, 32, 32)}, "DeepLiftShap requires at least two baselines"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            from_attribution(DeepLiftShap(net), **baselines).check(tabular)
+    with pytest.raises(ValueError, match="layer is None"):
+        get_methods(GradCam)[0].check(tabular)
 
 
 def test_options_of_an_object(resnet: nn.Module, game: CoalitionGame, x: Tensor) -> None:

@@ -1,5 +1,6 @@
 """MoXI as a method against the attribution classes and against Shapley values."""
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -7,7 +8,7 @@ from captum_moxi import CoalitionGame, MoXIDeletion, MoXIInsertion
 from captum_moxi.interactions import full_context_shapley, self_context_shapley
 from captum_moxi.methods import METHODS, Method, moxi
 from captum_moxi.search import Selection
-from captum_moxi.search.screens import GradientScreen
+from captum_moxi.search.screens import GradientScreen, RandomScreen, Screen
 
 
 def order_of(method: Method, game: CoalitionGame, mode: str, n_steps: int | None = None) -> Tensor:
@@ -23,14 +24,17 @@ def test_orders_are_those_of_the_classes(vit: torch.nn.Module, x: Tensor) -> Non
         assert torch.equal(order_of(moxi(), game, mode, n_steps=3), selection.order)
 
 
-def test_a_screen_applies_to_deletion_only(vit: torch.nn.Module, x: Tensor) -> None:
+@pytest.mark.parametrize(("screen", "screens_insertion"), [(GradientScreen(1), False), (RandomScreen(1), True)])
+def test_a_screen_applies_to_the_modes_that_it_is_meant_for(
+    screen: Screen, screens_insertion: bool, vit: torch.nn.Module, x: Tensor
+) -> None:
     game = CoalitionGame(vit, x, target=[1, 3])
-    screen = GradientScreen(1)
-    _, exact = MoXIInsertion(vit).attribute(x, target=[1, 3], return_selection=True)
-    _, screened = MoXIDeletion(vit, screen=screen).attribute(x, target=[1, 3], return_selection=True)
+    insertion = MoXIInsertion(vit, screen=screen if screens_insertion else None)
+    _, inserted = insertion.attribute(x, target=[1, 3], return_selection=True)
+    _, deleted = MoXIDeletion(vit, screen=screen).attribute(x, target=[1, 3], return_selection=True)
     for method in (moxi(screen), moxi().with_screen(screen)):
-        assert torch.equal(order_of(method, game, "insertion"), exact.order)
-        assert torch.equal(order_of(method, game, "deletion"), screened.order)
+        assert torch.equal(order_of(method, game, "insertion"), inserted.order)
+        assert torch.equal(order_of(method, game, "deletion"), deleted.order)
 
 
 def test_without_interactions_players_are_ranked_by_shapley_value(
