@@ -14,6 +14,7 @@ from captum_moxi.attr import (
 )
 from captum_moxi.comparison import Comparison, compare
 from captum_moxi.game import CoalitionGame
+from captum_moxi.kernels import use_kernels
 from captum_moxi.methods import Method
 from captum_moxi.metrics import Curve, Metric, deletion_curve, insertion_curve
 from captum_moxi.models import ImageClassifier, LogitsModel, load
@@ -22,6 +23,7 @@ from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, Toke
 from captum_moxi.rewards import Reward, contrast
 from captum_moxi.search import Selection
 from captum_moxi.search.screens import (
+    Cascade,
     GradientScreen,
     HalfPrecisionScreen,
     LastGainsScreen,
@@ -33,6 +35,7 @@ __all__ = [
     "AttentionRemoval",
     "AttentionRollout",
     "BaselineRemoval",
+    "Cascade",
     "CoalitionGame",
     "Comparison",
     "Curve",
@@ -60,5 +63,6 @@ __all__ = [
     "insertion_curve",
     "load",
     "patch_mask",
+    "use_kernels",
 ]
 __version__ = "0.1.0"

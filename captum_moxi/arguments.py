@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 # Captum accepts any callable as the model, and any value as an additional argument.
 ForwardFunc: TypeAlias = Callable[..., Any]
@@ -38,6 +40,21 @@ TargetIndex: TypeAlias = tuple[int, ...]
 Mode: TypeAlias = Literal["insertion", "deletion"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Stop: TypeAlias = Literal["flip"] | None
+
+
+def parse_modes(modes: Mode | Sequence[Mode]) -> tuple[Mode, ...]:
+    """Convert one or several modes to a tuple.
+
+    Args:
+        modes (str or Sequence[str]): ``"insertion"``, ``"deletion"`` or both.
+
+    Raises:
+        ValueError: If there is no mode, or if a mode is unknown or repeated.
+    """
+    names: tuple[Mode, ...] = (modes,) if isinstance(modes, str) else tuple(modes)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(MODES):
+        raise ValueError(f"modes is {modes!r}; pass 'insertion', 'deletion' or both")
+    return names
 
 
 def check_positive_int(name: str, value: object) -> None:
@@ -69,10 +86,44 @@ def check_natural(name: str, value: object) -> None:
 
 
 def _check_int(name: str, value: object, *, minimum: int) -> None:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        # Arrays and tensors have the method __index__, too, but only some of them are ints.
+        index = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        index = None
+    if index is None:
         raise TypeError(f"{name} is {value!r}; pass an int of at least {minimum}")
-    if operator.index(value) < minimum:
+    if index < minimum:
         raise ValueError(f"{name} is {value}; pass an int of at least {minimum}")
+
+
+def check_min_confidence(value: object) -> None:
+    """Check the confidence that insertion must exceed.
+
+    Args:
+        value (object): Value of the argument ``min_confidence``.
+
+    Raises:
+        TypeError: If ``value`` is not a number.
+        ValueError: If ``value`` is less than 0, not less than 1, or NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"min_confidence is {value!r}; pass a number of at least 0 and less than 1")
+    if not 0 <= value < 1:
+        raise ValueError(f"min_confidence is {value}; pass a number of at least 0 and less than 1")
+
+
+def check_half_precision(dtype: object) -> None:
+    """Check that ``dtype`` is one of the two dtypes of ``torch.autocast``.
+
+    Raises:
+        TypeError: If ``dtype`` is not a dtype.
+        ValueError: If ``dtype`` is neither torch.bfloat16 nor torch.float16.
+    """
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype is {dtype!r}; pass torch.bfloat16 or torch.float16")
+    if dtype not in (torch.bfloat16, torch.float16):
+        raise ValueError(f"dtype is {dtype}; pass torch.bfloat16 or torch.float16")
 
 
 def check_inputs(inputs: object) -> tuple[Tensor, ...]:
@@ -120,6 +171,20 @@ def forward_arguments(additional_forward_args: ForwardArgs) -> tuple[Any, ...]:
     if additional_forward_args is None:
         return ()
     return additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
+
+
+def copy_argument(argument: Any) -> Any:
+    """Copy the tensors and arrays of an argument, also inside lists, tuples and dicts.
+
+    A forward function may change what it receives. All other values are passed on unchanged.
+    """
+
+    def copy_leaf(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf.detach().clone()
+        return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+    return tree_map(copy_leaf, argument)
 
 
 def check_baselines(baselines: object, inputs: tuple[Tensor, ...]) -> tuple[Baseline, ...] | None:
@@ -192,6 +257,11 @@ def parse_target(target: object, batch: int) -> list[TargetIndex] | None:
 
 def _target_index(target: object) -> TargetIndex:
     entries = target if isinstance(target, tuple) else (target,)
+    if isinstance(target, str):
+        raise TypeError(
+            f"target is {target!r}, the name of a class; pass its index: classifier.class_index({target!r}), where "
+            "classifier is what load returns"
+        )
     try:
         indices = tuple(operator.index(entry) for entry in entries)
     except TypeError:

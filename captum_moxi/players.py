@@ -1,5 +1,6 @@
 """Players: the features that a feature mask defines, and the mapping between players and input values."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,9 @@ from captum.attr import LayerAttribution
 from torch import Tensor
 
 from captum_moxi.arguments import TensorOrTuple, broadcasts
+
+# Largest height or width of an image in pixels.
+MAX_SIZE = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +45,14 @@ class Players:
             Tensor: The shape of ``ids``, int64, on the CPU.
 
         Raises:
+            TypeError: If ``ids`` is not a tensor of integers.
             ValueError: If no player has one of the ids.
         """
-        ids = ids.cpu()
+        if not isinstance(ids, Tensor):
+            raise TypeError(f"ids is a {type(ids).__name__}; pass a tensor of integers, the ids of players")
+        if ids.is_floating_point() or ids.is_complex() or ids.dtype is torch.bool:
+            raise TypeError(f"ids has dtype {ids.dtype}; pass a tensor of integers, the ids of players")
+        ids = ids.cpu().long()
         positions = torch.searchsorted(self.ids, ids).clamp(max=len(self.ids) - 1)
         unknown = ids[(self.ids[positions] != ids) & (ids != -1)]
         if len(unknown):
@@ -70,6 +79,29 @@ class Players:
         return values.gather(1, positions.reshape(len(positions), -1)).reshape(positions.shape)
 
 
+def size_pair(name: str, value: object) -> tuple[int, int]:
+    """Check a size in pixels or patches, and return height and width.
+
+    Args:
+        name (str): Name of the argument, for the message.
+        value (object): An int, or a sequence of two ints.
+
+    Raises:
+        TypeError: If ``value`` has another type or length.
+        ValueError: If a size is less than 1, or larger than any image.
+    """
+    sizes = tuple(value) if isinstance(value, Sequence) else (value, value)
+    try:
+        pair = tuple(operator.index(size) for size in sizes if not isinstance(size, bool))
+    except TypeError:
+        pair = ()
+    if len(sizes) != 2 or len(pair) != 2:
+        raise TypeError(f"{name} is {value!r}; pass an int or a pair of ints")
+    if min(pair) < 1 or max(pair) > MAX_SIZE:
+        raise ValueError(f"{name} is {value!r}; pass sizes of at least 1 and at most {MAX_SIZE:,}")
+    return pair[0], pair[1]
+
+
 def patch_mask(
     image_size: int | Sequence[int],
     patch_size: int | Sequence[int] | None = None,
@@ -92,8 +124,8 @@ def patch_mask(
         Tensor: Feature mask for images ``(B, C, height, width)``. Shape ``(1, 1, height, width)``, int64.
 
     Raises:
-        ValueError: If a size is below 1, the grid is finer than the image, or both ``patch_size`` and ``grid`` are
-            passed.
+        ValueError: If a size is less than 1 or larger than any image, the grid is finer than the image, or both
+            ``patch_size`` and ``grid`` are passed.
         TypeError: If a size is not an int or a pair of ints.
 
     Examples::
@@ -103,11 +135,11 @@ def patch_mask(
         >>> patch_mask((240, 320), grid=(3, 4)).max()
         tensor(11)
     """
-    height, width = _pair("image_size", image_size)
+    height, width = size_pair("image_size", image_size)
     if grid is not None:
         if patch_size is not None:
             raise ValueError("patch_size and grid were both passed; pass only one of them")
-        rows, columns = _pair("grid", grid)
+        rows, columns = size_pair("grid", grid)
         if rows > height or columns > width:
             raise ValueError(
                 f"grid is {rows} x {columns}, but the image has only {height} x {width} pixels; pass a coarser grid"
@@ -115,7 +147,7 @@ def patch_mask(
         row = torch.arange(height) * rows // height
         column = torch.arange(width) * columns // width
     else:
-        patch_height, patch_width = _pair("patch_size", 16 if patch_size is None else patch_size)
+        patch_height, patch_width = size_pair("patch_size", 16 if patch_size is None else patch_size)
         row = torch.arange(height) // patch_height
         column = torch.arange(width) // patch_width
         columns = -(-width // patch_width)
@@ -217,8 +249,13 @@ def scores_to_players(attributions: tuple[Tensor, ...], players: Players, inputs
         Tensor: Shape ``(b, n)``, float64, on the CPU. 0 for players that an example does not have.
 
     Raises:
+        TypeError: If an attribution is not a tensor.
         ValueError: If the attributions do not fit the inputs.
     """
+    for i, attribution in enumerate(attributions):
+        if not isinstance(attribution, Tensor):
+            name = _element_name("attributions", i, len(attributions))
+            raise TypeError(f"{name} is a {type(attribution).__name__}; pass a tensor")
     if len(attributions) != len(inputs):
         raise ValueError(
             f"attributions has {len(attributions)} tensors, but inputs has {len(inputs)}; pass one attribution for "
@@ -275,12 +312,3 @@ def _as_whole_numbers(name: str, mask: object, tensor: Tensor) -> Tensor:
 
 def _element_name(argument: str, index: int, count: int) -> str:
     return argument if count == 1 else f"{argument}[{index}]"
-
-
-def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, Sequence) else ()
-    if len(pair) != 2 or not all(isinstance(size, int) for size in pair):
-        raise TypeError(f"{name} is {value!r}; pass an int or a pair of ints")
-    if min(pair) < 1:
-        raise ValueError(f"{name} is {value!r}; pass sizes of at least 1")
-    return pair[0], pair[1]

@@ -10,39 +10,34 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+# Maximum of ints in text. It fits into 32 bits.
+MAX_INT = 10**9 - 1
+
 
 def parse_positive_int(text: str) -> int:
-    """Parse an int of at least 1.
+    """Parse an int from 1 to ``MAX_INT``.
 
     Raises:
         ValueError: If ``text`` is anything else. The message is a phrase that :meth:`Registry.create` completes.
     """
-    # int() also accepts underscores, signs and digits of other scripts. Nine digits always fit into 32 bits.
-    if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) < 1:
-        raise ValueError("an int of at least 1")
-    return int(text)
+    return _parse_int(text, minimum=1)
 
 
 def parse_natural(text: str) -> int:
-    """Parse an int of at least 0.
+    """Parse an int from 0 to ``MAX_INT``.
 
     Raises:
         ValueError: If ``text`` is anything else. The message is a phrase that :meth:`Registry.create` completes.
     """
-    if not (text.isascii() and text.isdecimal()) or len(text) > 9:
-        raise ValueError("an int of at least 0")
+    return _parse_int(text, minimum=0)
+
+
+def _parse_int(text: str, *, minimum: int) -> int:
+    # int() also accepts underscores, signs and digits of other scripts, and rejects thousands of digits.
+    is_int = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_INT))
+    if not is_int or int(text) < minimum:
+        raise ValueError(f"an int from {minimum} to {MAX_INT}")
     return int(text)
-
-
-def parse_text(text: str) -> str:
-    """Parse any non-empty text.
-
-    Raises:
-        ValueError: If ``text`` is empty. The message is a phrase that :meth:`Registry.create` completes.
-    """
-    if not text:
-        raise ValueError("a value")
-    return text
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Entry(Generic[T]):
         argument (str or None): Name of the argument in help and messages, for example ``M``. None if the item takes
             no argument.
         parse (Callable): Converts the text of the argument. For invalid text, it raises a ValueError whose message is a
-            phrase that describes valid text, for example ``an int of at least 1``.
+            phrase that describes valid text, for example ``an int from 1 to 9``.
         required (bool): Whether the argument must be passed.
     """
 

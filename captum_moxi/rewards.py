@@ -37,30 +37,41 @@ class Traits:
             Default: False
         accepts_probabilities (bool, optional): Whether the reward is meaningful if the model returns probabilities.
             Default: True
+        compares_classes (bool, optional): Whether the reward is computed from the softmax over the classes. If each
+            class has a sigmoid of its own, such a reward receives the logit of the target alone.
+            Default: False
     """
 
     needs_target: bool = False
     rounds_relatively: bool = False
     accepts_probabilities: bool = True
+    compares_classes: bool = False
 
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 
 
 def traits(
-    *, needs_target: bool = True, rounds_relatively: bool = False, accepts_probabilities: bool = False
+    *,
+    needs_target: bool = True,
+    rounds_relatively: bool = False,
+    accepts_probabilities: bool = False,
+    compares_classes: bool = False,
 ) -> Callable[[F], F]:
     """Return a decorator that declares the traits of a reward function.
 
     The defaults are those of rewards that are computed from the logits of a target.
 
     Args:
-        needs_target, rounds_relatively, accepts_probabilities (bool, optional): As in :class:`Traits`.
-            Default: True, False and False
+        needs_target, rounds_relatively, accepts_probabilities, compares_classes (bool, optional): As in
+            :class:`Traits`.
+            Default: True, False, False and False
     """
 
     def declare(function: F) -> F:
-        function.traits = Traits(needs_target, rounds_relatively, accepts_probabilities)  # type: ignore[attr-defined]
+        function.traits = Traits(  # type: ignore[attr-defined]
+            needs_target, rounds_relatively, accepts_probabilities, compares_classes
+        )
         return function
 
     return declare
@@ -89,7 +100,7 @@ class ExampleReward(ABC):
         """
 
 
-@traits()
+@traits(compares_classes=True)
 def log_odds(logits: Tensor, target: Tensor) -> Tensor:
     r"""
     Compute the log-odds :math:`\log \frac{P(y)}{1 - P(y)}` of the target :math:`y`, as in the paper (Section 3).
@@ -111,7 +122,7 @@ def log_odds(logits: Tensor, target: Tensor) -> Tensor:
     return _select_target(logits, target) - others.logsumexp(1)
 
 
-@traits()
+@traits(compares_classes=True)
 def log_probability(logits: Tensor, target: Tensor) -> Tensor:
     r"""
     Compute the logarithm of the confidence, :math:`\log P(y)` for the target :math:`y`.
@@ -129,7 +140,7 @@ def log_probability(logits: Tensor, target: Tensor) -> Tensor:
     return _select_target(logits.log_softmax(1), target)
 
 
-@traits(rounds_relatively=True)
+@traits(rounds_relatively=True, compares_classes=True)
 def probability(logits: Tensor, target: Tensor) -> Tensor:
     r"""
     Compute the confidence :math:`P(y)` of the target :math:`y`.

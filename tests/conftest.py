@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
+from hypothesis import HealthCheck, Phase, settings
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
@@ -17,6 +18,16 @@ logging.set_verbosity_error()
 
 THREADS = torch.get_num_threads()
 torch.set_num_threads(1)
+# A property that fails prints how to reproduce it. Quick runs always use the same examples, and large runs new ones.
+COMMON = {
+    "deadline": None,
+    "print_blob": True,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+    "phases": [Phase.explicit, Phase.generate, Phase.shrink],
+}
+settings.register_profile("quick", derandomize=True, **COMMON)
+settings.register_profile("large", derandomize=False, **COMMON)
 SHARED = Path(os.environ.get("CAPTUM_MOXI_SHARED", Path(__file__).parents[2] / "shared"))
 
 

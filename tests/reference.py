@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import chain, combinations
 from math import factorial, log
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,6 +38,84 @@ def deletion(value: Value, n: int, steps: int) -> tuple[list[int], list[float]]:
         deleted.append(best)
         values.append(losses[best])
     return deleted, values
+
+
+class Outcome(NamedTuple):
+    """What a coalition leads to."""
+
+    reward: float
+    confidence: float
+    prediction: int
+
+
+class Path(NamedTuple):
+    """The players that a search chose, the outcome before and after each step, and the candidates of each step."""
+
+    order: list[int]
+    outcomes: list[Outcome]
+    shapley: list[float]
+    n_evaluated: list[int]
+    flipped: bool
+
+
+# The players that a step evaluates, given its number from 1, the players that remain, and the last known gains.
+Shortlist = Callable[[int, list[int], dict[int, float]], list[int]]
+
+
+def everyone(step: int, remaining: list[int], known: dict[int, float]) -> list[int]:
+    """The shortlist of the paper: all players that remain."""
+    return remaining
+
+
+def search(
+    outcome: Callable[[frozenset[int]], Outcome],
+    players: list[int],
+    mode: str,
+    *,
+    n_steps: int | None = None,
+    flips: Callable[[Outcome], bool] = lambda outcome: False,
+    interactions: bool = True,
+    shortlist: Shortlist = everyone,
+    relative_ties: bool = False,
+) -> Path:
+    """Algorithms 1 and 2, and MoXI(-), with ties, stops and shortlists.
+
+    Args:
+        players (list[int]): Ids, ascending.
+        flips (Callable): Whether the search stops at an outcome. Called before the first step and after each step.
+        interactions (bool): False ranks players by their Shapley values.
+        relative_ties (bool): Whether ties are relative to the best value instead of the largest one of the step.
+    """
+    sign = 1 if mode == "insertion" else -1
+
+    def after(chosen: list[int]) -> Outcome:
+        return outcome(frozenset(chosen) if mode == "insertion" else frozenset(players) - set(chosen))
+
+    def best(values: dict[int, float]) -> int:
+        highest = max(values.values())
+        scale = abs(highest) if relative_ties else max(map(abs, values.values()))
+        return min(player for player, value in values.items() if value >= highest - 1e-13 * scale)
+
+    def gain(chosen: list[int], player: int) -> float:
+        return sign * (after([*chosen, player]).reward - after(chosen).reward)
+
+    order: list[int] = []
+    n_evaluated: list[int] = []
+    known: dict[int, float] = {}
+    while len(order) < min(len(players), n_steps or len(players)) and not flips(after(order)):
+        remaining = [player for player in players if player not in order]
+        context = order if interactions else []
+        candidates = shortlist(len(order) + 1, remaining, known)
+        n_evaluated.append(len(candidates) if interactions or not order else 1)
+        known |= {player: gain(context, player) for player in candidates}
+        order.append(best({player: sign * after([*context, player]).reward for player in candidates}))
+    return Path(
+        order,
+        [after(order[:k]) for k in range(len(order) + 1)],
+        [gain([], player) for player in order],
+        n_evaluated,
+        flips(after(order)),
+    )
 
 
 def subsets(players: list[int]) -> chain[tuple[int, ...]]:

@@ -23,4 +23,6 @@ def make_selection(mode: Mode, predictions: Sequence[int], confidences: Sequence
         skipped=torch.full((1, steps), torch.nan),
         n_steps=torch.tensor([steps]),
         flipped=torch.tensor([True]),
+        minimal=torch.tensor([False]),
+        removed=torch.empty(1, 0, dtype=torch.long),
     )

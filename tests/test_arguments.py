@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,6 +12,7 @@ from captum_moxi.arguments import (
     check_baselines,
     check_inputs,
     check_positive_int,
+    copy_argument,
     forward_arguments,
     input_devices,
     parse_target,
@@ -23,7 +25,17 @@ def test_positive_ints_pass(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "error"), [(0, ValueError), (-2, ValueError), (1.0, TypeError), (True, TypeError), ("1", TypeError)]
+    ("value", "error"),
+    [
+        (0, ValueError),
+        (-2, ValueError),
+        (1.0, TypeError),
+        (True, TypeError),
+        ("1", TypeError),
+        (float("nan"), TypeError),
+        (torch.tensor(1.5), TypeError),
+        (torch.tensor([1, 2]), TypeError),
+    ],
 )
 def test_other_values_are_rejected_by_the_name_of_the_argument(value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"n_steps is .*; pass an int of at least 1"):
@@ -110,7 +122,8 @@ def test_a_target_of_any_form_gives_the_indices_of_each_example(target: Any, exp
         (-1, ValueError, "target is -1; pass class indices of at least 0"),
         ((), ValueError, r"target is \(\)"),
         (1.5, TypeError, "target is 1.5"),
-        ("cat", TypeError, "target is 'cat'"),
+        ("cat", TypeError, r"target is 'cat', the name of a class; pass its index: classifier.class_index\('cat'\)"),
+        (["cat", "dog"], TypeError, "target is 'cat', the name of a class"),
     ],
 )
 def test_bad_targets_are_rejected(target: Any, error: type[Exception], message: str) -> None:
@@ -144,3 +157,20 @@ def test_broadcasts_agrees_with_torch(tensor: Tensor, expected: bool) -> None:
     except RuntimeError:
         fits = False
     assert fits is expected
+
+
+def test_a_copy_of_an_argument_shares_no_tensor_and_no_array() -> None:
+    module = torch.nn.Linear(2, 2)
+    original = {"a": [torch.zeros(2, requires_grad=True), np.zeros(2)], "b": (torch.zeros(1, 2).expand(3, 2), module)}
+    copied = copy_argument(original)
+    copied["a"][0].add_(1)
+    copied["a"][1] += 1
+    copied["a"].append(3)
+    copied["b"][0].add_(1)
+    assert original["a"][0].tolist() == original["a"][1].tolist() == [0, 0]
+    assert len(original["a"]) == 2
+    assert original["b"][0].tolist() == [[0, 0]] * 3
+    assert not copied["a"][0].requires_grad
+    assert copied["b"][1] is module
+    assert copy_argument("text") == "text"
+    assert copy_argument(None) is None

@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -37,6 +38,14 @@ def test_patch_mask_by_grid(size: int | Sequence[int], grid: int | Sequence[int]
         ({"image_size": 8.0}, TypeError, "image_size"),
         ({"image_size": 8, "patch_size": 2, "grid": 4}, ValueError, "grid"),
         ({"image_size": 8, "grid": 9}, ValueError, "grid"),
+        ({"image_size": True}, TypeError, "image_size"),
+        ({"image_size": float("nan")}, TypeError, "image_size"),
+        ({"image_size": "88"}, TypeError, "image_size"),
+        ({"image_size": (8, None)}, TypeError, "image_size"),
+        ({"image_size": 10**30}, ValueError, "image_size"),
+        ({"image_size": 8, "patch_size": [1]}, TypeError, "patch_size"),
+        ({"image_size": 8, "patch_size": (2, -2)}, ValueError, "patch_size"),
+        ({"image_size": 8, "grid": 10**30}, ValueError, "grid"),
     ],
 )
 def test_patch_mask_rejects_bad_arguments_by_name(
@@ -133,3 +142,23 @@ def test_inputs_without_values_are_rejected() -> None:
 
 def test_a_floating_point_mask_of_whole_numbers_is_accepted() -> None:
     assert players_from_mask(torch.tensor([[0.0, 2.0, 2.0]]), (torch.zeros(2, 3),)).ids.tolist() == [0, 2]
+
+
+def test_sizes_may_be_any_kind_of_int() -> None:
+    expected = patch_mask((8, 6), (2, 3))
+    assert torch.equal(patch_mask([np.int64(8), torch.tensor(6)], (torch.tensor(2), 3)), expected)
+
+
+@pytest.mark.parametrize("ids", [[0], 0, torch.tensor([0.0]), torch.tensor([torch.nan]), torch.tensor([True])])
+def test_what_are_not_ids_is_rejected(ids: Any) -> None:
+    players = players_from_mask(torch.tensor([[0, 7, 7]]), (torch.zeros(2, 3),))
+    assert players.positions_of(torch.tensor([[7, -1]], dtype=torch.int32)).tolist() == [[1, -1]]
+    with pytest.raises(TypeError, match=r"ids .*; pass a tensor of integers, the ids of players"):
+        players.positions_of(ids)
+
+
+def test_attributions_that_are_not_tensors_are_rejected() -> None:
+    inputs = (torch.zeros(2, 3), torch.zeros(2, 3))
+    mask = torch.tensor([[0, 1, 2]])
+    with pytest.raises(TypeError, match=r"attributions\[1\] is a list; pass a tensor"):
+        scores_to_players((torch.zeros(2, 3), [0.0] * 3), players_from_mask((mask, mask), inputs), inputs)

@@ -25,10 +25,14 @@ from captum_moxi import (
     RandomScreen,
     TokenRemoval,
     compare,
+    patch_mask,
 )
+from captum_moxi.demo import demo_classifier, demo_images
 from captum_moxi.methods import AnyMethod
 
 ROUNDS = 3
+# About a minute on two cores.
+ROUNDS_UNDER_LOAD = 16
 Job = Callable[[], Tensor]
 
 
@@ -47,6 +51,8 @@ def images() -> Tensor:
 def make_jobs(model: nn.Module, images: Tensor) -> dict[str, Job]:
     """Jobs with every removal and screen, other attributions, and direct calls of the model."""
     target = [1, 2]
+    patch_size = model.config.patch_size
+    mask = patch_mask(model.config.image_size, patch_size)
 
     def direct() -> Tensor:
         with torch.no_grad():
@@ -82,8 +88,8 @@ def make_jobs(model: nn.Module, images: Tensor) -> dict[str, Job]:
         "attention removal": insertion(removal=AttentionRemoval(1)),
         "baseline fill": insertion(removal=BaselineRemoval("mean")),
         "a function and a module": lambda: MoXIInsertion(
-            closure, removal=TokenRemoval(model.vit.embeddings, patch_size=8)
-        ).attribute(images, target=target, feature_mask=zoo_mask(), n_steps=3, score="gain"),
+            closure, removal=TokenRemoval(model.vit.embeddings, patch_size=patch_size)
+        ).attribute(images, target=target, feature_mask=mask, n_steps=3, score="gain"),
         "gradient screen": deletion(screen=GradientScreen(4)),
         "gradient screen, baseline fill": deletion(screen=GradientScreen(4), removal=BaselineRemoval()),
         "last gains": insertion(screen=LastGainsScreen(4)),
@@ -101,11 +107,6 @@ def make_jobs(model: nn.Module, images: Tensor) -> dict[str, Job]:
     }
 
 
-def zoo_mask() -> Tensor:
-    row = torch.arange(32) // 8
-    return (row[:, None] * 4 + row)[None, None]
-
-
 def snapshot(model: nn.Module) -> tuple[object, ...]:
     """Everything about the model and the process that a call must leave unchanged."""
     hooks = [
@@ -113,6 +114,8 @@ def snapshot(model: nn.Module) -> tuple[object, ...]:
     ]
     return (
         hooks,
+        [sorted(vars(part)) for part in model.modules()],
+        model.config.to_dict(),
         model.config._attn_implementation,
         model.training,
         [parameter.grad is None for parameter in model.parameters()],
@@ -143,6 +146,39 @@ def test_four_threads_that_mix_everything_get_the_results_of_one(model: nn.Modul
         wrong = [name for names in pool.map(work, range(4)) for name in names]
     assert wrong == []
     assert snapshot(model) == before
+
+
+@pytest.mark.slow
+def test_a_service_under_load_gives_the_results_of_one_thread() -> None:
+    """Four threads explain images and call the embedded model, directly and through a service of asyncio."""
+    classifier = demo_classifier("cpu")
+    model = classifier.model
+    images = classifier.preprocess([image for _, image, _ in demo_images()[:2]])
+    jobs = make_jobs(model, images)
+    expected = {name: job() for name, job in jobs.items()}
+    before = snapshot(model)
+
+    def check(name: str) -> list[str]:
+        return [] if torch.equal(jobs[name](), expected[name]) else [name]
+
+    def work(seed: int) -> list[str]:
+        names = list(jobs) * ROUNDS_UNDER_LOAD
+        random.Random(seed).shuffle(names)
+        return [wrong for name in names for called in ("direct", name) for wrong in check(called)]
+
+    async def serve(seed: int) -> list[list[str]]:
+        names = list(jobs) * ROUNDS_UNDER_LOAD
+        random.Random(seed).shuffle(names)
+        return [await asyncio.to_thread(check, name) for name in names]
+
+    with ThreadPoolExecutor(4) as pool:
+        threads = [pool.submit(work, seed) for seed in range(3)]
+        service = pool.submit(asyncio.run, serve(3))
+        wrong = [name for thread in threads for name in thread.result()]
+        wrong += [name for names in service.result() for name in names]
+    assert wrong == []
+    assert snapshot(model) == before
+    assert torch.equal(jobs["direct"](), expected["direct"])
 
 
 def test_asyncio_to_thread(model: nn.Module, images: Tensor) -> None:

@@ -87,6 +87,15 @@ def resnet(labels: int = 5) -> PreTrainedModel:
 class TimmLayout(nn.Module):
     """A ViT with the layout of timm's VisionTransformer: fused attention, ``norm_pre`` after the positions."""
 
+    class PatchEmbed(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.img_size, self.grid_size = (32, 32), (4, 4)
+            self.proj = nn.Conv2d(3, width, 8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.proj(x).flatten(2).transpose(1, 2)
+
     class Attention(nn.Module):
         def __init__(self, width: int, heads: int) -> None:
             super().__init__()
@@ -114,7 +123,8 @@ class TimmLayout(nn.Module):
     def __init__(self, pool: Literal["token", "mean"] = "token", width: int = 32) -> None:
         super().__init__()
         self.pool = pool
-        self.patch_embed = nn.Conv2d(3, width, 8, 8)
+        self.patch_embed = self.PatchEmbed(width)
+        self.num_classes, self.num_prefix_tokens = 5, 1
         self.cls_token = nn.Parameter(torch.randn(1, 1, width))
         self.pos_embed = nn.Parameter(torch.randn(1, 17, width))
         self.pos_drop, self.norm_pre = nn.Dropout(0.0), nn.Identity()
@@ -122,7 +132,7 @@ class TimmLayout(nn.Module):
         self.norm, self.fc_norm, self.head = nn.LayerNorm(width), nn.LayerNorm(width), nn.Linear(width, 5)
 
     def tokens(self, x: Tensor) -> Tensor:
-        x = self.patch_embed(x).flatten(2).transpose(1, 2)
+        x = self.patch_embed(x)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
         return self.norm(self.blocks(self.norm_pre(self.pos_drop(x + self.pos_embed))))
 
@@ -160,6 +170,7 @@ class TorchvisionLayout(nn.Module):
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
+        self.patch_size, self.num_classes = 8, 5
         self.conv_proj = nn.Conv2d(3, width, 8, 8)
         self.class_token = nn.Parameter(torch.randn(1, 1, width))
         self.encoder = self.Encoder(width)

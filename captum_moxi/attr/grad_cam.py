@@ -14,10 +14,12 @@ from captum_moxi.arguments import (
     Target,
     TensorOrTuple,
     check_inputs,
+    copy_argument,
     input_devices,
     parse_target,
 )
 from captum_moxi.attr.usage import log_usage
+from captum_moxi.players import size_pair
 
 
 class GradCam(LayerGradCam):
@@ -73,15 +75,16 @@ class GradCam(LayerGradCam):
                         Default: None
 
         Raises:
-            ValueError: If ``layer`` is None and the model has no default layer.
+            TypeError: If ``layer`` is not a module, or ``patch_size`` is neither an int nor a pair of ints.
+            ValueError: If ``layer`` is None and the model has no default layer, or if a size is less than 1.
         """
         forward_func = models.as_forward_func(forward_func)
+        if layer is not None and not isinstance(layer, nn.Module):
+            raise TypeError(f"layer is {layer!r}; pass the module whose activations are used")
         super().__init__(forward_func, _default_layer(forward_func) if layer is None else layer, device_ids)
         self.patch_size: tuple[int, int] | None
-        if isinstance(patch_size, int):
-            self.patch_size = (patch_size, patch_size)
-        elif patch_size is not None:
-            self.patch_size = patch_size
+        if patch_size is not None:
+            self.patch_size = size_pair("patch_size", patch_size)
         else:
             # Models that need the whole grid, for example Swin, have layers without one token for each patch.
             self.patch_size = None if models.needs_grid(forward_func) else models.find_patch_size(forward_func)
@@ -125,35 +128,81 @@ class GradCam(LayerGradCam):
               several tensors. ``captum.attr.LayerAttribution.interpolate`` upsamples a map to the size of the input.
 
         Raises:
-            ValueError: If the target has the wrong number of entries or a negative index, or if the layer returns a
-                        sequence whose tokens do not correspond to the patches of the inputs.
+            ValueError: If the target has the wrong number of entries or a negative index, if the layer returns a
+                        sequence whose tokens do not correspond to the patches of the inputs, if activations, gradients
+                        or attributions are not finite, or if the model cannot be differentiated because it was created
+                        in inference mode.
             TypeError: If the inputs are not tensors.
         """
-        tensors = check_inputs(inputs)
-        models.check_images(self.forward_func, tensors)
-        parse_target(target, len(tensors[0]))
-        # Captum reads the layer with hooks. They must not affect other callers of the model, and compiled code would
-        # ignore them.
-        view = models.private_view(self.forward_func)
-        with models.preserved_state(self.forward_func, input_devices(inputs)):
-            layer_gradients, layer_activations = compute_layer_gradients_and_eval(
-                lambda *arguments: models.call_model(view.forward_func, *arguments),
-                view.module(self.layer),
+        check_inputs(inputs)
+        with torch.inference_mode(False):  # Nothing can be differentiated in inference mode.
+            # The model may change what it receives.
+            tensors = tuple(x.detach().clone() for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
+            models.check_images(self.forward_func, tensors)
+            parse_target(target, len(tensors[0]))
+            layer_gradients, layer_activations = self._differentiate(
                 tensors,
-                target,
-                additional_forward_args,
-                device_ids=self.device_ids or getattr(self.forward_func, "device_ids", None),
+                target=target,
+                additional_forward_args=copy_argument(additional_forward_args),
                 attribute_to_layer_input=attribute_to_layer_input,
                 grad_kwargs=grad_kwargs,
             )
-        maps = []
-        for layer_gradient, layer_activation in zip(layer_gradients, layer_activations, strict=True):
-            gradients = self._to_map(layer_gradient.detach(), tensors[0])
-            activations = self._to_map(layer_activation.detach(), tensors[0])
-            weighted = self._channel_weights(gradients, activations) * activations
-            summed = weighted.sum(1, keepdim=True) if attr_dim_summation else weighted
-            maps.append(summed.relu() if relu_attributions else summed)
+            maps = []
+            for gradients, activations in zip(layer_gradients, layer_activations, strict=True):
+                weighted = self._weighted_activations(gradients.detach(), activations.detach(), tensors[0])
+                summed = weighted.sum(1, keepdim=True) if attr_dim_summation else weighted
+                self._check_finite("attributions", summed)
+                maps.append(summed.relu() if relu_attributions else summed)
         return tuple(maps) if len(maps) > 1 else maps[0]
+
+    def _differentiate(
+        self,
+        inputs: tuple[Tensor, ...],
+        *,
+        target: Target,
+        additional_forward_args: ForwardArgs,
+        attribute_to_layer_input: bool,
+        grad_kwargs: dict[str, object] | None,
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return the gradients and the activations of the layer."""
+        # Captum reads the layer with hooks. They must not affect other callers of the model, and compiled code would
+        # ignore them.
+        view = models.private_view(self.forward_func)
+        try:
+            with models.preserved_state(self.forward_func, input_devices(inputs)):
+                return compute_layer_gradients_and_eval(
+                    lambda *arguments: models.call_model(view.forward_func, *arguments),
+                    view.module(self.layer),
+                    inputs,
+                    target,
+                    additional_forward_args,
+                    device_ids=self.device_ids or getattr(self.forward_func, "device_ids", None),
+                    attribute_to_layer_input=attribute_to_layer_input,
+                    grad_kwargs=grad_kwargs,
+                )
+        except RuntimeError as error:
+            if "nference tensor" in str(error):
+                raise ValueError(
+                    "forward_func cannot be differentiated, because it was created in inference mode; create the model "
+                    "outside torch.inference_mode()"
+                ) from error
+            raise
+
+    def _weighted_activations(self, gradients: Tensor, activations: Tensor, inputs: Tensor) -> Tensor:
+        """Return the activations as maps ``(B, C, ...)``, weighted by channel."""
+        self._check_finite("activations", activations)
+        self._check_finite("gradients", gradients)
+        activation_maps = self._to_map(activations, inputs)
+        return self._channel_weights(self._to_map(gradients, inputs), activation_maps) * activation_maps
+
+    def _check_finite(self, name: str, values: Tensor) -> None:
+        """Raise a ValueError that names the first example with a value that is not finite, if there is one."""
+        finite = values.reshape(len(values), -1).isfinite().all(1)
+        if not bool(finite.all()):
+            raise ValueError(
+                f"the {name} of layer {type(self.layer).__name__} are not finite for example "
+                f"{int((~finite).nonzero()[0])}; pass a model and inputs without overflow, for example in float32"
+            )
 
     def _call_model(self, *args: ForwardArgs) -> ModelOutput:
         return models.call_model(self.forward_func, *args)
@@ -222,9 +271,10 @@ def _spatial_dims(values: Tensor) -> tuple[int, ...]:
 
 
 def _default_layer(forward_func: ForwardFunc) -> nn.Module:
+    layout = models.token_layout(forward_func)
+    if layout is not None:
+        return layout.last_first_norm
     model = models.transformer(forward_func)
-    if model is not None and models.has_patch_tokens(model):
-        return models.last_first_norm(model)
     stages = getattr(getattr(getattr(model, "base_model", None), "encoder", None), "stages", None)
     if isinstance(stages, nn.ModuleList):
         return stages[-1]

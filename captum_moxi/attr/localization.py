@@ -1,6 +1,7 @@
 """MoXILocalization: where a class is in an image, even if the model predicts another class."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias, overload
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from captum_moxi.arguments import (
     Baselines,
     ForwardArgs,
+    Mode,
     Model,
     Target,
     TensorOrTuple,
@@ -24,8 +26,8 @@ from captum_moxi.models import as_forward_func, preserved_state
 from captum_moxi.players import scores_to_inputs
 from captum_moxi.removal import Removal, get_removal
 from captum_moxi.rewards import ExampleReward, Reward, get_reward
-from captum_moxi.search import Selection, greedy
-from captum_moxi.search.screens import Screen, get_screen
+from captum_moxi.search import Progress, Selection, greedy, minimal_selection
+from captum_moxi.search.screens import AnyScreen, get_screen
 
 # The selections of the first and of the second deletion.
 Selections: TypeAlias = tuple[Selection, Selection]
@@ -64,7 +66,7 @@ class MoXILocalization(PerturbationAttribution):
         *,
         reward: str | Reward = "log_odds",
         removal: Removal | str | None = None,
-        screen: Screen | str | None = None,
+        screen: AnyScreen | str | None = None,
         beam_width: int = 1,
     ) -> None:
         r"""
@@ -104,6 +106,7 @@ class MoXILocalization(PerturbationAttribution):
         feature_mask: TensorOrTuple | None = None,
         *,
         n_steps: int | None = None,
+        minimal: bool = False,
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
         return_selection: Literal[False] = False,
@@ -119,6 +122,7 @@ class MoXILocalization(PerturbationAttribution):
         feature_mask: TensorOrTuple | None = None,
         *,
         n_steps: int | None = None,
+        minimal: bool = False,
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
         return_selection: Literal[True],
@@ -134,6 +138,7 @@ class MoXILocalization(PerturbationAttribution):
         feature_mask: TensorOrTuple | None = None,
         *,
         n_steps: int | None = None,
+        minimal: bool = False,
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
         return_selection: bool = False,
@@ -149,6 +154,7 @@ class MoXILocalization(PerturbationAttribution):
         feature_mask: TensorOrTuple | None = None,
         *,
         n_steps: int | None = None,
+        minimal: bool = False,
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
         return_selection: bool = False,
@@ -160,6 +166,9 @@ class MoXILocalization(PerturbationAttribution):
             n_steps (int, optional): Maximum number of players that each of the two deletions removes. None removes as
                         many as needed.
                         Default: None
+            minimal (bool, optional): Whether each of the two deletions, after its flip, leaves out the players whose
+                        deletion the flip does not need, as in :meth:`captum_moxi.MoXIDeletion.attribute`.
+                        Default: False
             return_selection (bool, optional): Whether to also return the selections of both deletions.
                         Default: False
 
@@ -196,7 +205,7 @@ class MoXILocalization(PerturbationAttribution):
                 perturbations_per_eval=perturbations_per_eval,
             )
             _check_classes(game)
-            selections = self._search(game, n_steps=n_steps, show_progress=show_progress)
+            selections = self._search(game, n_steps=n_steps, minimal=minimal, show_progress=show_progress)
         scores = score_players(selections[1], game, score="rank")
         attributions = match_inputs(scores_to_inputs(scores, game.call.players, game.call.inputs), inputs)
         return (attributions, selections) if return_selection else attributions
@@ -206,9 +215,9 @@ class MoXILocalization(PerturbationAttribution):
         """Return the name of the class. Captum would insert a space before each capital letter."""
         return cls.__name__
 
-    def _search(self, game: CoalitionGame, *, n_steps: int | None, show_progress: bool) -> Selections:
+    def _search(self, game: CoalitionGame, *, n_steps: int | None, minimal: bool, show_progress: bool) -> Selections:
         """Run both deletions."""
-        reward = PredictedOverTarget(get_reward(self.reward), game.full.predictions)
+        reward = PredictedOverTarget(game.head.reward(get_reward(self.reward)), game.full.predictions)
         # The second deletion starts where the first ended, so both together delete each player at most once.
         plan = plan_search(
             self.get_name(),
@@ -217,8 +226,10 @@ class MoXILocalization(PerturbationAttribution):
             n_steps=None if n_steps is None else 2 * n_steps,
             is_exact=False,
             beam_width=self.beam_width,
+            may_skip=self.screen is not None,
             advice=search_advice(
                 game,
+                "deletion",
                 n_steps=n_steps,
                 can_stop=False,
                 has_screen=self.screen is not None,
@@ -226,35 +237,44 @@ class MoXILocalization(PerturbationAttribution):
             ),
         )
         with search_progress(plan, show=show_progress) as progress:
-            first = greedy(
-                game.with_reward(reward),
-                "deletion",
-                n_steps=n_steps,
-                stop="flip",
-                flip="insertion",
-                screen=self.screen,
-                beam_width=self.beam_width,
-                progress=progress,
-            )
-            second = greedy(
-                game.restrict(_remaining_players(game, first)),
-                "deletion",
-                n_steps=n_steps,
-                stop="flip",
-                screen=self.screen,
-                beam_width=self.beam_width,
-                progress=progress,
-            )
+            delete = partial(self._delete, n_steps=n_steps, minimal=minimal, progress=progress)
+            first = delete(game.with_reward(reward), flip="insertion")
+            second = delete(game.restrict(_remaining_players(game, first)), flip="deletion")
         return first, second
+
+    def _delete(
+        self, game: CoalitionGame, *, flip: Mode, n_steps: int | None, minimal: bool, progress: Progress
+    ) -> Selection:
+        """Delete players until the prediction flips."""
+
+        def search(candidates: Tensor | None) -> Selection:
+            return greedy(
+                game,
+                "deletion",
+                n_steps=n_steps,
+                stop="flip",
+                flip=flip,
+                screen=self.screen,
+                beam_width=self.beam_width,
+                candidates=candidates,
+                progress=progress,
+            )
+
+        if not minimal:
+            return search(None)
+        return minimal_selection(search, game, "deletion", flip=flip, progress=progress)
 
 
 @dataclass(frozen=True)
 class PredictedOverTarget(ExampleReward):
     """The reward of the class that the model predicts for the whole input, minus the reward of the target.
 
+    If no class is predicted instead of the target, because each class has a sigmoid of its own, the reward of the
+    predicted class is 0.
+
     Args:
         reward (Callable): Reward of one class.
-        predictions (Tensor): Predicted class of each example. Shape ``(B,)``, int64, on the CPU.
+        predictions (Tensor): Predicted class of each example, or -1. Shape ``(B,)``, int64, on the CPU.
     """
 
     reward: Reward
@@ -262,11 +282,13 @@ class PredictedOverTarget(ExampleReward):
 
     def __call__(self, logits: Tensor, target: Tensor, examples: Tensor) -> Tensor:
         """Return the difference for each row. See :class:`captum_moxi.rewards.ExampleReward`."""
-        return self.reward(logits, self.predictions[examples].to(logits.device)) - self.reward(logits, target)
+        predictions = self.predictions[examples].to(logits.device)
+        predicted = self.reward(logits, predictions.clamp(min=0)).masked_fill(predictions < 0, 0)
+        return predicted - self.reward(logits, target)
 
 
 def _check_classes(game: CoalitionGame) -> None:
-    if game.targets is None or bool((game.targets < 0).any()) or bool((game.full.predictions < 0).any()):
+    if game.targets is None or (bool((game.full.predictions < 0).any()) and not game.head.is_independent):
         raise ValueError("forward_func returns a single logit; pass a model with one logit for each class")
 
 

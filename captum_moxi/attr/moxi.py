@@ -1,6 +1,8 @@
 """MoXIInsertion and MoXIDeletion: MoXI's greedy search as attribution methods."""
 
-from typing import ClassVar, Literal, NoReturn, TypeAlias, overload
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar, Literal, NoReturn, TypeAlias, TypedDict, overload
 
 import torch
 from captum.attr import PerturbationAttribution
@@ -15,6 +17,7 @@ from captum_moxi.arguments import (
     Stop,
     Target,
     TensorOrTuple,
+    check_min_confidence,
     check_positive_int,
     input_devices,
     warn_user,
@@ -27,8 +30,16 @@ from captum_moxi.models import as_forward_func, find_random_layer, preserved_sta
 from captum_moxi.players import scores_to_inputs, scores_to_players
 from captum_moxi.removal import Removal, get_removal
 from captum_moxi.rewards import Reward, get_reward
-from captum_moxi.search import Selection, greedy, rank_independently
-from captum_moxi.search.screens import Screen, get_screen
+from captum_moxi.search import (
+    Progress,
+    SearchAmong,
+    Selection,
+    disjoint_selections,
+    greedy,
+    minimal_selection,
+    rank_independently,
+)
+from captum_moxi.search.screens import AnyScreen, get_screen
 
 # ``attribute`` returns the attributions, followed by the results that the caller requested in addition.
 Results: TypeAlias = Inputs | tuple[Inputs | Selection | Tensor, ...]
@@ -50,7 +61,7 @@ class MoXIAttribution(PerturbationAttribution):
         reward: str | Reward = "log_odds",
         removal: Removal | str | None = None,
         interactions: bool = True,
-        screen: Screen | str | None = None,
+        screen: AnyScreen | str | None = None,
         beam_width: int = 1,
     ) -> None:
         r"""
@@ -147,6 +158,7 @@ class MoXIAttribution(PerturbationAttribution):
         n_steps: int | None = None,
         stop: Stop = None,
         min_confidence: float = 0.0,
+        minimal: bool = False,
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
         score: Score = "rank",
@@ -166,6 +178,7 @@ class MoXIAttribution(PerturbationAttribution):
         n_steps: int | None = None,
         stop: Stop = None,
         min_confidence: float = 0.0,
+        minimal: bool = False,
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
         score: Score = "rank",
@@ -185,6 +198,7 @@ class MoXIAttribution(PerturbationAttribution):
         n_steps: int | None = None,
         stop: Stop = None,
         min_confidence: float = 0.0,
+        minimal: bool = False,
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
         score: Score = "rank",
@@ -204,6 +218,7 @@ class MoXIAttribution(PerturbationAttribution):
         n_steps: int | None = None,
         stop: Stop = None,
         min_confidence: float = 0.0,
+        minimal: bool = False,
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
         score: Score = "rank",
@@ -223,6 +238,7 @@ class MoXIAttribution(PerturbationAttribution):
         n_steps: int | None = None,
         stop: Stop = None,
         min_confidence: float = 0.0,
+        minimal: bool = False,
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
         score: Score = "rank",
@@ -242,6 +258,7 @@ class MoXIAttribution(PerturbationAttribution):
         n_steps: int | None = None,
         stop: Stop = None,
         min_confidence: float = 0.0,
+        minimal: bool = False,
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
         score: Score = "rank",
@@ -319,6 +336,14 @@ class MoXIAttribution(PerturbationAttribution):
                         and less than 1. This is the threshold :math:`\tau` of the paper (Appendix E). Deletion ignores
                         it.
                         Default: 0.0
+            minimal (bool, optional): Whether to leave out, after the flip, the players that it does not need. Greedy
+                        search finds a group that flips the prediction, but some of its players may not be necessary.
+                        These players are left out, the least important first, as long as the prediction stays flipped.
+                        The same search then orders the remaining players, and the attributions and the selection
+                        describe this smaller group. The field ``minimal`` of the selection shows for which examples no
+                        player of the group can be left out, and ``removed`` lists the players that were left out.
+                        It requires ``stop="flip"``.
+                        Default: False
             perturbations_per_eval (int, optional): Maximum number of coalitions of each example in one forward pass. A
                         pass has at most perturbations_per_eval * B rows. Under baseline fill, each pass contains whole
                         copies of the batch, as in Captum. The result does not depend on this argument, unless rows of a
@@ -364,6 +389,8 @@ class MoXIAttribution(PerturbationAttribution):
 
                         - ``stop``, ``score`` or ``min_confidence`` has a value that is not listed above
 
+                        - ``minimal`` is True and ``stop`` is not ``"flip"``
+
                         - ``n_steps`` or ``perturbations_per_eval`` is less than 1
 
                         - ``inputs`` is an empty batch, contains non-finite values, or does not fit a transformers image
@@ -382,8 +409,9 @@ class MoXIAttribution(PerturbationAttribution):
                         target is missing or too large. During the search: logits or rewards are non-finite. The message
                         names the coalition.
             TypeError: If an argument has the wrong type.
+            torch.OutOfMemoryError: If a single row does not fit into memory, on a GPU or a CPU.
         """
-        _check_options(n_steps, stop, min_confidence, score, return_convergence_delta)
+        _check_options(n_steps, stop, min_confidence, minimal, score, return_convergence_delta)
         _warn_if_random(self.forward_func)
         # Screens may compute gradients, which tensors created in inference mode do not support.
         with preserved_state(self.forward_func, input_devices(inputs)), torch.inference_mode(False), torch.no_grad():
@@ -395,11 +423,17 @@ class MoXIAttribution(PerturbationAttribution):
                 feature_mask=feature_mask,
                 perturbations_per_eval=perturbations_per_eval,
             )
-            if stop == "flip" and game.targets is None:
-                raise ValueError("stop is 'flip' and target is None; pass the target whose prediction flips")
-            selection = self._search(
-                game, n_steps=n_steps, stop=stop, min_confidence=min_confidence, show_progress=show_progress
-            )
+            _check_flip_target(stop, game)
+            with self._progress(game, n_steps=n_steps, stop=stop, show=show_progress) as progress:
+                search = self._searcher(
+                    game,
+                    n_steps=n_steps,
+                    stop=stop,
+                    min_confidence=min_confidence,
+                    minimal=minimal,
+                    progress=progress,
+                )
+                selection = search(None)
         if self.mode == "deletion" and stop == "flip":
             _warn_if_nothing_to_delete(selection)
         attributions = scores_to_inputs(
@@ -411,6 +445,88 @@ class MoXIAttribution(PerturbationAttribution):
                 extras += (_convergence_delta(attributions, game),)
         results = match_inputs(attributions, inputs)
         return (results, *extras) if extras else results
+
+    def alternatives(
+        self,
+        inputs: TensorOrTuple,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: ForwardArgs = None,
+        feature_mask: TensorOrTuple | None = None,
+        *,
+        at_most: int = 5,
+        known: Sequence[Selection] = (),
+        n_steps: int | None = None,
+        min_confidence: float = 0.0,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+    ) -> list[Selection]:
+        r"""
+        Find disjoint groups of players, each of which flips the prediction by itself and is minimal.
+
+        Models often have more than one reason for a prediction (Shitole et al., 'One Explanation is Not Enough:
+        Structured Attention Graphs for Image Classification', NeurIPS 2021). The first group is that of
+        ``attribute(..., stop="flip", minimal=True)``. Each other group is found in the same way, without the players of
+        the groups before it. In insertion, these players stay absent, so each group suffices by itself. In deletion,
+        they stay present, so the prediction fails without any one of the groups.
+
+        The search for a group that does not exist is the longest one, because it chooses all remaining players.
+        ``n_steps`` limits it, and ``at_most`` avoids it if there are enough groups. The search is greedy, so it may
+        overlook groups.
+
+        Args:
+            inputs, baselines, target, additional_forward_args, feature_mask, min_confidence, perturbations_per_eval,
+                        show_progress: As in :meth:`attribute`. The target is required.
+            at_most (int, optional): Maximum number of groups, at least 1.
+                        Default: 5
+            known (Sequence[Selection], optional): The first groups, if they are known: an earlier result of this
+                        method, or a list with the selection of ``attribute(..., stop="flip", minimal=True)``, for the
+                        same arguments. The search continues after them.
+                        Default: ``()``
+            n_steps (int, optional): Maximum number of players that the search of a group chooses.
+                        Default: None, all remaining players
+
+        Returns:
+            list[Selection]: The groups in the order in which they were found, the known ones included. Each selection
+            contains one group of every example. An example that has fewer groups has no steps in the others, and its
+            ``flipped`` is False there. The list is empty if no prediction flips. If a prediction is flipped without any
+            player, its only group has no steps, and its ``flipped`` is True.
+
+        Raises:
+            ValueError: If the target is missing, if ``at_most`` is less than 1, if a known group belongs to another
+                        mode, batch or feature mask, and in the cases of :meth:`attribute`.
+            TypeError: If an argument has the wrong type.
+
+        Examples::
+
+            >>> groups = MoXIInsertion(model).alternatives(x, target=y, at_most=3)
+            >>> [group.order[0].tolist() for group in groups]  # the patches of each group
+        """
+        check_positive_int("at_most", at_most)
+        _check_options(n_steps, "flip", min_confidence, minimal=True, score="rank", return_convergence_delta=False)
+        _check_known(known, self.mode)
+        _warn_if_random(self.forward_func)
+        with preserved_state(self.forward_func, input_devices(inputs)), torch.inference_mode(False), torch.no_grad():
+            game = self._game(
+                inputs,
+                baselines=baselines,
+                target=target,
+                additional_forward_args=additional_forward_args,
+                feature_mask=feature_mask,
+                perturbations_per_eval=perturbations_per_eval,
+            )
+            _check_flip_target("flip", game)
+            _check_known_players(known, game)
+            with self._progress(game, n_steps=n_steps, stop="flip", show=show_progress) as progress:
+                search = self._searcher(
+                    game,
+                    n_steps=n_steps,
+                    stop="flip",
+                    min_confidence=min_confidence,
+                    minimal=True,
+                    progress=progress,
+                )
+                return disjoint_selections(search, game, at_most=at_most, known=known)
 
     def attribute_future(self, *args: object, **kwargs: object) -> NoReturn:
         """Not supported: each step of the search depends on the previous one. Use :meth:`attribute`."""
@@ -490,9 +606,9 @@ class MoXIAttribution(PerturbationAttribution):
             perturbations_per_eval=perturbations_per_eval,
         )
 
-    def _search(
-        self, game: CoalitionGame, *, n_steps: int | None, stop: Stop, min_confidence: float, show_progress: bool
-    ) -> Selection:
+    @contextmanager
+    def _progress(self, game: CoalitionGame, *, n_steps: int | None, stop: Stop, show: bool) -> Iterator[Progress]:
+        """Show the progress of searches until exit."""
         # The number of rows is unknown in advance if examples may stop early or candidates may be skipped.
         is_exhaustive = stop is None and self.screen is None and self.beam_width == 1
         plan = plan_search(
@@ -503,29 +619,45 @@ class MoXIAttribution(PerturbationAttribution):
             is_exact=is_exhaustive,
             interactions=self.interactions,
             beam_width=self.beam_width,
+            may_skip=self.screen is not None,
             advice=search_advice(
                 game,
+                self.mode,
                 n_steps=n_steps,
                 can_stop=stop is None and game.targets is not None,
                 has_screen=self.screen is not None or not self.interactions,
                 beam_width=self.beam_width,
             ),
         )
-        with search_progress(plan, show=show_progress) as progress:
-            if not self.interactions:
-                return rank_independently(
-                    game, self.mode, n_steps=n_steps, stop=stop, min_confidence=min_confidence, progress=progress
-                )
-            return greedy(
-                game,
-                self.mode,
-                n_steps=n_steps,
-                stop=stop,
-                min_confidence=min_confidence,
-                screen=self.screen,
-                beam_width=self.beam_width,
-                progress=progress,
+        with search_progress(plan, show=show) as progress:
+            yield progress
+
+    def _searcher(
+        self,
+        game: CoalitionGame,
+        *,
+        n_steps: int | None,
+        stop: Stop,
+        min_confidence: float,
+        minimal: bool,
+        progress: Progress,
+    ) -> SearchAmong:
+        """Return a function that searches a group among some of the players, or among all of them."""
+
+        def search(candidates: Tensor | None) -> Selection:
+            options = SearchOptions(
+                n_steps=n_steps, stop=stop, min_confidence=min_confidence, candidates=candidates, progress=progress
             )
+            if not self.interactions:
+                return rank_independently(game, self.mode, **options)
+            return greedy(game, self.mode, screen=self.screen, beam_width=self.beam_width, **options)
+
+        def search_minimal(candidates: Tensor | None) -> Selection:
+            return minimal_selection(
+                search, game, self.mode, min_confidence=min_confidence, candidates=candidates, progress=progress
+            )
+
+        return search_minimal if minimal else search
 
 
 class MoXIInsertion(MoXIAttribution):
@@ -597,7 +729,7 @@ class MoXIDeletion(MoXIAttribution):
     mode = "deletion"
 
 
-def _check_search(interactions: bool, screen: Screen | None, beam_width: int) -> None:
+def _check_search(interactions: bool, screen: AnyScreen | None, beam_width: int) -> None:
     check_positive_int("beam_width", beam_width)
     if not interactions and (screen is not None or beam_width > 1):
         raise ValueError(
@@ -606,21 +738,60 @@ def _check_search(interactions: bool, screen: Screen | None, beam_width: int) ->
         )
 
 
+class SearchOptions(TypedDict):
+    """Arguments that all searches have. See :func:`captum_moxi.search.greedy`."""
+
+    n_steps: int | None
+    stop: Stop
+    min_confidence: float
+    candidates: Tensor | None
+    progress: Progress
+
+
 def _check_options(
-    n_steps: int | None, stop: Stop, min_confidence: float, score: Score, return_convergence_delta: bool
+    n_steps: int | None,
+    stop: Stop,
+    min_confidence: float,
+    minimal: bool,
+    score: Score,
+    return_convergence_delta: bool,
 ) -> None:
     if n_steps is not None:
         check_positive_int("n_steps", n_steps)
     if stop not in (None, "flip"):
         raise ValueError(f"stop is {stop!r}; pass 'flip' or None")
+    if minimal and stop != "flip":
+        raise ValueError(
+            "minimal is True, but stop is None, so no flip tells which players are needed; pass stop='flip'"
+        )
     if score not in SCORES:
         raise ValueError(f"score is {score!r}; pass 'rank' or 'gain'")
     if return_convergence_delta and score != "gain":
         raise ValueError("return_convergence_delta is True, but ranks have no convergence delta; pass score='gain'")
-    if not isinstance(min_confidence, int | float):
-        raise TypeError(f"min_confidence is {min_confidence!r}; pass a number of at least 0 and less than 1")
-    if not 0 <= min_confidence < 1:
-        raise ValueError(f"min_confidence is {min_confidence}; pass a number of at least 0 and less than 1")
+    check_min_confidence(min_confidence)
+
+
+def _check_flip_target(stop: Stop, game: CoalitionGame) -> None:
+    if stop == "flip" and game.targets is None:
+        raise ValueError("stop is 'flip' and target is None; pass the target whose prediction flips")
+
+
+def _check_known(known: Sequence[Selection], mode: Mode) -> None:
+    for selection in known:
+        if not isinstance(selection, Selection):
+            raise TypeError(f"known contains a {type(selection).__name__}; pass selections")
+        if selection.mode != mode:
+            raise ValueError(f"known contains a selection of {selection.mode}; pass selections of {mode}")
+
+
+def _check_known_players(known: Sequence[Selection], game: CoalitionGame) -> None:
+    for selection in known:
+        if len(selection.n_steps) != game.n_examples:
+            raise ValueError(
+                f"known contains a selection of {len(selection.n_steps)} examples; pass selections of the "
+                f"{game.n_examples} examples of inputs"
+            )
+        game.positions_of(selection.order[selection.order >= 0])
 
 
 def _warn_if_random(forward_func: ForwardFunc) -> None:

@@ -31,6 +31,8 @@ class SearchPlan:
         is_exact (bool): Whether the search evaluates exactly these rows. It does not if examples may stop early, or if
             candidates may be skipped.
         advice (Sequence[str]): Arguments that shorten the search.
+        may_skip (bool, optional): Whether steps may skip candidates. The rows are then far more than the search needs.
+            Default: False
     """
 
     name: str
@@ -38,6 +40,7 @@ class SearchPlan:
     cost_of_row: Sequence[float]
     is_exact: bool
     advice: Sequence[str]
+    may_skip: bool = False
 
     @property
     def rows(self) -> int:
@@ -66,6 +69,7 @@ def plan_search(
     n_steps: int | None,
     is_exact: bool,
     advice: Sequence[str],
+    may_skip: bool = False,
     interactions: bool = True,
     beam_width: int = 1,
 ) -> SearchPlan:
@@ -74,7 +78,7 @@ def plan_search(
     Under token removal, the cost of a row grows with its number of players.
 
     Args:
-        name, is_exact, advice: As in :class:`SearchPlan`.
+        name, is_exact, advice, may_skip: As in :class:`SearchPlan`.
         game, mode, n_steps, beam_width: As in :func:`captum_moxi.search.greedy`.
         interactions (bool, optional): False for MoXI(-).
             Default: True
@@ -93,7 +97,7 @@ def plan_search(
         rows_of_step.append(int(candidates.sum()) * (1 if step == 1 else beam_width))
         present = step if mode == "insertion" else float(players.double().mean()) - step
         cost_of_row.append(1 + cost_of_player * present)
-    return SearchPlan(name, rows_of_step, cost_of_row, is_exact, advice)
+    return SearchPlan(name, rows_of_step, cost_of_row, is_exact, advice, may_skip)
 
 
 @contextmanager
@@ -153,9 +157,11 @@ class LongSearchReport:
         if plan.is_exact:
             cost = f"{plan.name} needs {plan.rows:,} rows, which takes about {format_duration(estimate)}."
         else:
+            bound = "" if plan.may_skip else f", which would take about {format_duration(estimate)}"
+            reason = "stop early or skip candidates" if plan.may_skip else "stop early"
             cost = (
                 f"{plan.name} has evaluated {self._rows:,} rows in {format_duration(elapsed)}, of at most "
-                f"{plan.rows:,}. It may stop early or skip candidates, so the remaining time is not known."
+                f"{plan.rows:,}{bound}. It may {reason}, so the remaining time is not known."
             )
         advice = f"To shorten it, pass {', or '.join(plan.advice)}. show_progress=True shows a progress bar."
         logger.warning(f"{cost} {advice}")
@@ -170,12 +176,13 @@ def format_duration(seconds: float) -> str:
 
 
 def search_advice(
-    game: CoalitionGame, *, n_steps: int | None, can_stop: bool, has_screen: bool, beam_width: int
+    game: CoalitionGame, mode: Mode, *, n_steps: int | None, can_stop: bool, has_screen: bool, beam_width: int
 ) -> list[str]:
     """List the arguments that shorten a search, and that the user does not use yet.
 
     Args:
         game (CoalitionGame): Game.
+        mode (str): ``"insertion"`` or ``"deletion"``.
         n_steps (int or None): Maximum number of steps.
         can_stop (bool): Whether ``stop="flip"`` is possible and was not passed.
         has_screen (bool): Whether the search has a screen, or cannot have one.
@@ -185,7 +192,7 @@ def search_advice(
     if beam_width > 1:
         advice.insert(0, "a smaller beam_width")
     if not has_screen:
-        advice.insert(0, "a screen")
+        advice.insert(0, "screen='gradient:8'" if mode == "deletion" else "screen='last-gains:16'")
     if n_steps is None:
         advice.insert(0, "n_steps")
     if can_stop:

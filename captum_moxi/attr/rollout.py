@@ -9,7 +9,15 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from captum_moxi import models
-from captum_moxi.arguments import ForwardArgs, ForwardFunc, Model, Target, check_inputs, forward_arguments
+from captum_moxi.arguments import (
+    ForwardArgs,
+    ForwardFunc,
+    Model,
+    Target,
+    check_inputs,
+    copy_argument,
+    forward_arguments,
+)
 from captum_moxi.attr.usage import Inputs, log_usage, match_inputs
 
 
@@ -97,7 +105,8 @@ class AttentionRollout(Attribution):
             models.sdpa_attention(forward),
             attention,
         ):
-            models.call_model(forward, images, *arguments)
+            # The model may change what it receives.
+            models.call_model(forward, images.clone(), *copy_argument(arguments))
         if attention.product is None:
             raise ValueError(
                 f"forward_func ran no scaled_dot_product_attention over a class token and {grid.rows} x {grid.columns} "

@@ -10,6 +10,7 @@ slow measurement, so that an interrupted benchmark continues where it stopped.
 from captum_moxi.benchmarks.bare import compare_with_bare_model
 from captum_moxi.benchmarks.bench import Bench, Benchmark
 from captum_moxi.benchmarks.growth import measure_growth
+from captum_moxi.benchmarks.kernels import compare_kernels
 from captum_moxi.benchmarks.methods import compare_methods
 from captum_moxi.benchmarks.screens import compare_screens
 from captum_moxi.benchmarks.throughput import measure_throughput
@@ -20,6 +21,11 @@ BENCHMARKS.register(
     "bare",
     lambda: compare_with_bare_model,
     help="time of the exact search and of the model alone on the same rows, for the first image",
+)
+BENCHMARKS.register(
+    "kernels",
+    lambda: compare_kernels,
+    help="time of the exact search with PyTorch's own kernels and with the fastest ones, for the first image",
 )
 BENCHMARKS.register(
     "methods",

@@ -24,7 +24,8 @@ from captum_moxi.benchmarks.bench import Bench, GameArguments, short_name
 from captum_moxi.benchmarks.machine import time_call
 from captum_moxi.evaluation.records import Record
 from captum_moxi.game import CoalitionGame
-from captum_moxi.models import ImageClassifier, encoder_layers, has_patch_tokens, prefix_tokens
+from captum_moxi.models import ImageClassifier, TokenLayout, call_model, token_layout
+from captum_moxi.removal import TokenRemoval
 from captum_moxi.search import Selection, greedy
 from captum_moxi.tables import markdown_table
 
@@ -140,7 +141,13 @@ class BareModel(ABC):
 
 
 class BareEncoder(BareModel):
-    """Layers, final norm and classifier of a model with patch tokens, applied to its token sequence."""
+    """Layers and classifier of a model with patch tokens, applied to its token sequence.
+
+    Args:
+        model (PreTrainedModel): The model.
+        layout (TokenLayout): Where its tokens are.
+        image (Tensor): An image of shape ``(1, 3, H, W)``, which the model embeds in each pass.
+    """
 
     argument = "hidden_states"
     # Numbers of tokens.
@@ -150,36 +157,31 @@ class BareEncoder(BareModel):
     }
     layouts = (torch.contiguous_format,)
 
+    def __init__(self, model: PreTrainedModel, layout: TokenLayout, image: Tensor) -> None:
+        super().__init__(model)
+        self.layout = layout
+        self.image = image
+
     @property
     def watched(self) -> nn.Module:
-        return encoder_layers(self.model)[0]
+        return self.layout.layers[0]
 
     def __call__(self, rows: Tensor) -> Tensor:
-        hidden = rows
-        for layer in encoder_layers(self.model):
-            output = layer(hidden)
-            hidden = output if isinstance(output, Tensor) else output[0]
-        hidden = self.model.base_model.get_submodule("layernorm")(hidden)
-        return self._classify(hidden)
+        kept = torch.arange(rows.shape[1], device=rows.device)[None]
+        site = TokenRemoval().site(self.model)
+        handles = [site.hook(lambda _tokens: rows), *site.hook_positions(lambda: (kept, self.layout.n_prefix))]
+        try:
+            logits: Tensor = call_model(self.model, self.image)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return logits
 
     def rows_per_pass(self, shape: RowShape, size: int) -> int:
         return max(1, size // shape[0])
 
     def sample_rows(self, shape: RowShape, largest: int) -> int:
         return largest // shape[0] + 1
-
-    def _classify(self, hidden: Tensor) -> Tensor:
-        # The classifiers of the models in transformers use different tokens.
-        model: Any = self.model
-        logits: Tensor
-        if hasattr(model, "cls_classifier"):
-            logits = (model.cls_classifier(hidden[:, 0]) + model.distillation_classifier(hidden[:, 1])) / 2
-        elif "dinov2" in model.config.model_type:
-            patches = hidden[:, prefix_tokens(self.model) :]
-            logits = model.classifier(torch.cat([hidden[:, 0], patches.mean(1)], 1))
-        else:
-            logits = model.classifier(hidden[:, 0])
-        return logits
 
 
 class BareNetwork(BareModel):
@@ -205,15 +207,16 @@ class BareNetwork(BareModel):
         return 2 * largest
 
 
-def bare_model(model: PreTrainedModel) -> BareModel:
-    """Return the bare model of a classifier."""
-    return BareEncoder(model) if has_patch_tokens(model) else BareNetwork(model)
+def bare_model(model: PreTrainedModel, image: Tensor) -> BareModel:
+    """Return the bare model of a classifier, given an image of shape ``(1, 3, H, W)``."""
+    layout = token_layout(model)
+    return BareNetwork(model) if layout is None else BareEncoder(model, layout, image)
 
 
 def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, *, mode: Mode, extent: Extent) -> Record:
     """Measure the search and the bare model alternately, so that both see the same load of the machine."""
     search = partial(_search, bench.game_arguments(classifier, [image]), mode=mode, extent=extent)
-    bare = bare_model(classifier.model)
+    bare = bare_model(classifier.model, classifier.preprocess(image))
     with bare.recorded_shapes() as shapes:
         game, selection = search()
     size, layout = _fastest_pass(bare, shapes)

@@ -17,6 +17,7 @@ from captum_moxi.cli.runner import Command, require_packages
 @options.n_steps(default=10, show_default=True, help="Number of gradient steps.")
 @options.limit(help="Maximum number of images. The first explained images are used. Default: all.")
 @options.device()
+@options.kernels()
 @options.out(required=True, default=None, show_default=False)
 def attack(
     run: Path,

@@ -15,7 +15,7 @@ from captum_moxi.evaluation.records import Records
 from captum_moxi.models import ImageClassifier, load
 
 
-@click.command(cls=Command, listing=BENCHMARKS)
+@click.command(cls=Command, listings=(BENCHMARKS,))
 @options.benchmark_name()
 @options.model(
     "models",
@@ -29,6 +29,7 @@ from captum_moxi.models import ImageClassifier, load
 @options.most_steps()
 @options.searches()
 @options.device()
+@options.kernels()
 @options.out_file()
 def benchmark(
     name: str,

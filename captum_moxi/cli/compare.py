@@ -1,20 +1,30 @@
 """``captum-moxi compare``: compare methods on images."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from captum_moxi.cli import options
-from captum_moxi.cli.runner import Command, SourceImage, load_sources, on_terminal, run_over_images
+from captum_moxi.cli.labels import label_sources
+from captum_moxi.cli.runner import Command, SourceImage, load_sources, on_terminal, replaced_note, run_over_images
 from captum_moxi.explanation import CompareSettings, ComparisonReport, compare_image
-from captum_moxi.methods import METHODS
+from captum_moxi.methods import DEFAULT_METHODS, METHODS
+from captum_moxi.metrics import METRICS
+from captum_moxi.removal import REMOVALS
+from captum_moxi.rewards import REWARDS
+from captum_moxi.search.screens import SCREENS
 
 
-@click.command(cls=Command, listing=METHODS)
+@click.command(cls=Command, listings=(METHODS, METRICS, REMOVALS, REWARDS, SCREENS))
 @options.images()
 @options.model(help="Hub name or folder of a Hugging Face image classifier. Without images: the embedded demo.")
+@options.classes()
+@options.template()
 @options.target()
-@options.methods()
+@options.image_label_pattern()
+@options.image_label_map()
+@options.methods(show_default=f"{','.join(DEFAULT_METHODS)}; those that do not support the model are left out")
 @options.metrics()
 @options.mode()
 @options.n_steps(
@@ -29,18 +39,23 @@ from captum_moxi.methods import METHODS
 @options.screen(
     default="gradient:8",
     show_default=True,
-    help=f"Which patches each deletion step of MoXI evaluates: {options.CHOICES}. M is their number. Insertion "
-    "evaluates all.",
+    help=f"Which patches each step of MoXI evaluates: {options.CHOICES}. M is their number. gradient is used only for "
+    "deletion, and insertion then evaluates all. The others are used for both modes.",
 )
 @options.html()
 @options.device()
+@options.kernels()
 @options.out()
 @options.settings(CompareSettings)
 def compare(
     images: tuple[str, ...],
     model: str | None,
+    classes: tuple[str, ...] | None,
+    template: str | None,
     device: str | None,
     target: str | None,
+    label_pattern: str | None,
+    label_map: Mapping[str, str] | None,
     settings: CompareSettings,
     html: bool,
     out: Path,
@@ -48,7 +63,7 @@ def compare(
     """Compare MoXI with other attribution methods.
 
     IMAGE is an image file or a folder of images. Without images, the command uses the embedded images and model. It
-    prints a table with a row for each method and mode.
+    prints a table with a row for each method and mode. Existing files in the folder --out are replaced.
 
     \b
     In the folder --out:
@@ -57,10 +72,12 @@ def compare(
     comparison.csv               one row per image, method and mode
     IMAGE.html                   with --html: a slider along the path of each method
     """
-    classifier, sources = load_sources(images, model=model, device=device)
+    classifier, sources = load_sources(images, model=model, device=device, classes=classes, template=template)
     settings.check(classifier)
     class_index = None if target is None else classifier.class_index(target)
+    sources = label_sources(sources, classifier.labels, pattern=label_pattern, label_map=label_map)
     out.mkdir(parents=True, exist_ok=True)
+    existing = set(out.iterdir())
     report = ComparisonReport(out, settings)
 
     def compare_methods(source: SourceImage) -> None:
@@ -69,15 +86,19 @@ def compare(
             source.open(),
             name=source.name,
             target=class_index,
+            true_label=source.label,
             settings=settings,
             show_progress=on_terminal(),
         )
         if html:
             (out / f"{source.stem}.html").write_text(result.page(), encoding="utf-8")
         report.add(result)
+        if not on_terminal():
+            # A terminal shows progress bars instead.
+            click.echo(f"{source.name}: compared", err=True)
 
     def write_report() -> str:
         report.save_figures()
-        return report.summary()
+        return f"{report.summary()}{replaced_note(out / 'comparison.csv', existing)}"
 
     run_over_images(sources, compare_methods, verb="compared", finish=write_report)

@@ -15,6 +15,7 @@ from captum_moxi.cli.runner import Command, require_packages
 @options.limit(help="Maximum number of images. The first explained images are used. Default: all.")
 @options.resamples()
 @options.device()
+@options.kernels()
 @options.out(required=True, default=None, show_default=False)
 def corrupt(
     run: Path,

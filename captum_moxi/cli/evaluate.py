@@ -5,16 +5,23 @@ from pathlib import Path
 import click
 
 from captum_moxi.cli import options
-from captum_moxi.cli.runner import Command, CommandError, require_packages
-from captum_moxi.cli.types import SpecType, check_device
+from captum_moxi.cli.runner import DEBUG, Command, CommandError, describe_error, require_packages
+from captum_moxi.cli.types import SpecType
+from captum_moxi.evaluation.engines import ENGINES
 from captum_moxi.evaluation.settings import Settings
+from captum_moxi.methods import METHODS
 from captum_moxi.removal import REMOVALS
 from captum_moxi.rewards import REWARDS
 from captum_moxi.search.screens import SCREENS
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, listings=(METHODS, REMOVALS, REWARDS, SCREENS, ENGINES))
 @options.model(required=True)
+@options.classes(
+    help="For zero-shot classifiers such as CLIP or SigLIP: a class, as text. Repeatable. Default with --template: the "
+    "labels of the data, for example the names of the folders."
+)
+@options.template()
 @options.data()
 @options.split()
 @options.label_pattern()
@@ -41,11 +48,12 @@ from captum_moxi.search.screens import SCREENS
     type=SpecType(SCREENS),
     default="gradient:8",
     show_default=True,
-    help=f"Which patches each deletion step of MoXI evaluates: {options.CHOICES}. M is their number. Insertion "
-    "evaluates all.",
+    help=f"Which patches each step of MoXI evaluates: {options.CHOICES}. M is their number. gradient is used only for "
+    "deletion, and insertion then evaluates all. The others are used for both modes.",
 )
 @options.batch_size()
-@options.device(type=str)
+@options.device(type=options.TEXT)
+@options.kernels()
 @options.engine()
 @options.workers()
 @options.cpus()
@@ -78,9 +86,6 @@ def evaluate(
     from captum_moxi.evaluation.runs import describe_finished, run_evaluation
 
     datasets.disable_progress_bars()
-    if engine == "local" and device is not None:
-        # Other engines use the devices of their workers.
-        check_device(device)
     try:
         summary = run_evaluation(
             settings,
@@ -94,7 +99,9 @@ def evaluate(
             limit=limit,
             show_progress=True,
         )
-    except (KeyboardInterrupt, OSError) as error:
-        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else error
+    except (KeyboardInterrupt, OSError, RuntimeError, MemoryError) as error:
+        if click.get_current_context().meta.get(DEBUG):
+            raise
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else describe_error(error)
         raise CommandError(f"{reason}; {describe_finished(out)}; repeat the same command to continue") from None
     click.echo(summary)

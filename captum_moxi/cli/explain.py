@@ -1,5 +1,6 @@
 """``captum-moxi explain``: find the patches that explain the predictions for images."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,14 +8,22 @@ import click
 
 from captum_moxi import demo, explanation
 from captum_moxi.cli import options
-from captum_moxi.cli.runner import Command, SourceImage, load_sources, on_terminal, run_over_images
+from captum_moxi.cli.labels import label_sources
+from captum_moxi.cli.runner import Command, SourceImage, load_sources, on_terminal, replaced_note, run_over_images
 from captum_moxi.explanation import ExplainSettings
+from captum_moxi.removal import REMOVALS
+from captum_moxi.rewards import REWARDS
+from captum_moxi.search.screens import SCREENS
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, listings=(REMOVALS, REWARDS, SCREENS))
 @options.images()
 @options.model(help="Hub name or folder of a Hugging Face image classifier. Without images: the embedded demo.")
+@options.classes()
+@options.template()
 @options.target()
+@options.image_label_pattern()
+@options.image_label_map()
 @options.mode()
 @options.stop()
 @options.min_confidence()
@@ -25,15 +34,22 @@ from captum_moxi.explanation import ExplainSettings
 @options.interactions()
 @options.screen()
 @options.beam_width()
+@options.minimal()
+@options.alternatives()
 @options.html()
 @options.device()
+@options.kernels()
 @options.out()
 @options.settings(ExplainSettings)
 def explain(
     images: tuple[str, ...],
     model: str | None,
+    classes: tuple[str, ...] | None,
+    template: str | None,
     device: str | None,
     target: str | None,
+    label_pattern: str | None,
+    label_map: Mapping[str, str] | None,
     settings: ExplainSettings,
     html: bool,
     out: Path,
@@ -42,19 +58,25 @@ def explain(
 
     Insertion finds the patches that together make the model predict the target. Deletion finds the patches without
     which the model no longer predicts it. IMAGE is an image file or a folder of images. For each image, the command
-    writes a figure and a JSON file to the folder --out, and prints one line.
+    writes a figure and a JSON file to the folder --out, and prints one line. Existing files of the same name are
+    replaced.
 
     Without arguments, the command explains embedded images of four digits. Their class is the sum of the distinct
     digits.
     """
     if not settings.interactions and (settings.screen is not None or settings.beam_width > 1):
         raise click.UsageError("--no-interactions ranks all patches at once; pass it without --screen and --beam-width")
-    classifier, sources = load_sources(images, model=model, device=device)
+    if settings.searches_minimal and settings.stop != "flip":
+        option = "--minimal" if settings.minimal else "--alternatives"
+        raise click.UsageError(f"{option} needs the flip of the prediction; pass it without --stop never")
+    classifier, sources = load_sources(images, model=model, device=device, classes=classes, template=template)
     if model is None and settings.grid is None:
         settings = replace(settings, grid=demo.GRID)
     settings.check(classifier)
+    sources = label_sources(sources, classifier.labels, pattern=label_pattern, label_map=label_map)
     class_index = None if target is None else classifier.class_index(target)
     out.mkdir(parents=True, exist_ok=True)
+    existing = set(out.iterdir())
 
     def explain_image(source: SourceImage) -> str:
         result = explanation.explain(
@@ -62,10 +84,11 @@ def explain(
             source.open(),
             name=source.name,
             target=class_index,
+            true_label=source.label,
             settings=settings,
             show_progress=on_terminal(),
         )
         figure = result.save(out, stem=source.stem, html=html)
-        return f"{source.name}: {result.summary()}; see {figure}"
+        return f"{source.name}: {result.summary()}; see {figure}{replaced_note(figure, existing)}"
 
     run_over_images(sources, explain_image, verb="explained")

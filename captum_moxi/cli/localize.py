@@ -1,23 +1,31 @@
 """``captum-moxi localize``: show where classes are in images, including classes that are not predicted."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from captum_moxi import explanation
 from captum_moxi.cli import options
-from captum_moxi.cli.runner import Command, SourceImage, load_sources, on_terminal, run_over_images
+from captum_moxi.cli.labels import label_sources
+from captum_moxi.cli.runner import Command, SourceImage, load_sources, on_terminal, replaced_note, run_over_images
 from captum_moxi.explanation import LocalizeSettings
+from captum_moxi.removal import REMOVALS
+from captum_moxi.search.screens import SCREENS
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, listings=(REMOVALS, SCREENS))
 @options.images(required=True, metavar="IMAGE...")
 @options.model(required=True)
+@options.classes()
+@options.template()
 @options.target(
     "targets",
     multiple=True,
     help="Class to locate: an index, a name or part of a name. Repeatable. Default: the two most likely classes.",
 )
+@options.image_label_pattern()
+@options.image_label_map()
 @options.n_steps(help="Maximum number of patches that each of the two deletions removes. Default: as many as needed.")
 @options.grid()
 @options.removal()
@@ -26,14 +34,20 @@ from captum_moxi.explanation import LocalizeSettings
     show_default=True,
     help=f"Which patches each step evaluates: {options.CHOICES}. M is their number.",
 )
+@options.minimal()
 @options.device()
+@options.kernels()
 @options.out()
 @options.settings(LocalizeSettings)
 def localize(
     images: tuple[str, ...],
     model: str,
+    classes: tuple[str, ...] | None,
+    template: str | None,
     device: str | None,
     targets: tuple[str, ...],
+    label_pattern: str | None,
+    label_map: Mapping[str, str] | None,
     settings: LocalizeSettings,
     out: Path,
 ) -> None:
@@ -42,11 +56,14 @@ def localize(
     The command first deletes patches that support the predicted class, until the class of --target is predicted. It
     then deletes patches that support this class, until it is no longer predicted (the paper's Appendix F and Figure 5).
     IMAGE is an image file or a folder of images. For each image, the command writes a figure and a JSON file with the
-    patches of both deletions to the folder --out.
+    patches of both deletions to the folder --out. Existing files of the same name are replaced.
     """
-    classifier, sources = load_sources(images, model=model, device=device)
+    classifier, sources = load_sources(images, model=model, device=device, classes=classes, template=template)
     class_indices = [classifier.class_index(target) for target in targets]
+    settings.check()
+    sources = label_sources(sources, classifier.labels, pattern=label_pattern, label_map=label_map)
     out.mkdir(parents=True, exist_ok=True)
+    existing = set(out.iterdir())
 
     def localize_image(source: SourceImage) -> str:
         result = explanation.localize(
@@ -54,9 +71,11 @@ def localize(
             source.open(),
             name=source.name,
             targets=class_indices,
+            true_label=source.label,
             settings=settings,
             show_progress=on_terminal(),
         )
-        return f"{source.name}: {result.summary()}; see {result.save(out, stem=source.stem)}"
+        figure = result.save(out, stem=source.stem)
+        return f"{source.name}: {result.summary()}; see {figure}{replaced_note(figure, existing)}"
 
     run_over_images(sources, localize_image, verb="explained")

@@ -3,7 +3,9 @@
 To add a command, write it in a separate file of this package and add it to ``COMMANDS``.
 """
 
+import io
 import logging
+import sys
 from importlib.metadata import entry_points
 
 import click
@@ -56,12 +58,14 @@ def main() -> None:
     Run `captum-moxi explain` without arguments to explain the embedded images, and `captum-moxi COMMAND --help` for the
     options of a command.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # Paths may contain characters that the terminal's encoding does not have.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # transformers reports each weight that it loads, and the hub reports each attempt to connect.
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
-    # Reports of long searches recommend arguments of Python. Commands show progress bars.
-    logging.getLogger("captum_moxi").setLevel(logging.ERROR)
 
 
 for command in COMMANDS:

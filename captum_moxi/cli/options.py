@@ -27,15 +27,20 @@ from captum_moxi.benchmarks import BENCHMARKS
 from captum_moxi.cli.runner import require_packages
 from captum_moxi.cli.types import (
     ClassRewardType,
+    CountType,
     DeviceType,
+    FiniteRange,
     FractionsType,
     ItemType,
     LabelMapType,
     NameType,
+    PathType,
     SpecListType,
     SpecType,
+    TextType,
 )
-from captum_moxi.comparison import DEFAULT_METHODS
+from captum_moxi.evaluation.engines import ENGINES
+from captum_moxi.kernels import KERNEL_SETS, KernelSet, use_kernels
 from captum_moxi.methods import METHODS
 from captum_moxi.metrics import METRICS
 from captum_moxi.perturbations.corruptions import CORRUPTIONS
@@ -48,8 +53,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-POSITIVE = click.IntRange(1)
-FOLDER = click.Path(file_okay=False, path_type=Path)
+POSITIVE = CountType()
+TEXT = TextType()
+FOLDER = PathType(file_okay=False, path_type=Path)
 # Placeholder for the registered items in the help of an option.
 CHOICES = "{choices}"
 
@@ -94,6 +100,14 @@ def _parse_stop(ctx: click.Context, param: click.Parameter, value: str) -> Stop:
     return "flip" if value == "flip" else None
 
 
+def _use_kernels(ctx: click.Context, param: click.Parameter, value: KernelSet) -> None:
+    ctx.with_resource(use_kernels(value))
+
+
+def _parse_classes(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
+    return value or None
+
+
 def _check_html(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     if value:
         require_packages("--html", "bokeh", extra="html")
@@ -102,20 +116,52 @@ def _check_html(ctx: click.Context, param: click.Parameter, value: bool) -> bool
 
 # The model and its inputs
 
-images = partial(click.argument, "images", nargs=-1, metavar="[IMAGE]...")
+images = partial(click.argument, "images", nargs=-1, type=TEXT, metavar="[IMAGE]...")
 image_paths = partial(
-    click.option, "--images", "paths", multiple=True, help="Image or folder. Repeatable. Default: the embedded images."
+    click.option,
+    "--images",
+    "paths",
+    multiple=True,
+    type=TEXT,
+    help="Image or folder. Repeatable. Default: the embedded images.",
 )
-model = partial(click.option, "--model", help="Hub name or folder of a Hugging Face image classifier.")
+model = partial(click.option, "--model", type=TEXT, help="Hub name or folder of a Hugging Face image classifier.")
+classes = partial(
+    click.option,
+    "--classes",
+    multiple=True,
+    type=TEXT,
+    callback=_parse_classes,
+    help="For zero-shot classifiers such as CLIP or SigLIP: a class, as text. Repeatable.",
+)
+template = partial(
+    click.option,
+    "--template",
+    type=TEXT,
+    help="For zero-shot classifiers: the text that the model receives for each class, with {} in the place of the "
+    "class, for example 'a photo of a {}'. Default: the class itself.",
+)
 device = partial(
     click.option,
     "--device",
     type=DeviceType(),
     help="Device of the model, for example cpu, cuda or cuda:1. Default: cuda if available, otherwise cpu.",
 )
+kernels = partial(
+    click.option,
+    "--kernels",
+    type=click.Choice(KERNEL_SETS),
+    default="fastest",
+    show_default=True,
+    expose_value=False,
+    callback=_use_kernels,
+    help="Kernels for linear layers and attention on a CPU. fastest: the faster ones, measured on the shapes of the "
+    "model. torch: PyTorch's own. alternative: oneDNN and matrix products, without measuring.",
+)
 target = partial(
     click.option,
     "--target",
+    type=TEXT,
     help="Class to explain: an index, a name or part of a name. Whole words are matched before other parts. Default: "
     "the predicted class of each image.",
 )
@@ -148,7 +194,7 @@ stop = partial(
 min_confidence = partial(
     click.option,
     "--min-confidence",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=FiniteRange(0, 1, max_open=True),
     default=0.0,
     show_default=True,
     help="Confidence that the target must exceed for insertion to flip.",
@@ -194,8 +240,8 @@ screen = partial(
     "--screen",
     cls=RegistryOption,
     type=ItemType(SCREENS),
-    help=f"Which patches each step evaluates: {CHOICES}. M is their number. gradient is meant for deletion, last-gains "
-    "for insertion. Default: all, the exact search.",
+    help=f"Which patches each step evaluates: {CHOICES}. M is their number. gradient is used only for deletion, and "
+    "insertion then evaluates all. The others are used for both modes. Default: all, the exact search.",
 )
 beam_width = partial(
     click.option,
@@ -207,6 +253,21 @@ beam_width = partial(
     "is the best group.",
 )
 
+minimal = partial(
+    click.option,
+    "--minimal",
+    is_flag=True,
+    help="After the flip, leave out the patches that the flip does not need, until none can be left out.",
+)
+alternatives = partial(
+    click.option,
+    "--alternatives",
+    type=POSITIVE,
+    metavar="N",
+    help="Also search up to N disjoint minimal groups, each of which flips the prediction by itself, and draw them in "
+    "one more figure. Implies --minimal. The search for a group that does not exist takes long; --n-steps limits it.",
+)
+
 # Methods and metrics
 
 methods = partial(
@@ -214,7 +275,6 @@ methods = partial(
     "--methods",
     cls=RegistryOption,
     type=SpecListType(METHODS),
-    default=",".join(DEFAULT_METHODS),
     show_default=True,
     help=f"Methods, separated by commas: {CHOICES}. The argument after a colon is optional, for example shapley or "
     "shapley:100.",
@@ -235,15 +295,23 @@ data = partial(
     click.option,
     "--data",
     required=True,
+    type=TEXT,
     help="Folder of images, or a dataset on the Hugging Face hub: NAME or NAME:CONFIGURATION.",
 )
-split = partial(click.option, "--split", help="Split of the dataset. Required if there are several.")
+split = partial(click.option, "--split", type=TEXT, help="Split of the dataset. Required if there are several.")
 label_pattern = partial(
     click.option,
     "--label-pattern",
+    type=TEXT,
     help=r"Regular expression that finds the label in an image's name, for example '(\d+)_'. Its first group is the "
     "label. Default: the label is the name of the image's folder, the column label of metadata.csv, or the label in "
     "the dataset.",
+)
+image_label_pattern = partial(
+    label_pattern,
+    help=r"Regular expression that finds the true label in an image's name, for example '(\d+)_'. Its first group is "
+    "the label: the name or index of a class, or other text. Default: the name of the image's folder, if IMAGE is a "
+    "folder with a subfolder for each class. Otherwise the true label is unknown.",
 )
 label_map = partial(
     click.option,
@@ -251,6 +319,11 @@ label_map = partial(
     type=LabelMapType(),
     help="JSON file with an object that maps each label to a class of the model, by name or index. Images with other "
     "labels are left out.",
+)
+image_label_map = partial(
+    label_map,
+    help="JSON file with an object that maps each label to a class of the model, by name or index. Images with other "
+    "labels have no true label.",
 )
 keep = partial(
     click.option,
@@ -272,10 +345,11 @@ batch_size = partial(
 engine = partial(
     click.option,
     "--engine",
+    cls=RegistryOption,
+    type=SpecType(ENGINES),
     default="local",
     show_default=True,
-    help="local: process one batch after another in this process. ray: distribute the batches over the workers of a "
-    "Ray cluster.",
+    help=f"How batches are processed: {CHOICES}.",
 )
 workers = partial(
     click.option, "--workers", type=POSITIVE, default=1, show_default=True, help="With --engine ray: number of workers."
@@ -283,7 +357,7 @@ workers = partial(
 cpus = partial(
     click.option,
     "--cpus",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=1.0,
     show_default=True,
     help="With --engine ray: number of CPU cores reserved for each worker.",
@@ -291,7 +365,7 @@ cpus = partial(
 gpus = partial(
     click.option,
     "--gpus",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=0.0,
     show_default=True,
     help="With --engine ray: number of GPUs reserved for each worker. With 0.5, two workers share a GPU.",
@@ -299,9 +373,9 @@ gpus = partial(
 
 # Existing runs
 
-run_folder = partial(click.argument, "run", metavar="FOLDER", type=click.Path(path_type=Path))
+run_folder = partial(click.argument, "run", metavar="FOLDER", type=PathType(path_type=Path))
 run_folders = partial(
-    click.argument, "folders", nargs=-1, required=True, metavar="FOLDER...", type=click.Path(path_type=Path)
+    click.argument, "folders", nargs=-1, required=True, metavar="FOLDER...", type=PathType(path_type=Path)
 )
 run_mode = partial(
     click.option,
@@ -353,7 +427,7 @@ severity = partial(
 radius = partial(
     click.option,
     "--radius",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=1.0,
     show_default=True,
     help="Maximum L2 norm of the perturbation of an image in [0, 1].",
@@ -361,7 +435,7 @@ radius = partial(
 step_size = partial(
     click.option,
     "--step-size",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=0.2,
     show_default=True,
     help="L2 norm of each gradient step.",
@@ -389,6 +463,7 @@ searches = partial(
     "--search",
     "searches",
     multiple=True,
+    type=TEXT,
     help="For screens: search to compare with the exact search, by its title in the table, for example gradient:8 or "
     "'beam of 2'. Repeatable. Default: all.",
 )
@@ -406,7 +481,7 @@ out = partial(
 out_file = partial(
     click.option,
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathType(dir_okay=False, path_type=Path),
     help="File that stores the measurements, so that an interrupted benchmark continues. A new version of the package "
     "measures again. If you change the code yourself, pass another file.",
 )

@@ -1,24 +1,39 @@
 """The loop over images, and how commands report errors: in one line, with exit code 2."""
 
+import errno
+import logging
 import re
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 from PIL import Image
 from tqdm.auto import tqdm
 
+from captum_moxi.attr.progress import logger as search_logger
 from captum_moxi.demo import demo_classifier, demo_images
-from captum_moxi.images import expand_paths, open_image
+from captum_moxi.images import as_text, expand_paths, open_image
 from captum_moxi.models import ImageClassifier, load
 from captum_moxi.registry import Registry
 
 # Errors of unsuitable images, models and options. All other errors are bugs and keep their traceback.
-REPORTED_ERRORS = (ValueError, OSError, RuntimeError, Image.DecompressionBombError)
+REPORTED_ERRORS = (ValueError, OSError, RuntimeError, MemoryError, Image.DecompressionBombError)
+# Errors of a disk on which the results of the other images cannot be written either.
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+# Key of the option --debug in the data of click's context.
+DEBUG = "captum_moxi.debug"
+# Arguments of Python in messages of the library, and what to write if a command has an option of this name.
+OPTIONS_FOR_ARGUMENTS = {
+    "grid": (r"a feature_mask with fewer than \d+ players", "a smaller --grid"),
+    "removal": (r"removal=BaselineRemoval\(\)", "--removal zero"),
+}
 
 
 class CommandError(click.ClickException):
@@ -33,29 +48,73 @@ class CommandError(click.ClickException):
 class Command(click.Command):
     """A command that reports errors of the library in one line, with exit code 2.
 
+    With the option ``--debug``, errors keep their traceback.
+
     Args:
-        listing (Registry, optional): Registry whose items the help describes below the options.
-            Default: None
+        listings (Sequence[Registry], optional): Registries whose items the help describes below the options.
+            Default: ()
     """
 
-    def __init__(self, *args: object, listing: Registry[object] | None = None, **attributes: object) -> None:
+    def __init__(self, *args: object, listings: Sequence[Registry[Any]] = (), **attributes: object) -> None:
         super().__init__(*args, **attributes)  # type: ignore[arg-type]  # click's own arguments, passed on
-        self.listing = listing
+        self.listings = listings
+        help_text = "Show the traceback of an error, and stop at the first image that fails."
+        self.params.append(click.Option(["--debug"], is_flag=True, help=help_text))
 
     def invoke(self, ctx: click.Context) -> object:
+        ctx.meta[DEBUG] = ctx.params.pop("debug")
         try:
-            return super().invoke(ctx)
+            with long_search_reported(), warnings_reported():
+                return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             # click handles these exceptions itself.
             raise
         except REPORTED_ERRORS as error:
-            raise CommandError(error) from None
+            if ctx.meta[DEBUG]:
+                raise
+            raise CommandError(describe_error(error)) from None
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        if self.listing:
-            with formatter.section(f"{self.listing.kind.capitalize()}s"):
-                formatter.write_dl([(entry.spec, entry.help) for entry in self.listing.entries])
+        for listing in self.listings:
+            with formatter.section(f"{listing.kind.capitalize()}s"):
+                formatter.write_dl([(entry.spec, entry.help) for entry in listing.entries])
         super().format_epilog(ctx, formatter)
+
+
+class LongSearchHandler(logging.Handler):
+    """Prints the first report of a long search to the standard error, with options instead of arguments."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Later reports are ignored.
+        self.setLevel(logging.CRITICAL)
+        message = with_options(record.getMessage().replace(" show_progress=True shows a progress bar.", ""))
+        context = click.get_current_context(silent=True)
+        if context and len(context.params.get("modes", ())) > 1:
+            message += " --mode insertion or --mode deletion runs only one of the two searches."
+        tqdm.write(message, file=sys.stderr)
+
+
+@contextmanager
+def long_search_reported() -> Iterator[None]:
+    """Print one line if a search without a progress bar takes long."""
+    handler = LongSearchHandler()
+    search_logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        search_logger.removeHandler(handler)
+
+
+@contextmanager
+def warnings_reported() -> Iterator[None]:
+    """Print each warning in one line, without the place in the code that caused it."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        tqdm.write(f"warning: {_one_line(with_options(str(message)))}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @dataclass(frozen=True)
@@ -66,15 +125,25 @@ class SourceImage:
         name (str): Path of the image, or the name of an embedded image.
         stem (str): File name of the results, without suffix. It is different for each image.
         open (Callable): Opens the image. Raises a ValueError if the image cannot be read.
+        path_in_folder (str): Path of the image in the folder that the user passed, or the name of its file.
+        label (str, optional): Label of the image according to the data.
+            Default: None, unknown
     """
 
     name: str
     stem: str
     open: Callable[[], Image.Image]
+    path_in_folder: str
+    label: str | None = None
 
 
 def load_sources(
-    paths: Sequence[str], *, model: str | None, device: str | None
+    paths: Sequence[str],
+    *,
+    model: str | None,
+    device: str | None,
+    classes: Sequence[str] | None = None,
+    template: str | None = None,
 ) -> tuple[ImageClassifier, list[SourceImage]]:
     """Load the classifier and list the images. Without paths and model, use the embedded demo.
 
@@ -82,12 +151,16 @@ def load_sources(
         paths (Sequence[str]): Image files and folders.
         model (str or None): Hub name or folder of a classifier.
         device (str or None): Device of the classifier. None selects CUDA if available and the CPU otherwise.
+        classes (Sequence[str], optional): Classes of a zero-shot classifier.
+            Default: None
+        template (str, optional): Text for each class of a zero-shot classifier.
+            Default: None
 
     Returns:
         tuple[ImageClassifier, list[SourceImage]]: The classifier and the images.
 
     Raises:
-        UsageError: If only one of ``paths`` and ``model`` is passed.
+        UsageError: If only one of ``paths`` and ``model`` is passed, or classes without a model.
         ValueError: If the model cannot be loaded.
     """
     if paths and model is None:
@@ -99,26 +172,50 @@ def load_sources(
             "IMAGE is missing; pass image files or folders, or leave out --model to use the embedded demo"
         )
     if model is None:
+        if classes is not None or template is not None:
+            raise click.UsageError("--classes and --template are for zero-shot classifiers; pass one with --model")
         return demo_classifier(device), demo_sources()
-    return load(model, device), file_sources(paths)
+    return load(model, device, classes=classes, template=template), file_sources(paths)
 
 
 def file_sources(paths: Sequence[str]) -> list[SourceImage]:
     """List the images in files and folders. Each image is opened when it is processed.
 
+    Images in subfolders have the name of their subfolder as label.
+
     Args:
         paths (Sequence[str]): Image files and folders.
     """
-    names = expand_paths(paths)
+    files = [(name, _path_in_folder(name, path)) for path in paths for name in expand_paths([path])]
+    stems = _unique_stems([as_text(name) for name, _ in files])
     return [
-        SourceImage(name, stem, partial(open_image, name))
-        for name, stem in zip(names, _unique_stems(names), strict=True)
+        SourceImage(
+            as_text(name),
+            stem,
+            partial(open_image, name),
+            as_text(path_in_folder),
+            as_text(Path(path_in_folder).parent.name) or None,
+        )
+        for (name, path_in_folder), stem in zip(files, stems, strict=True)
     ]
 
 
 def demo_sources() -> list[SourceImage]:
     """List the embedded images."""
-    return [SourceImage(demo.name, Path(demo.name).stem, demo.image.copy) for demo in demo_images()]
+    return [
+        SourceImage(demo.name, Path(demo.name).stem, demo.image.copy, demo.name, label=demo.label)
+        for demo in demo_images()
+    ]
+
+
+def replaced_note(path: Path, existing: Container[Path]) -> str:
+    """Return a note that a file was replaced, if it existed before the command ran.
+
+    Args:
+        path (Path): File that was written.
+        existing (Container[Path]): Files that existed before.
+    """
+    return " (replaced)" if path in existing else ""
 
 
 def on_terminal() -> bool:
@@ -145,14 +242,19 @@ def run_over_images(
             Default: None
 
     Raises:
-        CommandError: If at least one image failed. The error is raised after the last image.
+        CommandError: If at least one image failed. The error is raised after the last image, or at once if the disk is
+            full.
     """
     n_failed = 0
     for image in tqdm(images, desc="images", unit="image", disable=None):
         try:
             line = work(image)
         except REPORTED_ERRORS as error:
-            tqdm.write(f"{image.name}: {_one_line(with_options(str(error)))}", file=sys.stderr)
+            if click.get_current_context().meta.get(DEBUG):
+                raise
+            if isinstance(error, OSError) and error.errno in FULL_DISK:
+                raise CommandError(f"{image.name}: {error}; free disk space and repeat the command") from None
+            tqdm.write(f"{image.name}: {_one_line(with_options(describe_error(error)))}", file=sys.stderr)
             n_failed += 1
             continue
         if line is not None:
@@ -179,6 +281,11 @@ def require_packages(command: str, *packages: str, extra: str = "evaluate") -> N
         raise CommandError(f"{command} requires {' and '.join(missing)}; run pip install 'captum-moxi[{extra}]'")
 
 
+def describe_error(error: BaseException) -> str:
+    """Return the message of an error. Python's own memory errors have no message."""
+    return str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)
+
+
 def with_options(message: str) -> str:
     """Replace arguments in a message of the library by the options of the current command.
 
@@ -191,11 +298,18 @@ def with_options(message: str) -> str:
     context = click.get_current_context(silent=True)
     for param in context.command.params if context else ():
         if isinstance(param, click.Option) and param.name:
+            if param.name in OPTIONS_FOR_ARGUMENTS:
+                message = re.sub(*OPTIONS_FOR_ARGUMENTS[param.name], message)
             option = param.opts[-1]
             message = re.sub(rf"\b{param.name}='([^' ]*)'", rf"{option} \1", message)
             if "_" in param.name:
                 message = re.sub(rf"\b{param.name}\b(?!=)", option, message)
     return message
+
+
+def _path_in_folder(name: str, path: str) -> str:
+    """Return the path of an image in the folder ``path``, or its file name if ``path`` is the image itself."""
+    return Path(name).name if Path(name) == Path(path) else Path(name).relative_to(path).as_posix()
 
 
 def _one_line(reason: object) -> str:

@@ -4,17 +4,19 @@ Types of registered items read their registry each time help is shown or a value
 registers are therefore listed and accepted like all others.
 """
 
+import math
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
-import torch
 from click.shell_completion import CompletionItem
 
 from captum_moxi.evaluation.settings import read_label_map
 from captum_moxi.explanation.images import class_argument
 from captum_moxi.metrics import parse_fractions
-from captum_moxi.registry import Registry
+from captum_moxi.models import check_device
+from captum_moxi.registry import MAX_INT, Registry
 from captum_moxi.rewards import Reward
 
 T = TypeVar("T")
@@ -118,6 +120,55 @@ class ClassRewardType(SpecType[Reward]):
         return super().create(f"{spec.partition(':')[0]}:0" if class_argument(spec) else spec, param, ctx)
 
 
+class CountType(click.IntRange):
+    """An int from 1 to ``MAX_INT``."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def convert(self, value: Any, param: Param, ctx: Context) -> int:
+        number = super().convert(value, param, ctx)
+        if number > MAX_INT:
+            self.fail(f"{number} is too large; pass an int from 1 to {MAX_INT}.", param, ctx)
+        return number
+
+
+class FiniteRange(click.FloatRange):
+    """A float in a range, which infinity and NaN are not."""
+
+    def convert(self, value: Any, param: Param, ctx: Context) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number; pass a number such as 0.5.", param, ctx)
+        return number
+
+
+class TextType(click.types.StringParamType):
+    """Text that is not empty."""
+
+    def convert(self, value: Any, param: Param, ctx: Context) -> str:
+        text = super().convert(value, param, ctx)
+        if not text or "\0" in text:
+            self.fail(f"{text!r} is not valid; pass text that is not empty.", param, ctx)
+        return text
+
+
+class PathType(click.Path):
+    """A path that the file system accepts. The file or folder may be missing."""
+
+    def convert(self, value: Any, param: Param, ctx: Context) -> "str | bytes | os.PathLike[str]":
+        text = os.fspath(value)
+        try:
+            os.stat(text)
+        except FileNotFoundError:
+            if not text:
+                self.fail("the path is empty; pass the path of a file or folder.", param, ctx)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            self.fail(f"{text[:80]!r} is not a valid path ({reason}); pass another path.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class DeviceType(ParamType):
     """A device of PyTorch that tensors can be created on."""
 
@@ -154,24 +205,8 @@ class LabelMapType(ParamType):
     name = "file"
 
     def convert(self, value: str, param: Param, ctx: Context) -> object:
-        path = click.Path(dir_okay=False, exists=True).convert(value, param, ctx)
+        path = PathType(dir_okay=False, exists=True).convert(value, param, ctx)
         try:
             return read_label_map(Path(str(path)))
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
-
-
-def check_device(name: str) -> None:
-    """Check that tensors can be created on a device.
-
-    Args:
-        name (str): Name of the device, for example ``"cuda:1"``.
-
-    Raises:
-        ValueError: If the device is not available.
-    """
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} is not available ({reason}); pass cpu or an available device") from None

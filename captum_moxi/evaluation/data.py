@@ -145,6 +145,32 @@ def read_images(
     return ImageSet(names, labels.match(classes, label_map=label_map), labels.names, dataset, column)
 
 
+def read_class_names(data: str, *, split: str | None = None, label_pattern: str | None = None) -> list[str]:
+    """Return the labels of a folder or dataset as names of classes, with spaces in the place of underscores.
+
+    Args:
+        data (str): A folder, or the name of a dataset on the hub, as in :func:`read_images`.
+        split (str, optional): Split of the dataset.
+            Default: None, the only split
+        label_pattern (str, optional): Regular expression that finds the label in an image's name.
+            Default: None
+
+    Returns:
+        list[str]: The different labels, in alphabetical order.
+
+    Raises:
+        ValueError: If the data have no labels, and in the cases of :func:`read_images`.
+    """
+    images = read_images(data, classes=(), split=split, label_pattern=label_pattern)
+    labels = {label.replace("_", " ") for label in images.label_names or () if label is not None}
+    if not labels:
+        raise ValueError(
+            f"data {data!r} has no labels that could be the classes; pass classes, a label_pattern, or folders that "
+            "are named after classes"
+        )
+    return sorted(labels)
+
+
 def _load_splits(data: str) -> "DatasetDict":
     """Load all splits of a folder or dataset."""
     folder = Path(data)

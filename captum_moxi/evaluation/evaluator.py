@@ -12,14 +12,15 @@ from torch import Tensor
 
 from captum_moxi.comparison import MethodRun, play_method
 from captum_moxi.evaluation import store
-from captum_moxi.evaluation.data import ImageSet, read_images
+from captum_moxi.evaluation.data import ImageSet, read_class_names, read_images
 from captum_moxi.evaluation.rows import Row, Status, selection_row
 from captum_moxi.evaluation.settings import Settings
 from captum_moxi.game import CoalitionGame
+from captum_moxi.heads import head_of
 from captum_moxi.methods import Method, get_methods
 from captum_moxi.models import ImageClassifier, call_model, load, preserved_state
 from captum_moxi.removal import REMOVALS, Removal, default_removal
-from captum_moxi.rewards import get_reward, predicted_class
+from captum_moxi.rewards import get_reward
 from captum_moxi.search import Selection, follow
 from captum_moxi.search.screens import SCREENS
 
@@ -89,7 +90,7 @@ class Evaluator:
         methods = get_methods(settings.methods, SCREENS.create(settings.screen))
         get_reward(settings.reward)
         removal = None if settings.removal is None else REMOVALS.create(settings.removal)
-        classifier = load(settings.model, device)
+        classifier = load(settings.model, device, classes=_classes(settings), template=settings.template)
         images = read_images(
             settings.data,
             classes=classifier.labels,
@@ -264,13 +265,14 @@ class Evaluator:
             return []
         x = self.classifier.preprocess(list(images.values()))
         with torch.no_grad():
-            predictions = predicted_class(call_model(self.classifier.model, x)).cpu()
+            logits = call_model(self.classifier.model, x).cpu()
+        predictions = head_of(self.classifier.model).predictions(logits)
         kept, rows = self._keep(list(images), predictions.tolist())
         if not kept:
             return rows
         indices = [list(images)[example] for example in kept]
-        # A model with a single logit predicts -1 if the logit is not positive. Its only class is 0.
-        targets = predictions[kept].clamp(min=0)
+        # The most likely class is the target even if its sigmoid is so small that it is not predicted.
+        targets = logits[kept].argmax(1)
         game = self.game(x[kept], target=targets)
         with preserved_state(self.classifier.model, {x.device}):
             for played in self._play(game, [self.images.names[index] for index in indices]):
@@ -322,6 +324,15 @@ class Evaluator:
         if error is not None:
             row["error"] = error
         return row
+
+
+def _classes(settings: Settings) -> Sequence[str] | None:
+    """Return the classes of a zero-shot classifier. With a template, they are by default the labels of the data."""
+    if settings.classes is not None or settings.template is None:
+        return settings.classes
+    if settings.label_map is not None:
+        return sorted(set(settings.label_map.values()))
+    return read_class_names(settings.data, split=settings.split, label_pattern=settings.label_pattern)
 
 
 def _describe_error(error: Exception) -> str:

@@ -21,6 +21,10 @@ class Settings:
     Args:
         model (str): Hub name or folder of a Hugging Face image classifier.
         data (str): Folder of images, or name of a dataset on the Hugging Face hub.
+        classes (Sequence[str], optional): Classes of a zero-shot classifier, as in :func:`captum_moxi.load`.
+            Default: None, the labels of the data if there is a template
+        template (str, optional): Text for each class of a zero-shot classifier, as in :func:`captum_moxi.load`.
+            Default: None, the class itself
         split (str, optional): Split of the dataset.
             Default: None, the only split
         label_pattern (str, optional): Regular expression that finds the label in an image's name, as in
@@ -57,6 +61,8 @@ class Settings:
 
     model: str
     data: str
+    classes: Sequence[str] | None = None
+    template: str | None = None
     split: str | None = None
     label_pattern: str | None = None
     label_map: Mapping[str, str] | None = None
@@ -154,6 +160,10 @@ def _is_list_of_texts(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and bool(value) and all(map(_is_text, value))
 
 
+def _is_optional_list_of_texts(value: object) -> bool:
+    return value is None or _is_list_of_texts(value)
+
+
 def _are_modes(value: object) -> bool:
     return _is_list_of_texts(value) and set(value) <= set(MODES)  # type: ignore[call-overload]  # a list of texts
 
@@ -162,6 +172,8 @@ def _are_modes(value: object) -> bool:
 _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "model": (_is_text, "a hub name or a folder"),
     "data": (_is_text, "a folder or the name of a dataset"),
+    "classes": (_is_optional_list_of_texts, "a list with at least one text, or None"),
+    "template": (_is_optional_text, "a text such as 'a photo of a {}', or None"),
     "split": (_is_optional_text, "the name of a split, or None"),
     "label_pattern": (_is_optional_text, "a regular expression, or None"),
     "label_map": (_is_label_map, "a mapping of labels to names of classes, or None"),

@@ -23,7 +23,6 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,7 +51,7 @@ from captum_moxi.experiments.digits import (
 )
 from captum_moxi.experiments.training import TrainingStep, fit, logits_of_patches
 from captum_moxi.players import patch_mask
-from captum_moxi.plot import save_figure, show_patches
+from captum_moxi.plot import UNFLIPPED_NOTE, describe, save_figure, show_patches, write_below
 from captum_moxi.search import Selection
 from captum_moxi.tables import markdown_table
 
@@ -317,7 +316,8 @@ def report(results: Results) -> str:
 def gallery_figure(results: Results, *, count: int = GALLERY_PICTURES) -> Figure:
     """Show the selected patches up to the flip, with one row per picture and one column per search.
 
-    The caption below each picture is the class and the number of patches.
+    The caption below each picture is the class and the number of patches. If the prediction does not flip, the number
+    is marked with ``>``.
 
     Args:
         results (Results): Results of the experiment.
@@ -329,18 +329,30 @@ def gallery_figure(results: Results, *, count: int = GALLERY_PICTURES) -> Figure
     """
     pictures, numbers = results.pictures[:count], results.numbers[:count]
     shape = (len(pictures), 1 + len(results.selections))
-    size = (1.3 * shape[1], 1.6 * shape[0] + 0.4)
-    figure, axes = plt.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
+    figure = Figure(figsize=(1.3 * shape[1], 1.6 * shape[0] + 1.1), layout="constrained")
+    axes = figure.subplots(*shape, squeeze=False)
     for example, (picture, number) in enumerate(zip(pictures, numbers, strict=True)):
         image = (picture / 255)[:, :, None].expand(-1, -1, 3)
         axes[example, 0].imshow(image.numpy(), interpolation="nearest")
         axes[example, 0].axis("off")
+        write_below(axes[example, 0], "class: patches to flip")
         for ax, ((_, classes), selection) in zip(axes[example, 1:], results.selections.items(), strict=True):
             name = class_name(int(coarsen(number, classes)), classes)
             _show_group(ax, image, selection, example=example, name=name)
     axes[0, 0].set_title("picture", fontsize=9)
     for ax, (mode, classes) in zip(axes[0, 1:], results.selections, strict=True):
         ax.set_title(f"{mode},\n{classes} classes", fontsize=9)
+    sentences = [
+        "Below each picture: the number of patches inserted until the class is predicted, or deleted until it is lost",
+        "Gray patches are left out",
+    ]
+    if not all(bool(selection.flipped[:count].all()) for selection in results.selections.values()):
+        sentences.append(UNFLIPPED_NOTE)
+    describe(
+        figure,
+        title="Patches that flip the prediction of the same picture, by number of classes",
+        reading=". ".join(sentences) + ".",
+    )
     return figure
 
 
@@ -376,7 +388,7 @@ def _show_group(ax: Axes, image: Tensor, selection: Selection, *, example: int, 
     mask = patch_mask(2 * SIDE, PATCH_SIZE)[0, 0]
     show_patches(image, mask, selection.order[example, :count].tolist(), keep=selection.mode == "insertion", ax=ax)
     caption = f"{name}: {count}" if selection.flipped[example] else f"{name}: > {count}"
-    ax.text(0.5, -0.03, caption, transform=ax.transAxes, ha="center", va="top", fontsize=9)
+    write_below(ax, caption)
 
 
 if __name__ == "__main__":

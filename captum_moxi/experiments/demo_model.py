@@ -107,7 +107,9 @@ def save_model(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Save the model in half precision with its processor, and return the model that is loaded from the folder."""
     model.half().save_pretrained(folder)
     save_processor(folder)
-    reloaded: PreTrainedModel = ViTForImageClassification.from_pretrained(folder, dtype=torch.float32)
+    reloaded: PreTrainedModel = ViTForImageClassification.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
     return reloaded
 
 

@@ -20,7 +20,6 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -51,7 +50,7 @@ from captum_moxi.experiments.digits import (
 )
 from captum_moxi.experiments.training import TrainingStep, fit
 from captum_moxi.players import patch_mask
-from captum_moxi.plot import BLACK, BLUE, VERMILION, save_figure
+from captum_moxi.plot import BLACK, BLUE, VERMILION, describe, save_figure, write_below
 from captum_moxi.rewards import Reward
 from captum_moxi.tables import markdown_table
 
@@ -266,7 +265,8 @@ def curves_figure(results: Results) -> Figure:
     """Plot the mean insertion curves, with one row of panels per reward."""
     target = distinct_sum(results.digits)
     n_rows = len(results.comparisons)
-    figure, axes = plt.subplots(n_rows, 3, figsize=(10, 2.9 * n_rows), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(10, 2.9 * n_rows + 0.8), layout="constrained")
+    axes = figure.subplots(n_rows, 3, squeeze=False)
     for row, (reward, comparison) in zip(axes, results.comparisons.items(), strict=True):
         for method, (color, dash, marker) in zip(comparison.methods, STYLES, strict=True):
             means = curve_means(comparison.of(method, "insertion"), target)
@@ -277,6 +277,12 @@ def curves_figure(results: Results) -> Figure:
             _format_fractions(ax)
         row[1].set_title(f"reward: {reward}", fontsize=10)
         row[0].legend(fontsize=8, framealpha=0.8)
+    describe(
+        figure,
+        title=f"Predicted sum while the quarters are inserted, in the order of each method: {len(target)} pictures",
+        reading="Means over pictures that contain their largest digit twice. A good order raises accuracy and "
+        "confidence early, and lowers the error early.",
+    )
     return figure
 
 
@@ -294,8 +300,8 @@ def gallery_figure(results: Results, *, count: int = GALLERY_PICTURES) -> Figure
     pictures, digits = results.pictures[:count], results.digits[:count]
     columns = [(reward, method) for reward, comparison in results.comparisons.items() for method in comparison.methods]
     shape = (len(pictures), 1 + len(columns))
-    size = (1.7 * shape[1], 2.0 * shape[0] + 0.4)
-    figure, axes = plt.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
+    figure = Figure(figsize=(1.7 * shape[1], 2.0 * shape[0] + 1.1), layout="constrained")
+    axes = figure.subplots(*shape, squeeze=False)
     for example, (picture, row) in enumerate(zip(pictures, digits.tolist(), strict=True)):
         _show_picture(axes[example, 0], picture, caption=f"sum {sum(set(row))}")
         for ax, (reward, method) in zip(axes[example, 1:], columns, strict=True):
@@ -306,6 +312,12 @@ def gallery_figure(results: Results, *, count: int = GALLERY_PICTURES) -> Figure
     titles = ["picture", *(f"{method},\n{reward}" for reward, method in columns)]
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=8)
+    describe(
+        figure,
+        title="In which order each method inserts the quarters of a picture",
+        reading="The target is the sum of the distinct digits, so the second of two equal digits adds nothing. "
+        "Circles: the order. Below each picture: the sum that the model predicts after each quarter.",
+    )
     return figure
 
 
@@ -341,7 +353,7 @@ def _show_picture(ax: Axes, picture: Tensor, *, caption: str) -> None:
     ax.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     ax.axhline(SIDE - 0.5, color="0.5", linewidth=0.6)
     ax.axvline(SIDE - 0.5, color="0.5", linewidth=0.6)
-    ax.text(0.5, -0.03, caption, transform=ax.transAxes, ha="center", va="top", fontsize=9)
+    write_below(ax, caption)
     ax.axis("off")
 
 

@@ -13,7 +13,6 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
-from captum_moxi.models import embedding_module
 
 # File in a checkpoint's folder with the state of the optimizer and the learning rate schedule.
 STATE_FILE = "training.pt"
@@ -121,7 +120,7 @@ def logits_of_patches(model: PreTrainedModel, pixel_values: Tensor, patches: Ten
         kept = tokens[torch.arange(len(tokens))[:, None], patches + 1]
         return torch.cat([tokens[:, :1], kept], 1)
 
-    hook = embedding_module(model).register_forward_hook(keep_patches)
+    hook = model.base_model.get_submodule("embeddings").register_forward_hook(keep_patches)
     try:
         logits: Tensor = model(pixel_values).logits
         return logits
@@ -170,7 +169,9 @@ def _update(loss: Tensor, optimizer: AdamW, schedule: OneCycleLR) -> None:
 
 def _load(folder: Path) -> PreTrainedModel:
     """Load a model in evaluation mode."""
-    model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(folder)
+    model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
+        folder, use_safetensors=True, trust_remote_code=False
+    )
     return model
 
 

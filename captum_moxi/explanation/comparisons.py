@@ -1,6 +1,9 @@
 """Compares methods on single images, and reports the comparisons of several images."""
 
 import csv
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from captum_moxi.arguments import MODES, Mode
-from captum_moxi.comparison import DEFAULT_METHODS, Comparison, Record, Result, compare, join
-from captum_moxi.explanation.images import PreparedImage, prepare_image, with_class_indices
+from captum_moxi.arguments import MODES, Mode, check_positive_int, parse_modes
+from captum_moxi.comparison import Comparison, Result, compare, join
+from captum_moxi.explanation.images import PreparedImage, class_name, prepare_image, with_class_indices
 from captum_moxi.methods import get_methods
 from captum_moxi.metrics import get_metrics
 from captum_moxi.models import ImageClassifier
@@ -22,12 +25,13 @@ from captum_moxi.plot import (
     comparison_figure,
     describe,
     draw_from_game,
+    plain_text,
     plot_curves,
     save_figure,
 )
-from captum_moxi.removal import Removal
-from captum_moxi.search.screens import Screen
-from captum_moxi.tables import markdown_table
+from captum_moxi.removal import Removal, get_removal
+from captum_moxi.search.screens import AnyScreen, get_screen, screen_for_mode
+from captum_moxi.tables import Record, markdown_table
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class CompareSettings:
     Args:
         methods (Sequence[str], optional): Names in ``captum_moxi.methods.METHODS``, some with an argument, for example
             ``"shapley:200"``.
-            Default: moxi, moxi-minus, shapley, gradcam, gradcam++, rollout, random
-        modes (Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both.
+            Default: None, as in :func:`captum_moxi.compare`
+        modes (str or Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both.
             Default: both
         metrics (Sequence[str], optional): Names in ``captum_moxi.metrics.METRICS``. They are the columns of the
             summary.
@@ -47,35 +51,45 @@ class CompareSettings:
             Default: 30
         grid (int, optional): Number of rows and columns of patches: ``N`` divides the image into N x N players.
             Default: None, the model's own patches, or 6 x 6 patches if it has none
-        removal (Removal, optional): How absent patches are removed.
+        removal (Removal or str, optional): How absent patches are removed: a removal, or its name in
+            ``captum_moxi.removal.REMOVALS``.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
         reward (str, optional): Name in ``captum_moxi.rewards.REWARDS``. In ``"contrast:CLASS"``, the class is an index
             or a name.
             Default: ``"log_odds"``
-        screen (Screen, optional): Decides which patches each deletion step of MoXI evaluates. Insertion evaluates all.
+        screen (Screen or str, optional): Decides which patches each step of MoXI evaluates: a screen, or its name in
+            ``captum_moxi.search.screens.SCREENS``. ``GradientScreen`` is used only for deletion, the others for both
+            modes.
             Default: None, all patches (the exact search)
     """
 
-    methods: tuple[str, ...] = DEFAULT_METHODS
-    modes: tuple[Mode, ...] = MODES
+    methods: tuple[str, ...] | None = None
+    modes: Mode | Sequence[Mode] = MODES
     metrics: tuple[str, ...] = ("players-to-flip", "area")
     n_steps: int = 30
     grid: int | None = None
-    removal: Removal | None = None
+    removal: Removal | str | None = None
     reward: str = "log_odds"
-    screen: Screen | None = None
+    screen: AnyScreen | str | None = None
 
     def check(self, classifier: ImageClassifier) -> None:
-        """Check that the methods, metrics and reward exist, and that the classifier has the class of the reward.
+        """Check all settings, without a forward pass.
 
         Args:
             classifier (ImageClassifier): Classifier to explain.
 
         Raises:
-            ValueError: If a name is unknown, or if the classifier does not have the class.
+            ValueError: If a name is unknown, if a number is out of range, or if the classifier does not have the class
+                of the reward.
+            TypeError: If a setting has the wrong type.
         """
-        get_methods(self.methods)
+        parse_modes(self.modes)
+        check_positive_int("n_steps", self.n_steps)
+        if self.grid is not None:
+            check_positive_int("grid", self.grid)
+        get_methods(self.methods, get_screen(self.screen))
         get_metrics(self.metrics)
+        get_removal(self.removal)
         with_class_indices(self.reward, classifier)
 
 
@@ -116,7 +130,8 @@ class ImageComparison:
             )
             for result in self.comparison.results
         ]
-        return path_page(paths, labels=labels, title=f"{image.title}: {labels[self.target]}")
+        truth = f" ({image.truth})" if image.truth else ""
+        return path_page(paths, labels=labels, title=f"{image.title}: {class_name(labels[self.target])}{truth}")
 
 
 def compare_image(
@@ -125,6 +140,7 @@ def compare_image(
     *,
     name: str = "image",
     target: str | int | None = None,
+    true_label: str | int | None = None,
     settings: CompareSettings | None = None,
     show_progress: bool = False,
 ) -> ImageComparison:
@@ -137,6 +153,9 @@ def compare_image(
             Default: ``"image"``
         target (str or int, optional): Target class: an index, a name, or an unambiguous part of a name.
             Default: None, the predicted class
+        true_label (str or int, optional): Class of the image according to the data, as in
+            :func:`captum_moxi.explanation.explain`.
+            Default: None, unknown
         settings (CompareSettings, optional): How to compare the methods.
             Default: None, the default methods in both modes
         show_progress (bool, optional): Whether to show a progress bar that counts the evaluated rows.
@@ -146,7 +165,7 @@ def compare_image(
         ImageComparison: Orders, curves and costs of the methods.
 
     Raises:
-        ValueError: If a method does not support the model, or for the reasons given for
+        ValueError, TypeError: If a method does not support the model, or for the reasons given for
             :func:`captum_moxi.explanation.explain`.
 
     Examples::
@@ -156,14 +175,18 @@ def compare_image(
         >>> result.comparison.table
     """
     settings = settings or CompareSettings()
-    prepared = prepare_image(classifier, image, name=name, removal=settings.removal, grid=settings.grid)
-    index = prepared.target(target)
-    n_players = prepared.n_players
+    settings.check(classifier)
+    index = None if target is None else classifier.class_index(target)
+    prepared = prepare_image(
+        classifier, image, name=name, removal=settings.removal, grid=settings.grid, true_label=true_label
+    )
+    index = prepared.target(index)
+    n_players, screen = prepared.n_players, get_screen(settings.screen)
     comparison = compare(
         classifier.model,
         prepared.pixel_values,
         target=index,
-        methods=[method.for_images([prepared.title]) for method in get_methods(settings.methods, settings.screen)],
+        methods=[method.for_images([prepared.title]) for method in get_methods(settings.methods, screen)],
         modes=settings.modes,
         feature_mask=prepared.feature_mask,
         removal=prepared.removal,
@@ -214,7 +237,10 @@ class ComparisonReport:
         """
         _append_rows(
             self.folder / "comparison.csv",
-            [{"image": result.image.name, **record} for record in result.comparison.records()],
+            [
+                {"image": result.image.name, "true label": result.image.true_label, **record}
+                for record in result.comparison.records()
+            ],
             first=not self._comparisons,
         )
         self._comparisons.append(result.comparison)
@@ -255,23 +281,30 @@ class ComparisonReport:
         return markdown_table([_image_title(column) for column in rows[0]], [list(row.values()) for row in rows])
 
     def _screened(self) -> str:
-        """Name the methods whose deletion uses the screen."""
-        screen = self.settings.screen
-        if screen is None:
-            return ""
+        """Name the methods that use the screen, and the modes in which they do."""
+        screen = get_screen(self.settings.screen)
+        modes = " and ".join(mode for mode in parse_modes(self.settings.modes) if screen_for_mode(screen, mode))
         titles = [method.title for method in get_methods(self.settings.methods) if method.rescreen is not None]
-        return "".join(f"; {title}'s deletion uses {screen!r}" for title in titles)
+        return "".join(f"; {title} uses {screen!r} for {modes}" for title in titles if modes)
 
 
 def _append_rows(path: Path, rows: list[Record], *, first: bool) -> None:
+    """Append all rows or, if the disk is full, none of them."""
     columns = [column for column in rows[0] if column != "example"]
-    with path.open("w" if first else "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        if first:
-            writer.writeheader()
-        writer.writerows(rows)
+    size = 0 if first else path.stat().st_size
+    try:
+        with path.open("w" if first else "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            if first:
+                writer.writeheader()
+            writer.writerows(rows)
+    except OSError:
+        with suppress(OSError):
+            os.truncate(path, size)
+        raise
 
 
+@plain_text
 def _curves_figure(comparison: Comparison) -> Figure:
     """Plot the accuracy above the confidence, with one column for each mode."""
     columns = len(_modes(comparison))

@@ -1,7 +1,7 @@
 """Explains the prediction of one image by groups of patches."""
 
 import json
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,25 +12,34 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from captum_moxi.arguments import MODES, Mode, Stop
+from captum_moxi.arguments import MODES, Mode, Stop, check_min_confidence, check_positive_int, parse_modes
 from captum_moxi.attr import MoXIDeletion, MoXIInsertion
+from captum_moxi.attr.moxi import MoXIAttribution
 from captum_moxi.explanation.images import (
     PreparedImage,
-    first_synonym,
+    class_name,
     package_versions,
     prepare_image,
     with_class_indices,
+    with_confidence,
 )
 from captum_moxi.game import CoalitionGame
 from captum_moxi.models import ImageClassifier
 from captum_moxi.page import follow_path, path_page
-from captum_moxi.plot import count_patches, draw_from_game, explanation_figure, flip_step, save_figure
+from captum_moxi.plot import (
+    alternatives_figure,
+    count_patches,
+    draw_from_game,
+    explanation_figure,
+    flip_step,
+    save_figure,
+)
 from captum_moxi.removal import Removal
 from captum_moxi.rewards import Reward
-from captum_moxi.search import Selection
-from captum_moxi.search.screens import Screen
+from captum_moxi.search import Selection, follow
+from captum_moxi.search.screens import AnyScreen, get_screen, screen_for_mode
 
-_SEARCHES = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
+_SEARCHES: dict[Mode, type[MoXIAttribution]] = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class ExplainSettings:
     """How to explain an image.
 
     Args:
-        modes (Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both.
+        modes (str or Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both.
             Default: both
         stop (str, optional): ``"flip"`` stops when the prediction flips: the target becomes the predicted class
             (insertion), or stops being it (deletion). None ranks all patches.
@@ -49,7 +58,8 @@ class ExplainSettings:
             Default: None, all patches
         grid (int, optional): Number of rows and columns of patches: ``N`` divides the image into N x N players.
             Default: None, the model's own patches, or 6 x 6 patches if it has none
-        removal (Removal, optional): How absent patches are removed.
+        removal (Removal or str, optional): How absent patches are removed: a removal, or its name in
+            ``captum_moxi.removal.REMOVALS``.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
         reward (str or Callable, optional): Name in ``captum_moxi.rewards.REWARDS``, or a function
             ``(logits, target) -> rewards``. In ``"contrast:CLASS"``, the class is an index or a name.
@@ -57,37 +67,97 @@ class ExplainSettings:
         interactions (bool, optional): Whether each step counts the interaction with the patches chosen before. False
             ranks the patches independently, which the paper calls MoXI(-).
             Default: True
-        screen (Screen, optional): Decides which patches each step evaluates.
+        screen (Screen or str, optional): Decides which patches each step evaluates: a screen, or its name in
+            ``captum_moxi.search.screens.SCREENS``. ``GradientScreen`` is used only for deletion, the others for both
+            modes.
             Default: None, all patches (the exact search)
         beam_width (int, optional): Number of groups of patches that the search keeps after each step.
             Default: 1
+        minimal (bool, optional): Whether to leave out, after the flip, the patches that it does not need.
+            Default: False
+        alternatives (int, optional): Maximum number of disjoint groups to search, each of which is minimal and flips
+            the prediction by itself. The first of them is then the result of the search, as with ``minimal``.
+            Default: None, no alternative groups
     """
 
-    modes: tuple[Mode, ...] = MODES
+    modes: Mode | Sequence[Mode] = MODES
     stop: Stop = "flip"
     min_confidence: float = 0.0
     n_steps: int | None = None
     grid: int | None = None
-    removal: Removal | None = None
+    removal: Removal | str | None = None
     reward: str | Reward = "log_odds"
     interactions: bool = True
-    screen: Screen | None = None
+    screen: AnyScreen | str | None = None
     beam_width: int = 1
+    minimal: bool = False
+    alternatives: int | None = None
+
+    @property
+    def searches_minimal(self) -> bool:
+        """Whether the groups are minimal."""
+        return self.minimal or self.alternatives is not None
 
     def check(self, classifier: ImageClassifier) -> None:
-        """Check that the reward exists, and that the classifier has its class.
+        """Check all settings, without a forward pass.
 
         Args:
             classifier (ImageClassifier): Classifier to explain.
 
         Raises:
-            ValueError: If the reward is unknown, or if the classifier does not have the class.
+            ValueError: If a setting is unknown or out of range, if the classifier does not have the class of the
+                reward, if the screen is not meant for any of the modes, if a screen or a beam is combined with
+                ``interactions=False``, or if ``minimal`` or ``alternatives`` is combined with ``stop=None``.
+            TypeError: If a setting has the wrong type.
         """
-        if isinstance(self.reward, str):
-            with_class_indices(self.reward, classifier)
+        modes, screen = parse_modes(self.modes), get_screen(self.screen)
+        for name, value in (("n_steps", self.n_steps), ("grid", self.grid), ("alternatives", self.alternatives)):
+            if value is not None:
+                check_positive_int(name, value)
+        if self.stop not in (None, "flip"):
+            raise ValueError(f"stop is {self.stop!r}; pass 'flip' or None")
+        if self.searches_minimal and self.stop != "flip":
+            name = "minimal" if self.minimal else "alternatives"
+            raise ValueError(f"{name} is {getattr(self, name)!r}, but stop is None; pass stop='flip'")
+        check_min_confidence(self.min_confidence)
+        if screen is not None and not any(screen_for_mode(screen, mode) for mode in modes):
+            raise ValueError(
+                f"{screen!r} is meant for {' and '.join(screen.used_in)}, but the mode is {modes[0]}; pass "
+                f"modes='{screen.used_in[0]}', another screen, or screen='all'"
+            )
+        for mode in modes:
+            self.method(mode, classifier)
+
+    def method(self, mode: Mode, classifier: ImageClassifier) -> MoXIAttribution:
+        """Return the attribution object that searches in a mode.
+
+        Args:
+            mode (str): ``"insertion"`` or ``"deletion"``.
+            classifier (ImageClassifier): Classifier to explain.
+
+        Raises:
+            ValueError, TypeError: If a setting of the object is not valid.
+        """
+        reward = self.reward
+        return _SEARCHES[mode](
+            classifier.model,
+            reward=with_class_indices(reward, classifier) if isinstance(reward, str) else reward,
+            removal=self.removal,
+            interactions=self.interactions,
+            screen=screen_for_mode(get_screen(self.screen), mode),
+            beam_width=self.beam_width,
+        )
+
+    def describe_search(self) -> str:
+        """Return the screen and the beam in words, or an empty string for the exact greedy search."""
+        screen, modes = get_screen(self.screen), parse_modes(self.modes)
+        screened = [mode for mode in modes if screen_for_mode(screen, mode)]
+        parts = [repr(screen) if len(screened) == len(modes) else f"{screen!r} for {screened[0]}"] if screened else []
+        return ", ".join(parts + ([f"beam of {self.beam_width}"] if self.beam_width > 1 else []))
 
     def to_dict(self) -> dict[str, object]:
         """Return all settings except the modes as JSON types. Screens and removals become text."""
+        screen = get_screen(self.screen)
         return {
             "stop": self.stop or "never",
             "min_confidence": self.min_confidence,
@@ -98,8 +168,10 @@ class ExplainSettings:
             if isinstance(self.reward, str)
             else getattr(self.reward, "__name__", repr(self.reward)),
             "interactions": self.interactions,
-            "screen": repr(self.screen) if self.screen else "all",
+            "screen": "all" if screen is None else repr(screen),
             "beam_width": self.beam_width,
+            "minimal": self.searches_minimal,
+            "alternatives": self.alternatives,
         }
 
 
@@ -128,7 +200,7 @@ class Prediction(NamedTuple):
     confidence: float
 
     def __str__(self) -> str:
-        return f"{first_synonym(self.label)} {self.confidence:.2f}"
+        return with_confidence(self.label, self.confidence)
 
 
 class Change(NamedTuple):
@@ -160,15 +232,14 @@ class Explanation:
         target (int): Index of the target class.
         settings (ExplainSettings): How the image was explained.
         results (dict[str, SearchResult]): Result of the search in each mode.
-        true_label (str, optional): Name of the class of the image according to the data.
-            Default: None, unknown
+        alternatives (dict[str, list[Selection]]): The disjoint groups of each mode. Empty if they were not requested.
     """
 
     image: PreparedImage
     target: int
     settings: ExplainSettings
     results: dict[Mode, SearchResult]
-    true_label: str | None = None
+    alternatives: dict[Mode, list[Selection]]
 
     @property
     def selections(self) -> dict[Mode, Selection]:
@@ -188,25 +259,24 @@ class Explanation:
     @cached_property
     def changes(self) -> dict[Mode, Change]:
         """How the search in each mode changes the prediction. The model evaluates two coalitions for each mode."""
+        return {mode: self._change(mode, selection) for mode, selection in self.selections.items()}
+
+    def _change(self, mode: Mode, selection: Selection) -> Change:
+        """Return how a selection changes the prediction. The model evaluates two coalitions."""
         game = self._game
-        changes: dict[Mode, Change] = {}
-        for mode, selection in self.selections.items():
-            flip = flip_step(selection, self.target, min_confidence=self.settings.min_confidence)
-            n_steps = int(selection.n_steps[0]) if flip is None else flip
-            chosen = torch.isin(game.ids, selection.order[0, :n_steps])
-            coalitions = torch.stack([torch.zeros_like(chosen), chosen])
-            before, after = game.class_probabilities(coalitions if mode == "insertion" else ~coalitions)
-            changes[mode] = Change(n_steps, flip is not None, self._predict(before), self._predict(after))
-        return changes
+        flip = flip_step(selection, self.target, min_confidence=self.settings.min_confidence)
+        n_steps = int(selection.n_steps[0]) if flip is None else flip
+        chosen = torch.isin(game.ids, selection.order[0, :n_steps])
+        coalitions = torch.stack([torch.zeros_like(chosen), chosen])
+        before, after = game.class_probabilities(coalitions if mode == "insertion" else ~coalitions)
+        return Change(n_steps, flip is not None, self._predict(before), self._predict(after))
 
     def _predict(self, probabilities: Tensor) -> Prediction:
-        """Return the most likely class, given the probabilities ``(classes,)``."""
-        if len(probabilities) == 1:
-            confidence = float(probabilities)
-            if confidence <= 0.5:
-                return Prediction(f"not {self.label}", 1 - confidence)
-            return Prediction(self.label, confidence)
-        index = int(probabilities.argmax())
+        """Return the predicted class, given the probabilities ``(classes,)``."""
+        target = torch.tensor([self.target])
+        index = int(self.image.head.predictions(probabilities[None], target, threshold=0.5))
+        if index < 0:
+            return Prediction(f"not {self.label}", 1 - float(probabilities[self.target]))
         return Prediction(self.image.classifier.labels[index], float(probabilities[index]))
 
     def to_dict(self) -> dict[str, object]:
@@ -221,34 +291,51 @@ class Explanation:
             "model": image.classifier.name,
             "target": {"index": self.target, "label": self.label, "confidence": image.confidence(self.target)},
             "predicted": image.predicted_dict(),
-            "true_label": self.true_label,
+            "true_label": image.true_label,
             "settings": settings,
             "patches": image.patches_dict(),
             "changes": {mode: change.to_dict() for mode, change in self.changes.items()},
             **{mode: selection.to_dict() for mode, selection in self.selections.items()},
+            "alternatives": {mode: [group.to_dict() for group in groups] for mode, groups in self.alternatives.items()},
             "versions": package_versions(),
         }
 
     def figure(self) -> Figure:
         """Draw the image, and for each mode the chosen patches, what the model sees, and the path of the search."""
-        image, search = self.image, self._search_options()
-        target = Prediction(self.label, image.confidence(self.target))
-        truth = "" if self.true_label is None else f"\ntrue label: {first_synonym(self.true_label)}"
+        image, search, name = self.image, self.settings.describe_search(), class_name(self.label)
         figure, _ = explanation_figure(
             image.picture,
             image.mask,
             list(self.selections.values()),
             target=self.target,
-            title=f"{image.title}: which patches decide for {first_synonym(self.label)}?"
-            + (f"\nfound with {search}" if search else ""),
-            image_title=f"whole image: {target}{truth}",
-            outcomes=[
-                str(change.after) if mode == "insertion" else f"{change.before} → {change.after}"
-                for mode, change in self.changes.items()
-            ],
+            title=f"{image.title}: which patches decide for {name}?" + (f"\nfound with {search}" if search else ""),
+            image_title="\n".join(filter(None, (self._whole_image(), image.truth))),
+            target_name=name,
+            outcomes=[self._figure_outcome(mode, change) for mode, change in self.changes.items()],
             min_confidence=self.settings.min_confidence,
             draw=draw_from_game(self._game, image.classifier.to_images),
             note=image.removal.picture_note,
+        )
+        return figure
+
+    def alternatives_figure(self) -> Figure:
+        """Draw one panel for each of the disjoint groups."""
+        image, name = self.image, class_name(self.label)
+        figure, _ = alternatives_figure(
+            image.picture,
+            image.mask,
+            self.alternatives,
+            outcomes={
+                mode: [str(self._change(mode, group).after) for group in groups]
+                for mode, groups in self.alternatives.items()
+            },
+            reasons={
+                mode: self._why_no_steps(mode, change)
+                for mode, change in self.changes.items()
+                if not int(self.selections[mode].n_steps[0])
+            },
+            title=f"{image.title}: which groups of patches decide for {name}, each by itself?",
+            image_title="\n".join(filter(None, (self._whole_image(), image.truth))),
         )
         return figure
 
@@ -269,6 +356,7 @@ class Explanation:
                 mode,
                 to_images=image.classifier.to_images,
                 min_confidence=self.settings.min_confidence,
+                removed=selection.removed[0].tolist(),
             )
             for mode, selection in self.selections.items()
         ]
@@ -276,14 +364,16 @@ class Explanation:
 
     def summary(self) -> str:
         """Return one line with the target class, and with the patches that flip the prediction and what it becomes."""
-        outcomes = "; ".join(_outcome(mode, change) for mode, change in self.changes.items())
-        if "deletion" in self.selections and not int(self.selections["deletion"].n_steps[0]):
-            outcomes = f"{self._why_nothing_to_delete()}; {outcomes}"
-        search = self._search_options()
+        outcomes = "; ".join(
+            self._outcome(mode, change) + self._count_alternatives(mode) for mode, change in self.changes.items()
+        )
+        search = self.settings.describe_search()
         return f"{self._prediction()}; {outcomes}" + (f" (with {search})" if search else "")
 
     def save(self, folder: Path, *, stem: str | None = None, html: bool = False) -> Path:
-        """Save a figure, a JSON file and, if requested, an HTML page.
+        """Save a figure, a JSON file and, if requested, an HTML page and a figure of the alternative groups.
+
+        The name of the figure of the alternative groups ends with ``-alternatives``.
 
         Args:
             folder (Path): Folder to write to. It is created if it does not exist.
@@ -301,6 +391,8 @@ class Explanation:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{stem or Path(self.image.name).stem}.png"
         save_figure(self.figure(), path)
+        if self.alternatives:
+            save_figure(self.alternatives_figure(), path.with_name(f"{path.stem}-alternatives.png"))
         if html:
             path.with_suffix(".html").write_text(self.page(), encoding="utf-8")
         path.with_suffix(".json").write_text(json.dumps(self.to_dict(), indent=1) + "\n")
@@ -308,24 +400,55 @@ class Explanation:
 
     def _prediction(self) -> str:
         """Return the target class, its confidence, the true label if known, and the predicted class if it differs."""
-        truth = "" if self.true_label is None else f", true label: {first_synonym(self.true_label)}"
-        prediction = f"{self.label} (confidence {self.image.confidence(self.target):.2f}{truth})"
-        predicted = self.image.predicted
-        if predicted in (-1, self.target):
+        image = self.image
+        details = ", ".join(filter(None, (f"confidence {image.confidence(self.target):.2f}", image.truth)))
+        prediction = f"{class_name(self.label)} ({details})"
+        if image.predicted < 0 or image.predicts(self.target):
             return prediction
-        return f"{prediction}, though {self.image.classifier.labels[predicted]} is predicted"
+        return f"{prediction}, though {class_name(image.classifier.labels[image.predicted])} is predicted"
 
-    def _search_options(self) -> str:
-        """Return the screen and the beam, or an empty string for the exact greedy search."""
-        screen, beam_width = self.settings.screen, self.settings.beam_width
-        return ", ".join(
-            ([repr(screen)] if screen else []) + ([f"beam of {beam_width}"] if beam_width > 1 else []),
+    def _whole_image(self) -> str:
+        """Return the confidence in the target on the whole image, and the predicted class if it differs."""
+        image = self.image
+        target = Prediction(self.label, image.confidence(self.target))
+        if image.predicted < 0 or image.predicts(self.target):
+            return f"whole image: {target}"
+        predicted = Prediction(image.classifier.labels[image.predicted], image.confidence(image.predicted))
+        return f"whole image: {predicted}\ntarget: {target}"
+
+    def _outcome(self, mode: Mode, change: Change) -> str:
+        """Return the number of patches that flip the prediction, and the prediction before and after, in words."""
+        if change.flipped and not change.n_steps:
+            return f"{mode}: {self._why_no_steps(mode, change)}"
+        verb = "flips" if change.flipped else "does not flip"
+        patches = f"{'with' if mode == 'insertion' else 'without'} {count_patches(change.n_steps)}"
+        start = f"{change.before}{' (empty image)' if mode == 'insertion' else ''}"
+        return f"{mode} {verb} {patches}: {start} -> {change.after}"
+
+    def _count_alternatives(self, mode: Mode) -> str:
+        """Return the number of disjoint groups in words, or an empty string if they were not requested."""
+        if mode not in self.alternatives:
+            return ""
+        count = len(self.alternatives[mode])
+        at_least = "at least " if count == self.settings.alternatives else ""
+        return f", {at_least}{count} disjoint group{'' if count == 1 else 's'}"
+
+    def _figure_outcome(self, mode: Mode, change: Change) -> str:
+        """Return the prediction that the figure shows, or the reason why a search has no steps."""
+        if not int(self.selections[mode].n_steps[0]):
+            return self._why_no_steps(mode, change)
+        return f"{change.before} → {change.after}" if mode == "deletion" and change.n_steps else str(change.after)
+
+    def _why_no_steps(self, mode: Mode, change: Change) -> str:
+        if mode == "insertion":
+            return f"no patch is needed, because the model predicts {change.before} on the empty image"
+        if self.image.predicted < 0 and len(self.image.classifier.labels) == 1:
+            return "nothing to delete, because the logit is below 0"
+        name = class_name(self.label)
+        return (
+            f"nothing to delete, because {name} is not predicted on the whole image; insertion or captum-moxi localize "
+            f"shows where {name} is"
         )
-
-    def _why_nothing_to_delete(self) -> str:
-        if self.image.predicted < 0:
-            return "the logit is below 0, so there is nothing to delete"
-        return f"captum-moxi localize shows where {self.label} is"
 
 
 def explain(
@@ -359,7 +482,8 @@ def explain(
         Explanation: Selections and heat maps.
 
     Raises:
-        ValueError: If the model does not have the class, or if the settings do not fit the model.
+        ValueError: If the model does not have the class, or if the settings are not valid or do not fit the model.
+        TypeError: If a setting has the wrong type.
 
     Examples::
 
@@ -367,62 +491,76 @@ def explain(
         >>> from captum_moxi.images import open_image
         >>> from captum_moxi.models import load
         >>> classifier = load("google/vit-base-patch16-224")
-        >>> settings = ExplainSettings(modes=("insertion",), min_confidence=0.5)
+        >>> settings = ExplainSettings(modes="insertion", min_confidence=0.5)
         >>> explanation = explain(classifier, open_image("cat.jpg"), name="cat.jpg", settings=settings)
         >>> explanation.summary()
-        'tabby, tabby cat (confidence 0.83); insertion flips with 7 patches: toilet tissue 0.02 -> tabby 0.53'
+        'tabby (confidence 0.83); insertion flips with 7 patches: dam 0.05 (empty image) -> tabby 0.53'
         >>> explanation.selections["insertion"].order[0]  # ids of the patches
         >>> explanation.save(Path("explained"))  # cat.png and cat.json
     """
-    if true_label is not None and not isinstance(true_label, str):
-        true_label = classifier.labels[classifier.class_index(int(true_label))]
     settings = settings or ExplainSettings()
-    prepared = prepare_image(classifier, image, name=name, removal=settings.removal, grid=settings.grid)
-    index = prepared.target(target)
+    settings.check(classifier)
+    index = None if target is None else classifier.class_index(target)
+    prepared = prepare_image(
+        classifier, image, name=name, removal=settings.removal, grid=settings.grid, true_label=true_label
+    )
+    index = prepared.target(index)
     results = {
         mode: _search(prepared, mode, target=index, settings=settings, show_progress=show_progress)
-        for mode in settings.modes
+        for mode in parse_modes(settings.modes)
     }
-    return Explanation(
-        image=prepared,
-        target=index,
-        settings=settings,
-        results=results,
-        true_label=true_label,
-    )
+    alternatives = {
+        mode: _search_alternatives(
+            prepared, mode, result.selection, target=index, settings=settings, show_progress=show_progress
+        )
+        for mode, result in results.items()
+        if settings.alternatives is not None
+    }
+    return Explanation(image=prepared, target=index, settings=settings, results=results, alternatives=alternatives)
 
 
 def _search(
     image: PreparedImage, mode: Mode, *, target: int, settings: ExplainSettings, show_progress: bool
 ) -> SearchResult:
-    reward = settings.reward
-    method = _SEARCHES[mode](
-        image.classifier.model,
-        reward=with_class_indices(reward, image.classifier) if isinstance(reward, str) else reward,
-        removal=image.removal,
-        interactions=settings.interactions,
-        screen=settings.screen,
-        beam_width=settings.beam_width,
+    method = settings.method(mode, image.classifier)
+    if mode == "deletion" and settings.stop == "flip" and not image.predicts(target):
+        # The prediction is flipped before the first step. The search would only warn about that.
+        game = image.game(target).with_reward(method.reward)
+        no_players = torch.empty(1, 0, dtype=torch.long)
+        return SearchResult(torch.zeros(image.mask.shape), follow(game, mode, no_players))
+    attribution, selection = method.attribute(
+        image.pixel_values,
+        target=target,
+        feature_mask=image.feature_mask,
+        n_steps=settings.n_steps,
+        stop=settings.stop,
+        min_confidence=settings.min_confidence,
+        minimal=settings.searches_minimal,
+        show_progress=show_progress,
+        return_selection=True,
     )
-    with warnings.catch_warnings():
-        # The summary already says that another class is predicted.
-        warnings.filterwarnings("ignore", message="the target is not the predicted class")
-        attribution, selection = method.attribute(
-            image.pixel_values,
-            target=target,
-            feature_mask=image.feature_mask,
-            n_steps=settings.n_steps,
-            stop=settings.stop,
-            min_confidence=settings.min_confidence,
-            show_progress=show_progress,
-            return_selection=True,
-        )
     return SearchResult(attribution[0, 0].float().cpu(), selection)
 
 
-def _outcome(mode: Mode, change: Change) -> str:
-    if mode == "deletion" and change.flipped and not change.n_steps:
-        return "deletion has nothing to delete"
-    verb = "flips" if change.flipped else "does not flip"
-    patches = f"{'with' if mode == 'insertion' else 'without'} {count_patches(change.n_steps)}"
-    return f"{mode} {verb} {patches}: {change.before} -> {change.after}"
+def _search_alternatives(
+    image: PreparedImage,
+    mode: Mode,
+    first: Selection,
+    *,
+    target: int,
+    settings: ExplainSettings,
+    show_progress: bool,
+) -> list[Selection]:
+    """Return the disjoint groups of a mode. The first of them is known."""
+    if not int(first.n_steps[0]):
+        return []
+    return settings.method(mode, image.classifier).alternatives(
+        image.pixel_values,
+        target=target,
+        feature_mask=image.feature_mask,
+        at_most=settings.alternatives or 1,
+        known=[first],
+        n_steps=settings.n_steps,
+        min_confidence=settings.min_confidence,
+        show_progress=show_progress,
+    )

@@ -11,15 +11,16 @@ from PIL import Image
 from torch import Tensor
 
 from captum_moxi.game import CoalitionGame
+from captum_moxi.heads import Head, head_of
 from captum_moxi.models import ImageClassifier, call_model
-from captum_moxi.removal import Removal, default_removal
-from captum_moxi.rewards import REWARDS, predicted_class, probability
+from captum_moxi.removal import Removal, default_removal, get_removal
+from captum_moxi.rewards import REWARDS
 
 
 class ClassDict(TypedDict):
     """A class in JSON.
 
-    If the model has a single logit, and the logit is not positive, the index is -1 and the label None.
+    If no class is predicted, because the only logit is not positive, the index is -1 and the label None.
     """
 
     index: int
@@ -37,6 +38,8 @@ class PreparedImage:
         logits (Tensor): Output of the model. Shape ``(1, classes)``, float32, on the model's device.
         removal (Removal): How absent players are removed.
         feature_mask (Tensor): Player id of each pixel. Shape ``(1, 1, H, W)``, int64, on the CPU.
+        true_label (str, optional): Name of the class of the image according to the data.
+            Default: None, unknown
     """
 
     classifier: ImageClassifier
@@ -45,11 +48,17 @@ class PreparedImage:
     logits: Tensor
     removal: Removal
     feature_mask: Tensor
+    true_label: str | None = None
 
     @property
     def title(self) -> str:
         """Name of the image without its folder."""
         return Path(self.name).name
+
+    @property
+    def truth(self) -> str:
+        """The true label in words, for example ``"true label: tiger cat"``, or an empty string if it is unknown."""
+        return "" if self.true_label is None else f"true label: {class_name(self.true_label)}"
 
     @property
     def picture(self) -> Tensor:
@@ -68,15 +77,32 @@ class PreparedImage:
 
     @property
     def predicted(self) -> int:
-        """Index of the predicted class. For a model with a single logit, 0 if it is positive and -1 otherwise."""
-        return int(predicted_class(self.logits))
+        """Index of the predicted class.
+
+        For a model with a single logit, 0 if it is positive and -1 otherwise. If each class has a sigmoid of its own,
+        the most likely class, or -1 if none has a probability above 0.5.
+        """
+        return int(self.head.predictions(self.logits))
+
+    @property
+    def head(self) -> Head:
+        """How logits become probabilities and predictions."""
+        return head_of(self.classifier.model)
+
+    def predicts(self, target: int) -> bool:
+        """Return whether a class is predicted. If each class has a sigmoid of its own, several may be.
+
+        Args:
+            target (int): Index of the class.
+        """
+        return int(self.head.predictions(self.logits, self._as_target(target))) == target
 
     def target(self, name: str | int | None = None) -> int:
         """Return the index of the target class.
 
         Args:
             name (str or int, optional): Index, name, or unambiguous part of a name.
-                Default: None, the predicted class, or the only class of a model with a single logit
+                Default: None, the most likely class, or the only class of a model with a single logit
 
         Returns:
             int: Index of the class.
@@ -84,7 +110,7 @@ class PreparedImage:
         Raises:
             ValueError: If the model has no such class.
         """
-        return max(0, self.predicted) if name is None else self.classifier.class_index(name)
+        return int(self.logits.argmax()) if name is None else self.classifier.class_index(name)
 
     def confidence(self, target: int) -> float:
         """Return the confidence in a class: its probability, from 0 to 1.
@@ -92,7 +118,10 @@ class PreparedImage:
         Args:
             target (int): Index of the class.
         """
-        return float(probability(self.logits, torch.tensor([target], device=self.logits.device)))
+        return float(self.head.confidences(self.logits, self._as_target(target)))
+
+    def _as_target(self, target: int) -> Tensor:
+        return torch.tensor([target], device=self.logits.device)
 
     def game(self, target: int) -> CoalitionGame:
         """Return the game of the image's players, with the log-odds of a class as its reward.
@@ -127,8 +156,9 @@ def prepare_image(
     image: Image.Image,
     *,
     name: str = "image",
-    removal: Removal | None = None,
+    removal: Removal | str | None = None,
     grid: int | None = None,
+    true_label: str | int | None = None,
 ) -> PreparedImage:
     """Preprocess and classify an image, and divide it into players.
 
@@ -137,16 +167,20 @@ def prepare_image(
         image (Image): The image.
         name (str, optional): Name of the image in messages, figures and JSON.
             Default: ``"image"``
-        removal (Removal, optional): How absent players are removed.
+        removal (Removal or str, optional): How absent players are removed: a removal, or its name in
+            ``captum_moxi.removal.REMOVALS``.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
         grid (int, optional): Number of rows and columns of patches: ``N`` divides the image into N x N players.
             Default: None, the model's own patches, or 6 x 6 patches if it has none
+        true_label (str or int, optional): Class of the image according to the data: the index of a class, or any name.
+            Default: None, unknown
 
     Returns:
         PreparedImage: The image, on the classifier's device.
 
     Raises:
-        ValueError: If the grid is finer than the image, or cuts through patches whose tokens are removed.
+        ValueError: If the grid is finer than the image, or cuts through patches whose tokens are removed, or if the
+            removal or the index of the true label is unknown. If the model is a regression.
 
     Examples::
 
@@ -154,6 +188,14 @@ def prepare_image(
         >>> prepared.n_players, prepared.predicted_dict()
         (196, {'index': 282, 'label': 'tiger cat'})
     """
+    removal = get_removal(removal)
+    if not head_of(classifier.model).has_classes:
+        raise ValueError(
+            f"model {classifier.name!r} is a regression (config.problem_type), which has no classes; pass a classifier "
+            "here, and explain the output of a regression with MoXIInsertion(model, reward='output')"
+        )
+    if true_label is not None and not isinstance(true_label, str):
+        true_label = classifier.labels[classifier.class_index(true_label)]
     pixel_values = classifier.preprocess(image)
     with torch.no_grad():
         logits: Tensor = call_model(classifier.model, pixel_values)
@@ -165,6 +207,7 @@ def prepare_image(
         logits=logits.float(),
         removal=removal,
         feature_mask=removal.grid_mask(classifier.model, pixel_values, grid),
+        true_label=true_label,
     )
 
 
@@ -195,9 +238,19 @@ def class_argument(reward: str) -> str | None:
     return argument if takes_class and colon else None
 
 
-def first_synonym(label: str) -> str:
-    """Return the first of the comma-separated names of a class."""
-    return label.partition(",")[0]
+def class_name(label: str) -> str:
+    """Return a short name of a class for text and figures.
+
+    It is the first of the comma-separated names. A name that is only a number is preceded by "class".
+    """
+    name = label.partition(",")[0]
+    return f"class {name}" if name.isdecimal() else name
+
+
+def with_confidence(label: str, confidence: float) -> str:
+    """Return a class and its confidence, for example ``"tabby 0.41"``, or ``"class 7, 0.41"`` for a number."""
+    name = class_name(label)
+    return f"{name}{',' if name[-1:].isdecimal() else ''} {confidence:.2f}"
 
 
 def package_versions() -> dict[str, str]:

@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from captum_moxi.arguments import check_positive_int
 from captum_moxi.attr import MoXILocalization
-from captum_moxi.explanation.images import PreparedImage, first_synonym, package_versions, prepare_image
+from captum_moxi.explanation.images import PreparedImage, class_name, package_versions, prepare_image, with_confidence
 from captum_moxi.models import ImageClassifier
 from captum_moxi.plot import draw_from_game, localization_figure, save_figure
-from captum_moxi.removal import Removal
+from captum_moxi.removal import Removal, get_removal
 from captum_moxi.search import Selection
-from captum_moxi.search.screens import Screen
+from captum_moxi.search.screens import AnyScreen, get_screen
 
 
 @dataclass(frozen=True)
@@ -28,24 +29,45 @@ class LocalizeSettings:
             Default: None, as many as needed
         grid (int, optional): Number of rows and columns of patches: ``N`` divides the image into N x N players.
             Default: None, the model's own patches, or 6 x 6 patches if it has none
-        removal (Removal, optional): How absent patches are removed.
+        removal (Removal or str, optional): How absent patches are removed: a removal, or its name in
+            ``captum_moxi.removal.REMOVALS``.
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
-        screen (Screen, optional): Decides which patches each step evaluates.
+        screen (Screen or str, optional): Decides which patches each step evaluates: a screen, or its name in
+            ``captum_moxi.search.screens.SCREENS``.
             Default: None, all patches (the exact search)
+        minimal (bool, optional): Whether each of the two deletions leaves out, after its flip, the patches that the
+            flip does not need.
+            Default: False
     """
 
     n_steps: int | None = None
     grid: int | None = None
-    removal: Removal | None = None
-    screen: Screen | None = None
+    removal: Removal | str | None = None
+    screen: AnyScreen | str | None = None
+    minimal: bool = False
+
+    def check(self) -> None:
+        """Check all settings, without a forward pass.
+
+        Raises:
+            ValueError: If a name is unknown, or if a number is out of range.
+            TypeError: If a setting has the wrong type.
+        """
+        for name, value in (("n_steps", self.n_steps), ("grid", self.grid)):
+            if value is not None:
+                check_positive_int(name, value)
+        get_removal(self.removal)
+        get_screen(self.screen)
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings as JSON types. Screens and removals become text."""
+        screen = get_screen(self.screen)
         return {
             "n_steps": self.n_steps,
             "grid": self.grid,
             "removal": repr(self.removal),
-            "screen": repr(self.screen) if self.screen else "all",
+            "screen": "all" if screen is None else repr(screen),
+            "minimal": self.minimal,
         }
 
 
@@ -80,10 +102,10 @@ class LocalizedClass(NamedTuple):
 
     def summary(self) -> str:
         """Return one line with the number of patches that each of the two deletions removed."""
-        name = first_synonym(self.label)
-        if not self.until_predicted.flipped[0]:
-            return f"{name} is never predicted"
+        name = class_name(self.label)
         n_first, n_second = int(self.until_predicted.n_steps[0]), int(self.until_lost.n_steps[0])
+        if not self.until_predicted.flipped[0]:
+            return f"{name} is not predicted without {_count_patches(n_first)} either, so it is not located"
         start = f"without {_count_patches(n_first)}" if n_first else "on the whole image"
         outcome = "lost" if self.until_lost.flipped[0] else "not lost"
         return f"{name} is predicted {start} and {outcome} after deleting {_count_patches(n_second, more=n_first > 0)}"
@@ -114,6 +136,7 @@ class Localization:
             "image": image.name,
             "model": image.classifier.name,
             "predicted": image.predicted_dict(),
+            "true_label": image.true_label,
             "settings": settings,
             "patches": image.patches_dict(),
             "classes": [localized.to_dict() for localized in self.classes],
@@ -123,29 +146,30 @@ class Localization:
     def figure(self) -> Figure:
         """Draw for each class what the model sees without the patches that hide it, and its location."""
         image = self.image
-        predicted = first_synonym(image.classifier.labels[image.predicted])
-        confidence = image.confidence(image.predicted)
+        likely = image.target()
+        prediction = with_confidence(image.classifier.labels[likely], image.confidence(likely))
         figure, _ = localization_figure(
             image.picture,
             image.mask,
             [
                 (
-                    first_synonym(localized.label),
+                    class_name(localized.label),
                     localized.attribution,
                     (localized.until_predicted, localized.until_lost),
                 )
                 for localized in self.classes
             ],
             title=f"{image.title}: where is each class?",
-            image_title=f"whole image:\n{predicted} {confidence:.2f}",
-            draw=draw_from_game(image.game(image.predicted), image.classifier.to_images),
+            image_title="\n".join(filter(None, (f"whole image: {prediction}", image.truth))),
+            draw=draw_from_game(image.game(likely), image.classifier.to_images),
             note=image.removal.picture_note,
         )
         return figure
 
     def summary(self) -> str:
-        """Return one line with the number of patches deleted for each class."""
-        return "; ".join(localized.summary() for localized in self.classes)
+        """Return one line with the true label if known, and the number of patches deleted for each class."""
+        summaries = [localized.summary() for localized in self.classes]
+        return "; ".join([self.image.truth, *summaries] if self.image.truth else summaries)
 
     def save(self, folder: Path, *, stem: str | None = None) -> Path:
         """Save a figure and a JSON file.
@@ -171,6 +195,7 @@ def localize(
     *,
     name: str = "image",
     targets: Sequence[str | int] = (),
+    true_label: str | int | None = None,
     settings: LocalizeSettings | None = None,
     show_progress: bool = False,
 ) -> Localization:
@@ -186,6 +211,9 @@ def localize(
             Default: ``"image"``
         targets (Sequence[str or int], optional): Classes to locate: indices, names, or unambiguous parts of names.
             Default: ``()``, the two most likely classes
+        true_label (str or int, optional): Class of the image according to the data, as in
+            :func:`captum_moxi.explanation.explain`.
+            Default: None, unknown
         settings (LocalizeSettings, optional): How to localize the classes.
             Default: None, the model's own patches and the exact search
         show_progress (bool, optional): Whether to show a progress bar that counts the evaluated rows.
@@ -195,7 +223,9 @@ def localize(
         Localization: Selections and heat maps.
 
     Raises:
-        ValueError: If the model does not have a class or has a single logit, or if the settings do not fit the model.
+        ValueError: If the model does not have a class or has a single logit, or if the settings are not valid or do not
+            fit the model.
+        TypeError: If a setting has the wrong type.
 
     Examples::
 
@@ -208,15 +238,16 @@ def localize(
         >>> localization.figure()
     """
     settings = settings or LocalizeSettings()
-    prepared = prepare_image(classifier, image, name=name, removal=settings.removal, grid=settings.grid)
-    indices = [classifier.class_index(target) for target in targets] or _most_likely(prepared, count=2)
-    return Localization(
-        image=prepared,
-        settings=settings,
-        classes=tuple(
-            _localize_class(prepared, index, settings=settings, show_progress=show_progress) for index in indices
-        ),
+    settings.check()
+    indices = [classifier.class_index(target) for target in targets]
+    prepared = prepare_image(
+        classifier, image, name=name, removal=settings.removal, grid=settings.grid, true_label=true_label
     )
+    classes = tuple(
+        _localize_class(prepared, index, settings=settings, show_progress=show_progress)
+        for index in indices or _most_likely(prepared, count=2)
+    )
+    return Localization(image=prepared, settings=settings, classes=classes)
 
 
 def _count_patches(count: int, *, more: bool = False) -> str:
@@ -237,6 +268,7 @@ def _localize_class(
         target=index,
         feature_mask=image.feature_mask,
         n_steps=settings.n_steps,
+        minimal=settings.minimal,
         show_progress=show_progress,
         return_selection=True,
     )

@@ -35,6 +35,7 @@ from captum_moxi.game.outputs import (
     warn_if_probabilities,
 )
 from captum_moxi.game.targets import Targets
+from captum_moxi.heads import head_of
 from captum_moxi.players import Players, players_from_mask, scalar_mask
 from captum_moxi.removal import ForwardCall, Removal, ToImages, default_removal, get_removal
 from captum_moxi.rewards import ExampleReward, Reward, get_reward, traits_of
@@ -89,7 +90,9 @@ class CoalitionGame:
         ids (Tensor): Ids of the players in the feature mask, in ascending order: the columns of a coalition. Shape
             ``(n,)``, int64.
         exists (Tensor): Whether each example has each player. Shape ``(B, n)``, bool.
-        targets (Tensor or None): Target class of each example. Shape ``(B,)``, int64. None if there is no target.
+        head (Head): How logits become probabilities and predictions, from ``config.problem_type`` of the model.
+        targets (Tensor or None): Target class of each example. Shape ``(B,)``, int64. None if there is no target, or if
+            the model is a regression, which has no classes.
         full (Outcome): Outcome of each example with all its players. Shape ``(B,)``.
         call (ForwardCall): Inputs, baselines and arguments of the model, and the players.
         removal (Removal): How absent players are removed.
@@ -159,6 +162,7 @@ class CoalitionGame:
         self._reward = reward
         self._full_output = full_output
         self.removal = removal
+        self.head = head_of(model.call.forward_func)
         self.exists = exists
         self.call: ForwardCall = model.call
         self.ids: Tensor = model.call.players.ids
@@ -168,7 +172,7 @@ class CoalitionGame:
         self.rounds_relatively = traits_of(reward).rounds_relatively
         examples = torch.arange(self.n_examples)
         target = self._select(full_output, examples)[1]
-        self.targets = None if target is None else target.cpu()
+        self.targets = None if target is None or not self.head.has_classes else target.cpu()
         columns = self._read_outcome(full_output, examples)
         self.full = self._checked_outcome(tuple(column.cpu() for column in columns), exists, examples)
 
@@ -220,7 +224,7 @@ class CoalitionGame:
         Raises:
             ValueError: If the reward is unknown or needs a target that the game does not have.
         """
-        function = reward if isinstance(reward, ExampleReward) else get_reward(reward)
+        function = reward if isinstance(reward, ExampleReward) else self.head.reward(get_reward(reward))
         if not self._model.aggregates:
             self._targets.check_output(self._full_output, required=traits_of(function).needs_target)
         return self._derived(function, self.exists, self._full_output)
@@ -484,10 +488,10 @@ class CoalitionGame:
 
     def _read_outcome(self, output: Tensor, examples: Tensor) -> Columns:
         logits, target = self._select(output, examples)
-        return read_outcome(logits, target, examples, self._reward)
+        return read_outcome(logits, target, examples, self._reward, self.head)
 
     def _read_probabilities(self, output: Tensor, examples: Tensor) -> Columns:
-        return read_probabilities(self._select(output, examples)[0])
+        return read_probabilities(self._select(output, examples)[0], self.head)
 
     def _keep_output(self, output: Tensor, examples: Tensor) -> Columns:
         return (output.reshape(1, 1) if self._model.aggregates else output,)
@@ -580,7 +584,7 @@ def _prepare(
         perturbations_per_eval = operator.index(perturbations_per_eval)
     tensors = tuple(x.detach() for x in check_inputs(inputs))
     models.check_images(forward_func, tensors)
-    reward_function = get_reward(reward)
+    reward_function = head_of(forward_func).reward(get_reward(reward))
     targets = Targets(parse_target(target, len(tensors[0])))
     n_classes = models.num_classes(forward_func)
     if n_classes is not None:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from captum_moxi.arguments import ModelOutput, warn_user
-from captum_moxi.rewards import ExampleReward, Reward, predicted_class, probability
+from captum_moxi.heads import Head
+from captum_moxi.rewards import ExampleReward, Reward
 
 # Status of a row: which of its values are not finite.
 FINITE, LOGITS_NOT_FINITE, REWARD_NOT_FINITE = 0, 1, 2
@@ -20,7 +21,7 @@ class Outcome:
         rewards (Tensor): Shape ``(M,)``, in the dtype of the reward.
         confidences (Tensor): P(target). Shape ``(M,)``, floating. NaN if there is no target.
         predictions (Tensor): Predicted class. Shape ``(M,)``, int64. For a single logit, 0 if positive and -1
-            otherwise.
+            otherwise. If each class has a sigmoid of its own, the target if its logit is positive and -1 otherwise.
     """
 
     rewards: Tensor
@@ -69,7 +70,7 @@ def warn_if_probabilities(output: Tensor) -> None:
 
 
 def read_outcome(
-    logits: Tensor, target: Tensor | None, examples: Tensor, reward: Reward | ExampleReward
+    logits: Tensor, target: Tensor | None, examples: Tensor, reward: Reward | ExampleReward, head: Head
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute the reward, confidence, prediction and status of each row, on the device of the logits.
 
@@ -78,6 +79,7 @@ def read_outcome(
         target (Tensor or None): Shape ``(rows,)``, int64.
         examples (Tensor): Example of each row. Shape ``(rows,)``, int64.
         reward (Callable): Reward.
+        head (Head): Head of the model.
 
     Returns:
         tuple[Tensor, Tensor, Tensor, Tensor]: Rewards, confidences, predictions, and the status (``FINITE``,
@@ -99,22 +101,22 @@ def read_outcome(
     if target is None:
         confidences = torch.full((len(logits),), torch.nan, device=logits.device)
     else:
-        confidences = probability(logits, target)
+        confidences = head.confidences(logits, target)
     reward_status = torch.where(rewards.isfinite(), FINITE, REWARD_NOT_FINITE)
     status = torch.where(logits.isfinite().all(1), reward_status, LOGITS_NOT_FINITE)
-    return rewards, confidences, predicted_class(logits), status
+    return rewards, confidences, head.predictions(logits, target), status
 
 
-def read_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
+def read_probabilities(logits: Tensor, head: Head) -> tuple[Tensor, Tensor]:
     """Compute the probabilities of all classes, or the sigmoid of a single logit, and the status of each row.
 
     Args:
         logits (Tensor): Shape ``(rows, classes)``.
+        head (Head): Head of the model.
 
     Returns:
         tuple[Tensor, Tensor]: Probabilities of shape ``(rows, classes)``, float32. Status, ``FINITE`` or
         ``LOGITS_NOT_FINITE``. Shape ``(rows,)``.
     """
     status = torch.where(logits.isfinite().all(1), FINITE, LOGITS_NOT_FINITE)
-    logits = logits.float()
-    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1), status
+    return head.probabilities(logits.float()), status

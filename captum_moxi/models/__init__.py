@@ -1,20 +1,26 @@
 """Models: loading, calling and unwrapping, where their tokens are, and how their state is preserved."""
 
-from captum_moxi.models.huggingface import ImageClassifier, LogitsModel, call_model, load, num_classes
+from captum_moxi.models.huggingface import (
+    ImageClassifier,
+    LogitsModel,
+    call_model,
+    check_device,
+    load,
+    num_classes,
+    problem_type,
+)
 from captum_moxi.models.images import check_images, warn_about_images
+from captum_moxi.models.precision import in_precision
 from captum_moxi.models.state import find_random_layer, preserved_state, sdpa_attention
 from captum_moxi.models.tokens import (
     PatchGrid,
-    embedding_module,
-    encoder_layers,
+    Select,
+    TokenLayout,
     find_patch_size,
     first_token_module,
     fits_prefix,
-    has_patch_tokens,
-    last_first_norm,
     needs_grid,
-    patch_size,
-    prefix_tokens,
+    token_layout,
 )
 from captum_moxi.models.unwrap import as_forward_func, module_of, on_one_device, transformer
 from captum_moxi.models.view import PrivateView, private_view
@@ -24,27 +30,27 @@ __all__ = [
     "LogitsModel",
     "PatchGrid",
     "PrivateView",
+    "Select",
+    "TokenLayout",
     "as_forward_func",
     "call_model",
+    "check_device",
     "check_images",
-    "embedding_module",
-    "encoder_layers",
     "find_patch_size",
     "find_random_layer",
     "first_token_module",
     "fits_prefix",
-    "has_patch_tokens",
-    "last_first_norm",
+    "in_precision",
     "load",
     "module_of",
     "needs_grid",
     "num_classes",
     "on_one_device",
-    "patch_size",
-    "prefix_tokens",
     "preserved_state",
     "private_view",
+    "problem_type",
     "sdpa_attention",
+    "token_layout",
     "transformer",
     "warn_about_images",
 ]

@@ -4,25 +4,33 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoImageProcessor,
     AutoModelForImageClassification,
+    AutoModelForZeroShotImageClassification,
+    AutoTokenizer,
     BaseImageProcessor,
     PreTrainedModel,
 )
 
 from captum_moxi.arguments import ForwardFunc, ModelOutput
+from captum_moxi.images import open_image, to_rgb
+from captum_moxi.models.hub import is_local
 from captum_moxi.models.unwrap import module_of
+from captum_moxi.models.zero_shot import check_classes, join_patches, split_patches, with_classes
 from captum_moxi.tables import html_table
+
+ImageSource: TypeAlias = Image.Image | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class ImageClassifier:
         size = image_size(self.model)
         rows = [
             ["model", type(self.model).__name__],
-            ["classes", f"{len(self.labels)}: {', '.join(self.labels[:3])}, ..."],
+            ["classes", f"{len(self.labels)}: {', '.join(self.labels[:3])}{', ...' if len(self.labels) > 3 else ''}"],
             ["image size", "any" if size is None else f"{size[0]} x {size[1]}"],
             ["device", str(self.model.device)],
         ]
@@ -59,18 +67,27 @@ class ImageClassifier:
         names = {int(index): label for index, label in (self.model.config.id2label or {}).items()}
         return [names.get(i, str(i)) for i in range(len(names))]
 
-    def preprocess(self, images: Image.Image | Sequence[Image.Image]) -> Tensor:
-        """Convert one or more PIL images to pixel values.
+    def preprocess(self, images: ImageSource | Iterable[ImageSource]) -> Tensor:
+        """Convert one or more images to pixel values.
 
         Args:
-            images (Image or Sequence[Image]): PIL images of any size and mode.
+            images (Image, path or Iterable of these): PIL images of any size and mode, or paths of image files. They
+                are converted to RGB as in :func:`captum_moxi.images.to_rgb`: integers of more than 8 bits are scaled by
+                their bit depth, floating-point values from 0..1, and transparent pixels are put on white. Files are
+                rotated according to their EXIF orientation.
 
         Returns:
             Tensor: Pixel values of shape ``(B, 3, H, W)``, in the model's dtype and on its device.
+
+        Raises:
+            ValueError: If an image cannot be read or converted to RGB, for example because its values are out of range.
+            TypeError: If ``images`` contains anything else.
         """
-        images = [images] if isinstance(images, Image.Image) else list(images)
-        batch = self.processor([image.convert("RGB") for image in images], return_tensors="pt")
+        sources: Iterable[object] = images if isinstance(images, Iterable) and not isinstance(images, str) else [images]
+        batch = self.processor([_rgb_image(source) for source in sources], return_tensors="pt")
         pixel_values: Tensor = batch["pixel_values"]
+        if "spatial_shapes" in batch:
+            pixel_values = join_patches(pixel_values, batch["spatial_shapes"])
         return pixel_values.to(self.model.device, self.model.dtype)
 
     def to_images(self, pixel_values: Tensor) -> Tensor:
@@ -162,64 +179,127 @@ class ImageClassifier:
 
 
 def load(
-    name: str | os.PathLike[str], device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
+    name: str | os.PathLike[str],
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    *,
+    classes: Sequence[str] | None = None,
+    template: str | None = None,
 ) -> ImageClassifier:
     r"""
     Load an image classifier and its preprocessing from the Hugging Face hub or a folder.
+
+    The classes of a zero-shot classifier, such as CLIP or SigLIP, are texts. They are encoded once, and the result is
+    an ordinary image classifier. SigLIP gives each class a probability of its own, so a single class is enough.
 
     Code from the folder or the hub is never run.
 
     Args:
         name (str or path): Hub name, for example ``google/vit-base-patch16-224``, or a folder written by
-            ``save_pretrained`` that contains config.json, safetensors weights and preprocessor_config.json.
+            ``save_pretrained`` that contains config.json, safetensors weights and preprocessor_config.json. The folder
+            of a zero-shot classifier also contains its tokenizer.
         device (str or torch.device, optional): Device of the model.
             Default: None, CUDA if it is available, otherwise the CPU
         dtype (torch.dtype, optional): Dtype of the weights.
             Default: torch.float32
+        classes (Sequence[str], optional): The classes of a zero-shot classifier, for example ``["cat", "dog"]``.
+            Required for these classifiers, and only accepted for them.
+            Default: None
+        template (str, optional): Text that the model receives for each class, with ``{}`` in the place of the class,
+            for example ``"a photo of a {}"``.
+            Default: None, the class itself
 
     Returns:
         ImageClassifier: Model in evaluation mode, image processor and name.
 
     Raises:
-        ValueError: If there is no such folder or hub model, if it is not an image classifier, or if its weights are
-            incomplete or not in the safetensors format.
+        ValueError: If there is no such folder or hub model, if it is not an image classifier, if its weights are
+            incomplete or not in the safetensors format, or if the device is not available. If the hub cannot be
+            reached, the error is raised after a few seconds, unless the model is in the cache of the hub. Also if a
+            zero-shot classifier has no classes, if another classifier has some, if a class is empty, repeated or too
+            long, or if the template has no place for the class.
+        TypeError: If ``classes`` is not a list of str, or ``template`` is not a str.
 
     Examples::
 
         >>> vit = load("google/vit-base-patch16-224")
         >>> x = vit.preprocess(Image.open("cat.jpg"))  # (1, 3, 224, 224)
+        >>> clip = load("openai/clip-vit-base-patch32", classes=["cat", "dog"], template="a photo of a {}")
     """
-    _check_folder(name)
-    try:
-        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
-        model, loading_info = AutoModelForImageClassification.from_pretrained(
-            name, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
+    # Code in a folder is not run, and pickled weights are not read.
+    options = {"local_files_only": is_local(name), "trust_remote_code": False}
+    with _loading_errors(name):
+        config = AutoConfig.from_pretrained(name, **options)
+    texts = check_classes(config, str(name), classes, template)
+    with _loading_errors(name):
+        processor = AutoImageProcessor.from_pretrained(name, **options)
+        tokenizer = None if texts is None else AutoTokenizer.from_pretrained(name, **options)
+    auto_class = AutoModelForImageClassification if texts is None else AutoModelForZeroShotImageClassification
+    model: Any = _load_model(auto_class, name, dtype=dtype, **options)
+    model.to(torch.device(device)).eval()
+    if classes is not None and texts is not None and tokenizer is not None:
+        model = with_classes(model, tokenizer, labels=classes, texts=texts)
+    return ImageClassifier(model, processor, str(name))
+
+
+def _load_model(auto_class: Any, name: str | os.PathLike[str], **options: Any) -> PreTrainedModel:
+    with _loading_errors(name):
+        model, loading_info = auto_class.from_pretrained(
+            name, use_safetensors=True, output_loading_info=True, **options
         )
+    if loading_info["missing_keys"]:
+        missing = ", ".join(sorted(loading_info["missing_keys"])[:3])
+        raise ValueError(
+            f"model {str(name)!r} has no weights for {missing}, so it is not a trained classifier; pass a trained one"
+        )
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+@contextmanager
+def _loading_errors(name: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the errors of transformers into one ValueError that says what to pass."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(
             f"model {str(name)!r} could not be loaded as an image classifier ({reason}); "
             "pass a reachable hub name, or a folder written by save_pretrained"
         ) from error
-    if loading_info["missing_keys"]:
-        missing = ", ".join(sorted(loading_info["missing_keys"])[:3])
-        raise ValueError(
-            f"model {str(name)!r} has no weights for {missing}, so it is not a trained classifier; pass a trained one"
-        )
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return ImageClassifier(model.to(device).eval(), processor, str(name))
 
 
-def _check_folder(name: str | os.PathLike[str]) -> None:
-    path = Path(name)
-    if not path.exists() and (path.is_absolute() or str(name).startswith(".")):
+def _rgb_image(source: object) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return to_rgb(source)
+    if isinstance(source, str | os.PathLike):
+        try:
+            return open_image(source)
+        except ValueError as error:
+            raise ValueError(f"image {os.fspath(source)!r}: {error}") from None
+    raise TypeError(
+        f"images contains a {type(source).__name__}; pass PIL images or paths, for example Image.fromarray(array)"
+    )
+
+
+def check_device(device: str | torch.device) -> None:
+    """Check that tensors can be created on a device.
+
+    Args:
+        device (str or torch.device): The device, for example ``"cuda:1"``.
+
+    Raises:
+        ValueError: If the device is not available.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"model {str(name)!r} is not a folder; pass a folder written by save_pretrained, or a hub name"
-        )
-    if path.exists() and not (path / "config.json").is_file():
-        raise ValueError(
-            f"model {str(name)!r} contains no config.json; pass a folder written by save_pretrained, or a hub name"
-        )
+            f"device {str(device)!r} is not available ({reason}); pass cpu or an available device"
+        ) from None
 
 
 class LogitsModel(nn.Module):
@@ -248,17 +328,30 @@ class LogitsModel(nn.Module):
 
 
 def call_model(forward_func: ForwardFunc, *args: Any) -> ModelOutput:
-    """Call a forward function. Return ``output.logits`` if the output is an object with logits, otherwise the output.
+    """Call a forward function. Return the logits if the output is an object with logits, otherwise the output.
 
     If the size of the images is not the size that the model was trained on, a transformers model that can interpolate
-    its position embeddings does so, for example ViT or DeiT.
+    its position embeddings does so, for example ViT or DeiT. A transformers model whose inputs are patches receives the
+    patches of the images (SigLIP 2).
     """
-    kwargs = {}
+    kwargs: dict[str, Any] = {}
     model = module_of(forward_func)
-    if isinstance(model, PreTrainedModel) and len(args) == 1 and interpolates(model) and has_other_size(model, args[0]):
-        kwargs["interpolate_pos_encoding"] = True
+    if isinstance(model, PreTrainedModel) and len(args) == 1:
+        if interpolates(model) and has_other_size(model, args[0]):
+            kwargs["interpolate_pos_encoding"] = True
+        elif "spatial_shapes" in inspect.signature(model.forward).parameters:
+            patches, kwargs["spatial_shapes"] = split_patches(args[0], _vision_config(model, "patch_size"))
+            args = (patches,)
     output = forward_func(*args, **kwargs)
-    return output if isinstance(output, Tensor) else getattr(output, "logits", output)
+    return output if isinstance(output, Tensor) else _logits_of(output)
+
+
+def _logits_of(output: Any) -> Any:
+    """Return the logits of an output object, or the output itself if it has none."""
+    # PP-LCNet returns its logits under the name of hidden states, which have more dimensions.
+    logits = getattr(output, "logits", getattr(output, "last_hidden_state", None))
+    is_hidden = not hasattr(output, "logits") and isinstance(logits, Tensor) and logits.dim() != 2
+    return output if logits is None or is_hidden else logits
 
 
 def image_size(model: PreTrainedModel) -> tuple[int, int] | None:
@@ -315,3 +408,15 @@ def num_classes(forward_func: ForwardFunc) -> int | None:
     heads = [part for name, part in module.named_modules() if "classifier" in name and isinstance(part, nn.Linear)]
     n_labels = module.config.num_labels
     return n_labels if {head.out_features for head in heads} == {n_labels} else None
+
+
+def problem_type(forward_func: ForwardFunc) -> str | None:
+    """Return ``config.problem_type`` of a transformers classifier, which says how its logits are to be read.
+
+    Returns:
+        str or None: ``"multi_label_classification"``, ``"single_label_classification"`` or ``"regression"``. None for
+        models that do not say, and for other functions.
+    """
+    module = called_transformer(forward_func)
+    declared = None if module is None else getattr(module.config, "problem_type", None)
+    return declared if isinstance(declared, str) else None

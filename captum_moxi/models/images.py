@@ -21,9 +21,10 @@ def check_images(forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> None:
         inputs (tuple[Tensor, ...]): Inputs of the model.
 
     Raises:
-        ValueError: If the batch dimension is missing, or if the model does not accept the number of channels or the
-            size of the images.
+        ValueError: If the input is not a batch of images, or if the model does not accept images, their number of
+            channels or their size.
     """
+    _check_input_ids(forward_func, inputs[0])
     model = _image_model(forward_func)
     if model is None:
         return
@@ -31,7 +32,12 @@ def check_images(forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> None:
     shape = tuple(images.shape)
     if images.dim() == 3 and channels in (shape[0], shape[2]):
         raise ValueError(f"inputs has shape {shape}, one image without a batch dimension; pass x[None] instead of x")
-    if images.dim() == 4 and channels is not None and shape[1] != channels:
+    if images.dim() != 4:
+        raise ValueError(
+            f"inputs has shape {shape}, but {type(model).__name__} expects a batch of images; pass a tensor of shape "
+            f"(B, {channels or 'C'}, H, W)"
+        )
+    if channels is not None and shape[1] != channels:
         advice = "x.permute(0, 3, 1, 2)" if shape[3] == channels else f"images of shape (B, {channels}, H, W)"
         raise ValueError(
             f"inputs has shape {shape}, but {type(model).__name__} expects {channels} channels along dimension 1; "
@@ -44,7 +50,7 @@ def check_images(forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> None:
 def warn_about_images(forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> None:
     """Warn about images that a transformers image model accepts, but was not trained on.
 
-    These are images of another size, if the model interpolates its positions, and raw pixels.
+    These are images of another size, if the model has an option to accept them, and raw pixels.
 
     Args:
         forward_func (Callable): Model, as in :func:`check_images`.
@@ -55,7 +61,8 @@ def warn_about_images(forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> 
         return
     images, size = inputs[0], image_size(model)
     if size is not None and has_other_size(model, images) and interpolates(model):
-        warn_user(f"{_describe_sizes(model, images, size)}, so its positions are interpolated; {_RESIZE}")
+        # ViT interpolates its positions. Others have none that depend on the size, for example most Swin models.
+        warn_user(f"{_describe_sizes(model, images, size)}, the size that it was trained on; {_RESIZE}")
     largest = float(images.max())
     if largest > MAX_PIXEL_VALUE:
         warn_user(
@@ -64,12 +71,27 @@ def warn_about_images(forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> 
         )
 
 
+def _check_input_ids(forward_func: ForwardFunc, images: Tensor) -> None:
+    """Check that an image classifier which reads a sequence of ids does not receive images (ImageGPT, ShieldGemma 2)."""
+    model = called_transformer(forward_func)
+    is_classifier = model is not None and "ForImageClassification" in type(model).__name__
+    if model is not None and is_classifier and model.main_input_name == "input_ids" and images.is_floating_point():
+        raise ValueError(
+            f"inputs has shape {tuple(images.shape)}, but {type(model).__name__} reads input_ids before any image; pass "
+            "a function that maps images to logits, which computes the input_ids and calls the model, and a "
+            "feature_mask, for example patch_mask(224, 32)"
+        )
+
+
 _RESIZE = "pass images that preprocess or the model's image processor resized"
 
 
 def _image_model(forward_func: ForwardFunc) -> PreTrainedModel | None:
     model = called_transformer(forward_func)
-    return model if model is not None and model.main_input_name == "pixel_values" else None
+    if model is None or model.main_input_name != "pixel_values":
+        return None
+    # The pixel values of a video have a dimension more.
+    return None if hasattr(model.config, "num_frames") else model
 
 
 def _describe_sizes(model: PreTrainedModel, images: Tensor, size: tuple[int, int]) -> str:

@@ -1,10 +1,11 @@
 """Tokens of vision transformers: patch size, prefix tokens, where the sequence is, and the map from tokens to pixels.
 
-To support another family of models, add an entry to ``FAMILIES``.
+To support another family of models, add an entry to ``FAMILIES`` or ``STRUCTURES``.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,46 +18,233 @@ from captum_moxi.models.unwrap import module_of, on_one_device, transformer
 # No known model has more prefix tokens. A sequence with more tokens beyond the patches is not a sequence of patches.
 MAX_PREFIX = 16
 
+# Maps the values of all tokens, the kept tokens of each row ``(rows, kept)``, of which the first are the prefix tokens,
+# and the number of prefix tokens to the values of the kept tokens.
+Select = Callable[[Tensor, Tensor, int], Tensor]
+
+
+def select_pairs(values: Tensor, kept: Tensor, n_prefix: int) -> Tensor:
+    """Select the values of pairs of tokens: ``(1, heads, tokens, tokens)`` to ``(rows, heads, kept, kept)``."""
+    heads = torch.arange(values.shape[1], device=values.device)[:, None, None]
+    return values[0][heads, kept[:, None, :, None], kept[:, None, None, :]]
+
+
+def select_patches(values: Tensor, kept: Tensor, n_prefix: int) -> Tensor:
+    """Select the values of patches: ``(patches, width)`` to ``(rows, 1, kept patches, width)``."""
+    return values[kept[:, None, n_prefix:] - n_prefix]
+
+
+def _configured_patch_size(vision: Any) -> int | Sequence[int]:
+    size: int | Sequence[int] = vision.config.patch_size
+    return size
+
+
+def _own_patch_size(vision: Any) -> int | Sequence[int]:
+    size: int | Sequence[int] = vision.patch_size
+    return size
+
+
+def _size_per_cell(vision: Any) -> Sequence[int]:
+    """Return the size of a cell of the grid of a timm model, whose patches may be those of a feature map."""
+    embed = vision.patch_embed
+    return [side // cells for side, cells in zip(embed.img_size, embed.grid_size, strict=True)]
+
 
 @dataclass(frozen=True)
 class TokenFamily:
     """A family of models that accept a sequence without the tokens of absent patches.
 
     The sequence consists of prefix tokens followed by patch tokens, and the layers accept a sequence of any length.
+    Names of modules are dotted names in the vision transformer.
 
     Args:
-        n_prefix (Callable): Maps the model to the number of tokens before the patch tokens.
+        n_prefix (Callable): Maps the vision transformer to the number of tokens before the patch tokens.
         first_norm (str): Name of the first norm in each layer of the encoder.
+        patch_size (Callable, optional): Maps the vision transformer to the size of a patch in pixels.
+            Default: ``config.patch_size``
+        vision (str, optional): Name of the vision transformer in the base model, if it is only a part of it.
+            Default: ""
+        embeddings (str, optional): Name of the module that creates the sequence of tokens.
+            Default: "embeddings"
+        layers (str, optional): Name of the module that lists the layers of the encoder. None means the list of
+            ``config.num_hidden_layers`` modules.
+            Default: None
+        positions (Mapping[str, Select], optional): Modules that return values of positions, by the last part of their
+            names, and how to select the values of the kept tokens.
+            Default: {}
         first_token_classifiers (tuple[str, ...], optional): Names of the model classes whose classifier reads only the
             first token of the last layer.
             Default: ()
     """
 
-    n_prefix: Callable[[PreTrainedModel], int]
+    n_prefix: Callable[[Any], int]
     first_norm: str
+    patch_size: Callable[[Any], int | Sequence[int]] = _configured_patch_size
+    vision: str = ""
+    embeddings: str = "embeddings"
+    layers: str | None = None
+    positions: Mapping[str, Select] = field(default_factory=dict)
     first_token_classifiers: tuple[str, ...] = ()
 
 
-def _class_token(model: PreTrainedModel) -> int:
+@dataclass(frozen=True)
+class Structure:
+    """A family of models that are not from transformers, recognized by the attributes of a module.
+
+    Args:
+        family (TokenFamily): The family.
+        present (tuple[str, ...]): Attributes that the module has.
+        absent (tuple[str, ...], optional): Attributes that the module does not have, or that are None: values that the
+            layers compute from the whole grid of patches.
+            Default: ()
+    """
+
+    family: TokenFamily
+    present: tuple[str, ...]
+    absent: tuple[str, ...] = ()
+
+    def matches(self, module: nn.Module) -> bool:
+        """Return whether a module has this structure."""
+        is_absent = all(getattr(module, name, None) is None for name in self.absent)
+        return is_absent and all(hasattr(module, name) for name in self.present)
+
+
+def _no_token(vision: Any) -> int:
+    return 0
+
+
+def _class_token(vision: Any) -> int:
     return 1
 
 
-def _class_and_distillation_token(model: PreTrainedModel) -> int:
+def _class_and_distillation_token(vision: Any) -> int:
     return 2
 
 
-def _class_and_register_tokens(model: PreTrainedModel) -> int:
-    return 1 + int(model.config.num_register_tokens)
+def _class_and_register_tokens(vision: Any) -> int:
+    return 1 + int(vision.config.num_register_tokens)
 
 
-# Families by ``config.model_type``. Other models (Swin, BEiT, DINOv3, convolutional networks) need the whole grid.
+def _num_prefix_tokens(vision: Any) -> int:
+    return int(vision.num_prefix_tokens)
+
+
+_CLIP = TokenFamily(_class_token, "layer_norm1", vision="vision_model")
+_SIGLIP = TokenFamily(_no_token, "layer_norm1", vision="vision_model")
+# Each layer has a table of biases, or all layers share one.
+_BEIT = TokenFamily(
+    _class_token,
+    "layernorm_before",
+    positions={"relative_position_bias": select_pairs, "shared_position_bias": select_pairs},
+)
+
+# Families of transformers models by ``config.model_type``. Others (Swin, convolutional networks) need the whole grid.
 FAMILIES: dict[str, TokenFamily] = {
-    "vit": TokenFamily(_class_token, "layernorm_before", ("ViTForImageClassification",)),
-    "deit": TokenFamily(_class_and_distillation_token, "layernorm_before", ("DeiTForImageClassification",)),
-    "vit_msn": TokenFamily(_class_token, "layernorm_before", ("ViTMSNForImageClassification",)),
+    "vit": TokenFamily(_class_token, "layernorm_before", first_token_classifiers=("ViTForImageClassification",)),
+    "deit": TokenFamily(
+        _class_and_distillation_token, "layernorm_before", first_token_classifiers=("DeiTForImageClassification",)
+    ),
+    "vit_msn": TokenFamily(_class_token, "layernorm_before", first_token_classifiers=("ViTMSNForImageClassification",)),
     "dinov2": TokenFamily(_class_token, "norm1"),
     "dinov2_with_registers": TokenFamily(_class_and_register_tokens, "norm1"),
+    "dinov3_vit": TokenFamily(_class_and_register_tokens, "norm1", positions={"rope_embeddings": select_patches}),
+    "ijepa": TokenFamily(_no_token, "layernorm_before"),
+    "clip": _CLIP,
+    "metaclip_2": _CLIP,
+    "siglip": _SIGLIP,
+    "siglip2": _SIGLIP,
+    "beit": _BEIT,
+    "data2vec-vision": _BEIT,
 }
+
+# Families of other packages. A model of timm may also be inside the wrapper of transformers.
+STRUCTURES: dict[str, Structure] = {
+    "timm": Structure(
+        TokenFamily(_num_prefix_tokens, "norm1", _size_per_cell, embeddings="norm_pre", layers="blocks"),
+        present=("patch_embed", "num_prefix_tokens", "norm_pre", "blocks"),
+        absent=("rope", "rel_pos_bias"),
+    ),
+    "torchvision": Structure(
+        TokenFamily(_class_token, "ln_1", _own_patch_size, embeddings="encoder.dropout", layers="encoder.layers"),
+        present=("conv_proj", "class_token", "encoder"),
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class TokenLayout:
+    """Where the tokens of a model are.
+
+    Args:
+        model (nn.Module): The model: the transformers model or the vision transformer of another package.
+        vision (nn.Module): The vision transformer in the model.
+        family (TokenFamily): Family of the vision transformer.
+    """
+
+    model: nn.Module
+    vision: Any
+    family: TokenFamily
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the patches that the tokens represent."""
+        size = self.family.patch_size(self.vision)
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @property
+    def n_prefix(self) -> int:
+        """Number of tokens before the patch tokens: class, distillation and register tokens."""
+        return self.family.n_prefix(self.vision)
+
+    @property
+    def embeddings(self) -> nn.Module:
+        """Module that creates the sequence of tokens."""
+        module: nn.Module = self.vision.get_submodule(self.family.embeddings)
+        return module
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Layers of the encoder, first to last."""
+        if self.family.layers is not None:
+            return list(self.vision.get_submodule(self.family.layers).children())
+        count = self.vision.config.num_hidden_layers
+        lists = (module for module in self.vision.modules() if isinstance(module, nn.ModuleList))
+        return next(list(layers) for layers in lists if len(layers) == count)
+
+    @property
+    def last_first_norm(self) -> nn.Module:
+        """First norm of the last layer of the encoder, which normalizes the tokens for the last attention."""
+        return self.layers[-1].get_submodule(self.family.first_norm)
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the model returns logits, not tokens or features."""
+        return "ForImageClassification" in type(self.model).__name__ or getattr(self.model, "num_classes", 0) > 0
+
+    def positions(self) -> dict[nn.Module, Select]:
+        """Return the modules that return values of positions, and how to select those of the kept tokens."""
+        named = ((name.rpartition(".")[2], module) for name, module in self.vision.named_modules())
+        return {module: self.family.positions[name] for name, module in named if name in self.family.positions}
+
+
+def token_layout(forward_func: ForwardFunc) -> TokenLayout | None:
+    """Find the tokens of the vision transformer that a forward function is or contains.
+
+    Returns:
+        TokenLayout or None: None if there is no known vision transformer, or more than one.
+    """
+    model = transformer(forward_func)
+    if model is not None and model.config.model_type in FAMILIES:
+        family = FAMILIES[model.config.model_type]
+        return TokenLayout(model, model.base_model.get_submodule(family.vision), family)
+    module = module_of(forward_func) if model is None else model
+    found = [
+        TokenLayout(part, part, structure.family)
+        for part in (module.modules() if module is not None else ())
+        for structure in STRUCTURES.values()
+        if structure.matches(part)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -110,35 +298,23 @@ class PatchGrid:
         return blocks.permute(0, 2, 4, 1, 3, 5).flatten(3)
 
 
-def has_patch_tokens(model: PreTrainedModel | None) -> bool:
-    """Return whether tokens can be removed from the model's sequence."""
-    return model is not None and model.config.model_type in FAMILIES
-
-
 def needs_grid(forward_func: ForwardFunc) -> bool:
     """Return whether a forward function is a transformers image model that needs the whole grid of patches."""
-    model = transformer(forward_func)
-    return model is not None and not has_patch_tokens(model)
-
-
-def patch_size(model: PreTrainedModel) -> tuple[int, int]:
-    """Return height and width in pixels of the patches that the model's tokens represent."""
-    size = model.config.patch_size
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    return transformer(forward_func) is not None and token_layout(forward_func) is None
 
 
 def find_patch_size(forward_func: ForwardFunc) -> tuple[int, int] | None:
     """Return height and width in pixels of the patches that the tokens of a forward function represent.
 
-    In models that are not from transformers, the first convolution whose stride equals its kernel size is assumed to be
-    the patch projection.
+    In models of unknown layout, the first convolution whose stride equals its kernel size is assumed to be the patch
+    projection.
 
     Returns:
         tuple[int, int] or None: None if there is no such convolution.
     """
-    model = transformer(forward_func)
-    if model is not None and has_patch_tokens(model):
-        return patch_size(model)
+    layout = token_layout(forward_func)
+    if layout is not None:
+        return layout.patch_size
     module = module_of(forward_func)
     for part in module.modules() if module is not None else ():
         if isinstance(part, nn.Conv2d) and part.stride == part.kernel_size != (1, 1):
@@ -152,28 +328,6 @@ def fits_prefix(n_tokens: int, n_patches: int) -> bool:
     There can be at most ``MAX_PREFIX`` prefix tokens, and fewer than patch tokens.
     """
     return 0 <= n_tokens - n_patches < min(MAX_PREFIX + 1, n_patches)
-
-
-def prefix_tokens(model: PreTrainedModel) -> int:
-    """Return the number of tokens before the patch tokens: class, distillation and register tokens."""
-    return FAMILIES[model.config.model_type].n_prefix(model)
-
-
-def embedding_module(model: PreTrainedModel) -> nn.Module:
-    """Return the module that creates the sequence of tokens."""
-    return model.base_model.get_submodule("embeddings")
-
-
-def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """Return the layers of the encoder, first to last."""
-    count = model.config.num_hidden_layers
-    lists = (module for module in model.base_model.modules() if isinstance(module, nn.ModuleList))
-    return next(layers for layers in lists if len(layers) == count)
-
-
-def last_first_norm(model: PreTrainedModel) -> nn.Module:
-    """Return the first norm of the last layer of the encoder, which normalizes the tokens for the last attention."""
-    return encoder_layers(model)[-1].get_submodule(FAMILIES[model.config.model_type].first_norm)
 
 
 def first_token_module(forward_func: ForwardFunc) -> nn.Module | None:
@@ -193,10 +347,10 @@ def first_token_module(forward_func: ForwardFunc) -> nn.Module | None:
         inner = on_one_device(inner.model)
     if not isinstance(inner, PreTrainedModel):
         return None
-    family = FAMILIES.get(inner.config.model_type)
-    if family is None or type(inner).__name__ not in family.first_token_classifiers:
+    layout = token_layout(inner)
+    if layout is None or type(inner).__name__ not in layout.family.first_token_classifiers:
         return None
-    last = encoder_layers(inner)[-1]
+    last = layout.layers[-1]
     if any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in last.modules()):
         return None
     return getattr(last, "layernorm_after", None)

@@ -84,4 +84,10 @@ def transformer(model: Model) -> PreTrainedModel | None:
     models = [part for part in module.modules() if isinstance(part, PreTrainedModel)]
     nested = {id(part) for model in models for part in model.modules() if part is not model}
     outermost = [model for model in models if id(model) not in nested]
-    return outermost[0] if len(outermost) == 1 and outermost[0].main_input_name == "pixel_values" else None
+    return outermost[0] if len(outermost) == 1 and takes_images(outermost[0]) else None
+
+
+def takes_images(model: PreTrainedModel) -> bool:
+    """Return whether the first input of a transformers model is a batch of images."""
+    names = ("pixel_values", "inputs") if "ForImageClassification" in type(model).__name__ else ("pixel_values",)
+    return model.main_input_name in names

@@ -35,19 +35,19 @@ TEMPLATE = """
 {% block preamble %}<meta name="viewport" content="width=device-width, initial-scale=1">{% endblock %}
 """
 
-# Phones show the whole image and the heat map side by side, and what the model sees below. Bokeh puts the text of a Div
-# into an element of the class bk-clearfix, which is only as wide as its content.
+# All pictures have the same size. Phones show two side by side, and the third below. Bokeh puts the text of a Div into
+# an element of the class bk-clearfix, which is only as wide as its content.
 PICTURES_STYLE = """
 .bk-clearfix { display: block !important; }
 .pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px; max-width: 900px; }
 figure { margin: 0; }
+.picture { position: relative; }
 img { display: block; width: 100%; }
+svg { position: absolute; inset: 0; width: 100%; height: 100%; font-family: Arial, Helvetica, sans-serif; }
+.removed { fill: none; stroke: black; stroke-width: 1.5px; stroke-dasharray: 4 3; vector-effect: non-scaling-stroke; }
+text { font-weight: bold; fill: white; stroke: black; paint-order: stroke; }
 figcaption { font-size: 13px; padding-top: 3px; }
-@media (max-width: 640px) {
-  .pictures { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-  .seen { grid-column: 1 / -1; }
-  .seen img { max-width: 300px; }
-}
+@media (max-width: 640px) { .pictures { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 """
 
 # Runs in the browser when the page is loaded and whenever the slider, mode or method changes. `paths` holds PathData.
@@ -67,18 +67,22 @@ marker.data = {step: [step], confidence: [path.confidences[step]]}
 steps.end = last + 0.5
 classes.factors = path.labels[step].slice().reverse()
 bars.data = {label: path.labels[step], probability: path.probabilities[step], color: path.colors[step]}
-const picture = (url, caption, style) =>
-  `<figure class="${style}"><img src="${url}" alt="${caption}"><figcaption>${caption}</figcaption></figure>`
+const number = (n, i) => `<text x="${n.x}" y="${n.y}" font-size="${n.size}" stroke-width="${n.size / 5}" `
+  + `textLength="${n.width}" lengthAdjust="spacingAndGlyphs">${i + 1}</text>`
+const numbers = `<svg viewBox="0 0 ${path.size[0]} ${path.size[1]}" aria-hidden="true">`
+  + `<path class="removed" d="${path.removed}"/>` + path.numbers.slice(0, step).map(number).join("") + "</svg>"
+const numbered = "the chosen patches, brightest first, numbered up to this step"
+  + (path.removed === "" ? "" : "; dashed: chosen, and then dropped, because the flip does not need them")
+const picture = (url, caption, style, marks = "") => `<figure class="${style}"><div class="picture">`
+  + `<img src="${url}" alt="${caption}">${marks}</div><figcaption>${caption}</figcaption></figure>`
 pictures.text = `<div class="pictures">`
   + picture(path.photograph, "the whole image", "photograph")
-  + picture(path.heat_map, "the chosen patches, brightest first", "heat_map")
+  + picture(path.heat_map, numbered, "heat_map", numbers)
   + picture(path.images[step], "what the model sees", "seen") + "</div>"
-const escape = text => text.replace(/[&<>]/g, character => `&#${character.charCodeAt(0)};`)
-const predicted = i => `${escape(path.labels[i][0])} ${path.probabilities[i][0].toFixed(2)}`
 const flip = path.flip === null ? "The prediction does not flip along this path."
-  : `The prediction flips at step ${path.flip}: ${predicted(0)} → ${predicted(path.flip)}.`
+  : `The prediction flips at step ${path.flip}: ${path.predictions[0]} → ${path.predictions[path.flip]}.`
 summary.text = `<b>${step} of ${path.players} patches ${path.mode === "insertion" ? "inserted" : "deleted"}</b>: `
-  + `the model predicts <b>${predicted(step)}</b>. Confidence in <i>${path.target}</i>: `
+  + `the model predicts <b>${path.predictions[step]}</b>. Confidence in <i>${path.target}</i>: `
   + `${path.confidences[step].toFixed(2)}. ${flip}`
 """
 
@@ -173,7 +177,15 @@ def _controls(paths: Sequence[PathData]) -> dict[str, Model]:
             value=methods[0], options=methods, visible=len(methods) > 1, name="method", width=200, margin=(5, 5, 5, 5)
         ),
         "slider": Slider(
-            start=0, end=max(last, 1), value=0, step=1, title="patches", sizing_mode="stretch_width", name="slider"
+            start=0,
+            end=max(last, 1),
+            value=0,
+            step=1,
+            title="patches",
+            sizing_mode="stretch_width",
+            name="slider",
+            # At both ends, half of the handle is outside of the slider.
+            margin=(5, 10, 5, 10),
         ),
     }
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from captum_moxi.arguments import Mode
 from captum_moxi.game import CoalitionGame
 from captum_moxi.plot import heat_picture
+from captum_moxi.plot.patches import corner_of, outline
 from captum_moxi.removal import ToImages
 from captum_moxi.search import has_flipped
 
@@ -23,8 +24,14 @@ class PagePath:
         photograph (Tensor): Image ``(H, W, 3)`` in [0, 1] with all players.
         heat_map (Tensor): The photograph with the players of the path in color, the first in the brightest. Shape
             ``(H, W, 3)``, in [0, 1].
+        places (Tensor): ``x`` and ``y`` of the upper left corner and the size of each player of the path, in pixels of
+            the photograph. The size is the side of a square with as many pixels. Shape ``(K, 3)``, float64.
+        removed (Tensor): Lines around the players that were chosen and then left out of the path: ``x`` and ``y`` of
+            both ends, in pixels of the photograph. Shape ``(L, 2, 2)``, float64.
         images (Tensor): Images ``(K + 1, H, W, 3)`` in [0, 1], as the model sees them.
         probabilities (Tensor): Class probabilities ``(K + 1, classes)``.
+        predictions (Tensor): Predicted class. Shape ``(K + 1,)``, int64. -1 if the target, or the only class, is not
+            predicted.
         target (int): Index of the target class.
         n_players (int): Number of players of the image.
         flip (int or None): First step after which the prediction is flipped, or None if it never flips.
@@ -34,8 +41,11 @@ class PagePath:
     mode: Mode
     photograph: Tensor
     heat_map: Tensor
+    places: Tensor
+    removed: Tensor
     images: Tensor
     probabilities: Tensor
+    predictions: Tensor
     target: int
     n_players: int
     flip: int | None
@@ -50,6 +60,7 @@ def follow_path(
     method: str = "MoXI",
     example: int = 0,
     min_confidence: float = 0.0,
+    removed: Sequence[int] = (),
 ) -> PagePath:
     """Insert or delete players in the given order and record what the model sees and predicts.
 
@@ -65,6 +76,8 @@ def follow_path(
             Default: 0
         min_confidence (float, optional): Confidence that the target must exceed for insertion to flip.
             Default: 0
+        removed (Sequence[int], optional): Ids of players that were chosen and then left out of the order.
+            Default: ``()``
 
     Returns:
         PagePath: K + 1 images and predictions for K players in ``order``.
@@ -86,9 +99,10 @@ def follow_path(
     examples = torch.full((len(coalitions),), example)
     probabilities = game.class_probabilities(coalitions, examples)
     target = int(game.targets[example])
+    predictions = game.head.predictions(probabilities, torch.full_like(examples, target), threshold=0.5)
     flipped = has_flipped(
         mode,
-        _predictions(probabilities),
+        predictions,
         probabilities[:, target],
         target=target,
         min_confidence=min_confidence,
@@ -99,8 +113,11 @@ def follow_path(
         mode=mode,
         photograph=photograph,
         heat_map=heat_picture(photograph, _rank_scores(game, order, example=example)),
+        places=_places(game, order, example=example),
+        removed=torch.from_numpy(outline(_mask(game, example), _positions(game, removed)) + 0.5),
         images=game.pictures(coalitions, examples, to_images),
         probabilities=probabilities,
+        predictions=predictions,
         target=target,
         n_players=int(game.exists[example].sum()),
         flip=int(flipped.nonzero()[0]) if flipped.any() else None,
@@ -125,8 +142,23 @@ def _rank_scores(game: CoalitionGame, order: Sequence[int], *, example: int) -> 
     return game.call.players.spread(scores, 0, torch.tensor([example]))[0, 0].cpu()
 
 
-def _predictions(probabilities: Tensor) -> Tensor:
-    """Return the predicted classes. Shape ``(M,)``, int64. For a single logit, 0 if it is positive and -1 otherwise."""
-    if probabilities.shape[1] == 1:
-        return torch.where(probabilities[:, 0] > 0.5, 0, -1)
-    return probabilities.argmax(1)
+def _places(game: CoalitionGame, order: Sequence[int], *, example: int) -> Tensor:
+    """Return the corner and the size of each player in the order. Shape ``(K, 3)``, float64."""
+    mask = _mask(game, example)
+    places = torch.zeros(len(order), 3, dtype=torch.float64)
+    for step, position in enumerate(_positions(game, order)):
+        n_pixels = int((mask == position).sum())
+        places[step] = torch.tensor([*corner_of(mask, position), n_pixels**0.5])
+    return places
+
+
+def _mask(game: CoalitionGame, example: int) -> Tensor:
+    """Return the position of the player of each pixel. Shape ``(H, W)``, int64."""
+    numbers = torch.arange(game.n_players, dtype=torch.float32)[None]
+    return game.call.players.spread(numbers, 0, torch.tensor([example]))[0, 0].cpu().long()
+
+
+def _positions(game: CoalitionGame, ids: Sequence[int]) -> list[int]:
+    """Return the positions of players. The ids of a batch may end with -1."""
+    positions: list[int] = game.positions_of(torch.tensor([id for id in ids if id >= 0], dtype=torch.long)).tolist()
+    return positions

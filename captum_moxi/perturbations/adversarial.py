@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from captum_moxi.arguments import Target, check_positive_int, parse_target
+from captum_moxi.heads import head_of
 from captum_moxi.models import ImageClassifier, call_model, num_classes, preserved_state
 from captum_moxi.players import players_from_mask
 from captum_moxi.rewards import log_probability
@@ -132,8 +133,10 @@ def _gradient_pgd(classifier: ImageClassifier) -> PGD:
         output: Tensor = call_model(classifier.model, classifier.to_pixel_values(images))
         return output.float()
 
+    reward = head_of(classifier.model).reward(log_probability)
+
     def loss(logits: Tensor, target: Tensor) -> Tensor:
-        return -log_probability(logits, target)
+        return -reward(logits, target)
 
     pgd = PGD(logits, loss, lower_bound=0, upper_bound=1)
     # PGD has no argument for its step.

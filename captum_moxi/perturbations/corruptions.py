@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from captum_moxi.images import to_rgb
 from captum_moxi.models import ImageClassifier
 from captum_moxi.registry import Registry
 
@@ -56,7 +57,7 @@ def corrupt(image: Image.Image, name: str, *, severity: int = 5, seed: int = 0) 
     corruption = CORRUPTIONS.create(name)
     if severity not in range(1, 6):
         raise ValueError(f"severity is {severity!r}; pass an int from 1 to 5")
-    return corruption(image.convert("RGB"), severity, seed)
+    return corruption(to_rgb(image), severity, seed)
 
 
 def corrupted_inputs(classifier: ImageClassifier, x: Tensor, name: str, *, severity: int = 5, seed: int = 0) -> Tensor:

@@ -9,7 +9,8 @@ below on how to read it. Tensors are on the CPU. Images are ``(H, W, 3)`` float3
 each pixel.
 """
 
-from captum_moxi.plot.comparisons import comparison_figure, show_comparison
+from captum_moxi.plot.alternatives import alternatives_figure
+from captum_moxi.plot.comparisons import UNFLIPPED_NOTE, comparison_figure, show_comparison, write_below
 from captum_moxi.plot.curves import CURVES_READING, plot_curve, plot_curves
 from captum_moxi.plot.explanations import explanation_figure
 from captum_moxi.plot.interactions import plot_interactions, show_links
@@ -45,6 +46,7 @@ from captum_moxi.plot.style import (
     label_curves,
     line_style,
     patches_label,
+    plain_text,
     save_figure,
 )
 
@@ -58,11 +60,13 @@ __all__ = [
     "ORANGE",
     "PURPLE",
     "SKY",
+    "UNFLIPPED_NOTE",
     "VERMILION",
     "AxesArray",
     "DrawPlayers",
     "LineStyle",
     "LocalizedClass",
+    "alternatives_figure",
     "canvas",
     "comparison_figure",
     "count_patches",
@@ -79,6 +83,7 @@ __all__ = [
     "localization_figure",
     "patches_alone",
     "patches_label",
+    "plain_text",
     "plot_curve",
     "plot_curves",
     "plot_interactions",
@@ -91,4 +96,5 @@ __all__ = [
     "show_patches",
     "show_path",
     "show_steps",
+    "write_below",
 ]

@@ -12,9 +12,13 @@ from torch import Tensor
 from captum_moxi.arguments import Mode
 from captum_moxi.comparison import Comparison
 from captum_moxi.plot.patches import DrawPlayers, draw_group, highlight_patches
-from captum_moxi.plot.style import GRAY_NOTE, AxesArray, describe, figure_of
+from captum_moxi.plot.style import GRAY_NOTE, AxesArray, describe, figure_of, plain_text
+
+# Explains the numbers of a gallery that start with ">".
+UNFLIPPED_NOTE = "“>”: the patches in the picture do not flip the prediction"
 
 
+@plain_text
 def comparison_figure(
     images: Tensor,
     masks: Tensor,
@@ -40,14 +44,15 @@ def comparison_figure(
     Returns:
         Figure: The figure, which is not registered with pyplot.
     """
-    shape = _shape(images, comparison)
+    shape = _shape(comparison)
     figure = Figure(figsize=_figure_size(shape), layout="constrained")
     axes = figure.subplots(*shape, squeeze=False)
     show_comparison(images, masks, comparison, mode=mode, draw=draw, axes=axes)
-    _describe(figure, mode, note=note if draw or mode == "deletion" else None)
+    _describe(figure, comparison, mode, note=note if draw or mode == "deletion" else None)
     return figure
 
 
+@plain_text
 def show_comparison(
     images: Tensor,
     masks: Tensor,
@@ -80,19 +85,21 @@ def show_comparison(
         tuple[Figure, ndarray of Axes]: The figure, and axes ``(B, 1 + methods)``.
 
     Raises:
-        ValueError: If ``axes`` has a different shape.
+        ValueError: If the number of images or masks does not match the comparison, or if ``axes`` has a different
+            shape.
 
     Examples::
 
         >>> comparison = compare(model, x, target=y, methods=["moxi", "random"])
         >>> show_comparison(classifier.to_images(x), patch_mask(224, 16)[0], comparison, mode="deletion")
     """
+    _check_images(images, masks, comparison)
     methods = comparison.methods
-    figure, grid = _grid(axes, shape=_shape(images, comparison))
+    figure, grid = _grid(axes, shape=_shape(comparison))
     for example, image in enumerate(images):
         mask = masks[example if len(masks) > 1 else 0]
         grid[example, 0].imshow(image.numpy())
-        _write_below(grid[example, 0], "patches to flip:")
+        write_below(grid[example, 0], "patches to flip:")
         for ax, method in zip(grid[example, 1:], methods, strict=True):
             players, caption = _flip_group(comparison, method, mode, example=example)
             if draw is None:
@@ -100,19 +107,34 @@ def show_comparison(
             else:
                 picture = draw_group(image, mask, players, keep=mode == "insertion", draw=draw[example])
             ax.imshow(picture.numpy(), interpolation="nearest")
-            _write_below(ax, caption)
+            write_below(ax, caption)
     for ax, title in zip(grid[0], ["image", *methods], strict=True):
-        ax.set_title(title, fontsize=9)
+        # The axes may be the user's own, which parse titles by default.
+        ax.set_title(title, fontsize=9, parse_math=False)
     for ax in grid.ravel():
         ax.axis("off")
     if axes is None:
-        _describe(figure, mode, note=GRAY_NOTE if draw is None and mode == "deletion" else None)
+        _describe(figure, comparison, mode, note=GRAY_NOTE if draw is None and mode == "deletion" else None)
     return figure, grid
 
 
-def _shape(images: Tensor, comparison: Comparison) -> tuple[int, int]:
+def _shape(comparison: Comparison) -> tuple[int, int]:
     """Return the number of rows and columns of the gallery."""
-    return len(images), 1 + len(comparison.methods)
+    return len(comparison.n_players), 1 + len(comparison.methods)
+
+
+def _check_images(images: Tensor, masks: Tensor, comparison: Comparison) -> None:
+    n_examples = len(comparison.n_players)
+    if len(images) != n_examples:
+        raise ValueError(
+            f"images has shape {tuple(images.shape)}, but the comparison has {n_examples} examples; pass one image for "
+            "each example"
+        )
+    if len(masks) not in (1, n_examples):
+        raise ValueError(
+            f"masks has shape {tuple(masks.shape)}, but the comparison has {n_examples} examples; pass one mask for "
+            "all examples, or one for each"
+        )
 
 
 def _figure_size(shape: tuple[int, int]) -> tuple[float, float]:
@@ -120,14 +142,14 @@ def _figure_size(shape: tuple[int, int]) -> tuple[float, float]:
     return 1.45 * shape[1], 1.75 * shape[0] + 1
 
 
-def _describe(figure: Figure, mode: Mode, *, note: str | None) -> None:
+def _describe(figure: Figure, comparison: Comparison, mode: Mode, *, note: str | None) -> None:
     event = "inserted until the target is predicted" if mode == "insertion" else "deleted until the target is lost"
-    reading = f"Below each picture: the number of patches {event}. Fewer is better."
-    describe(
-        figure,
-        title=f"Patches that flip the prediction: {mode}",
-        reading=f"{reading} {note[0].upper()}{note[1:]}." if note else reading,
-    )
+    sentences = [f"Below each picture: the number of patches {event}", "Fewer is better"]
+    if any(comparison.players_to_flip(method, mode).isnan().any() for method in comparison.methods):
+        sentences.append(UNFLIPPED_NOTE)
+    if note:
+        sentences.append(f"{note[0].upper()}{note[1:]}")
+    describe(figure, title=f"Patches that flip the prediction: {mode}", reading=". ".join(sentences) + ".")
 
 
 def _grid(axes: AxesArray | None, *, shape: tuple[int, int]) -> tuple[Figure, AxesArray]:
@@ -148,5 +170,11 @@ def _flip_group(comparison: Comparison, method: str, mode: Mode, *, example: int
     return result.order[example, :count].tolist(), str(count) if flips else f"> {count}"
 
 
-def _write_below(ax: Axes, caption: str) -> None:
+def write_below(ax: Axes, caption: str) -> None:
+    """Write a caption below axes that show a picture.
+
+    Args:
+        ax (Axes): The axes.
+        caption (str): The caption.
+    """
     ax.text(0.5, -0.03, caption, transform=ax.transAxes, ha="center", va="top", fontsize=9)

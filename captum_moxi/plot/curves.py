@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from captum_moxi.arguments import Mode
 from captum_moxi.comparison import Comparison
 from captum_moxi.metrics.curves import Curve, Quantity
-from captum_moxi.plot.style import AxesArray, canvas, describe, figure_of, label_curves, line_style
+from captum_moxi.plot.style import AxesArray, canvas, describe, figure_of, label_curves, line_style, plain_text
 
 _YLABELS: dict[Quantity, str] = {
     "confidences": "confidence in the target",
@@ -19,11 +19,11 @@ _YLABELS: dict[Quantity, str] = {
     "rewards": "reward",
 }
 
-CURVES_READING = (
-    "Means over the examples. A good order raises the insertion curve early, and lowers the deletion curve early."
-)
+GOOD_ORDER = "A good order raises the insertion curve early, and lowers the deletion curve early."
+CURVES_READING = f"Means over the examples. {GOOD_ORDER}"
 
 
+@plain_text
 def plot_curves(
     comparison: Comparison, *, quantity: Quantity = "confidences", axes: Sequence[Axes] | AxesArray | None = None
 ) -> tuple[Figure, AxesArray]:
@@ -60,6 +60,7 @@ def plot_curves(
     return figure, panels
 
 
+@plain_text
 def plot_curve(curve: Curve, *, quantity: Quantity = "confidences", ax: Axes | None = None) -> tuple[Figure, Axes]:
     """Plot one insertion or deletion curve: the mean over the examples, and each example as a thin line.
 

@@ -8,17 +8,26 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_moxi.plot.patches import DrawPlayers, show_patches
-from captum_moxi.plot.selections import flip_step, plot_path, show_steps
-from captum_moxi.plot.style import GRAY_NOTE, AxesArray, count_patches, describe
+from captum_moxi.plot.selections import flip_step, minimal_label, minimal_note, plot_path, show_steps
+from captum_moxi.plot.style import GRAY_NOTE, AxesArray, count_patches, describe, figure_of, plain_text, wrap_text
 from captum_moxi.search import Selection
 
 _READING = (
-    "Column 2: the chosen patches in color, numbered in the order of the search. Column 3: the input of the model; "
-    "{note}. Plots: the confidence in the target, and what each patch adds (insertion) or takes away (deletion). The "
-    "two bars of a patch sum to its change in reward (by default, the log-odds of the target)."
+    "Column 2: the chosen patches, in color with a black outline, numbered in the order of the search. Column 3: the "
+    "input of the model; {note}. Plots: the confidence in the target, and what each patch adds (insertion) or takes "
+    "away (deletion). The two bars of a patch sum to its change in reward (by default, the log-odds of the target)."
+)
+_NEGATIVE_GAINS = (
+    " Where the bars sum to less than 0, no patch that the step evaluated had the intended effect, and the search "
+    "chose the one that did least harm."
 )
 
+_WIDTH_RATIOS = (1, 1, 1, 1.4)
+# Height of a sentence instead of the pictures of a search, which have height 1.
+_SENTENCE_HEIGHT = 0.3
 
+
+@plain_text
 def explanation_figure(
     image: Tensor,
     mask: Tensor,
@@ -27,6 +36,7 @@ def explanation_figure(
     target: int,
     title: str = "What the prediction depends on",
     image_title: str = "image",
+    target_name: str = "the target",
     outcomes: Sequence[str] | None = None,
     min_confidence: float = 0.0,
     draw: DrawPlayers | None = None,
@@ -43,8 +53,10 @@ def explanation_figure(
             Default: ``"What the prediction depends on"``
         image_title (str, optional): Title of the image, for example its class.
             Default: ``"image"``
+        target_name (str, optional): Name of the target class.
+            Default: ``"the target"``
         outcomes (Sequence[str], optional): For each search, what the model predicts at the flip, for example
-            ``"tabby 0.41 → lynx 0.38"``.
+            ``"tabby 0.41 → lynx 0.38"``. For a search without steps, a sentence that says why there are none.
             Default: None, whether the target is predicted
         min_confidence (float, optional): Confidence that the target must exceed for insertion to flip.
             Default: 0
@@ -56,27 +68,47 @@ def explanation_figure(
 
     Returns:
         tuple[Figure, ndarray of Axes]: The figure, which is not registered with pyplot, and its axes: one for the
-        image, then four per search.
+        image, then four for each search with steps, and one for each search without.
     """
-    figure = Figure(figsize=(13, 1.1 + 3.1 * len(selections)), layout="constrained")
-    grid = figure.add_gridspec(len(selections), 4, width_ratios=[1, 1, 1, 1.4])
+    # A search without steps has no pictures, only a sentence.
+    heights = [1.0 if int(selection.n_steps[0]) else _SENTENCE_HEIGHT for selection in selections]
+    figure = Figure(figsize=(13, 1.1 + 3.1 * max(1, sum(heights))), layout="constrained")
+    grid = figure.add_gridspec(len(selections), 4, width_ratios=_WIDTH_RATIOS, height_ratios=heights)
     axes = [figure.add_subplot(grid[:, 0])]
     axes[0].imshow(image.numpy())
-    axes[0].set_title(image_title, fontsize=10)
+    _set_title(axes[0], image_title)
     axes[0].axis("off")
     for row, selection in enumerate(selections):
         flip = flip_step(selection, target, min_confidence=min_confidence)
-        steps, group = (figure.add_subplot(grid[row, column]) for column in (1, 2))
-        path = grid[row, 3].subgridspec(2, 1)
-        confidence, gains = (figure.add_subplot(path[index, 0]) for index in range(2))
-        show_steps(image, mask, selection, ax=steps)
-        steps.set_title(f"{selection.mode}: {_count(selection, mask)}", fontsize=10)
         outcome = outcomes[row] if outcomes else _outcome(selection, flip)
-        _show_group(group, image, mask, selection, flip=flip, outcome=outcome, draw=draw)
-        plot_path(selection, flip=flip, axes=(confidence, gains))
-        axes += [steps, group, confidence, gains]
-    describe(figure, title=title, reading=_READING.format(note=note), fontsize=12)
+        if not int(selection.n_steps[0]):
+            axes.append(figure.add_subplot(grid[row, 1:]))
+            _write_sentence(axes[-1], f"{selection.mode}: {outcome}")
+            continue
+        steps, group = (figure.add_subplot(grid[row, column]) for column in (1, 2))
+        column = grid[row, 3].subgridspec(2, 1)
+        path = [figure.add_subplot(column[index, 0]) for index in range(2)]
+        show_steps(image, mask, selection, ax=steps)
+        _set_title(steps, f"{selection.mode}: {_count(selection, mask)}")
+        _show_group(group, image, mask, selection, flip=flip, outcome=outcome, draw=draw, note=note)
+        plot_path(selection, flip=flip, target_name=target_name, axes=path)
+        axes += [steps, group, *path]
+    has_negative_gain = any(bool((selection.gains < 0).any()) for selection in selections)
+    reading = _READING.format(note=note) + minimal_note(selections) + (_NEGATIVE_GAINS if has_negative_gain else "")
+    describe(figure, title=title, reading=reading, fontsize=12)
     return figure, np.array(axes)
+
+
+def _set_title(ax: Axes, title: str) -> None:
+    """Set a title that is not wider than the column of a picture, so that it does not overlap its neighbors."""
+    column_width = figure_of(ax).get_figwidth() * _WIDTH_RATIOS[0] / sum(_WIDTH_RATIOS)
+    ax.set_title(wrap_text(title, width=0.94 * column_width, fontsize=10), fontsize=10)
+
+
+def _write_sentence(ax: Axes, sentence: str) -> None:
+    """Write a sentence instead of the pictures of a search."""
+    ax.axis("off")
+    ax.text(0.5, 0.5, wrap_text(sentence, width=6, fontsize=11), ha="center", va="center", fontsize=11)
 
 
 def _show_group(
@@ -88,20 +120,24 @@ def _show_group(
     flip: int | None,
     outcome: str,
     draw: DrawPlayers | None,
+    note: str,
 ) -> None:
     """Draw what the model sees at the flip, or after all steps if the prediction does not flip."""
     n_steps = int(selection.n_steps[0]) if flip is None else flip
     inserts = selection.mode == "insertion"
     show_patches(image, mask, selection.order[0, :n_steps].tolist(), keep=inserts, draw=draw, ax=ax)
-    group = f"{count_patches(n_steps)} alone" if inserts else f"without {count_patches(n_steps)}"
-    ax.set_title(f"{group}:\n{outcome}", fontsize=10)
+    group = f"{count_patches(n_steps)} ({note})" if inserts else f"without {count_patches(n_steps)}"
+    _set_title(ax, f"{group}:\n{outcome}" if n_steps else f"before the first step:\n{outcome}")
 
 
 def _count(selection: Selection, mask: Tensor) -> str:
-    return f"{int(selection.n_steps[0])} of {count_patches(len(mask.unique()))}"
+    count = f"{int(selection.n_steps[0])} of {count_patches(len(mask.unique()))}"
+    return "\n".join(filter(None, (count, minimal_label(selection))))
 
 
 def _outcome(selection: Selection, flip: int | None) -> str:
     if flip is None:
         return "not flipped"
+    if flip == 0:
+        return "the prediction is flipped before the first step"
     return "target predicted" if selection.mode == "insertion" else "target lost"

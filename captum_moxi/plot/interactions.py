@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from captum_moxi.plot.patches import center_of, highlight_patches
-from captum_moxi.plot.style import BLUE, VERMILION, DashPattern, canvas, describe
+from captum_moxi.plot.style import BLUE, VERMILION, DashPattern, canvas, describe, plain_text
 
 # Smallest default scale, in the unit of the reward. An interaction of 1 in log-odds multiplies the odds by e. An
 # interaction in probabilities is never stronger than 2.
@@ -33,6 +33,7 @@ NEGATIVE_DASH: DashPattern = (0, (3, 2))
 DIAGONAL_GRAY = "0.88"
 
 
+@plain_text
 def plot_interactions(
     matrix: Tensor, players: Sequence[int], *, title: str = "", scale: float | None = None, ax: Axes | None = None
 ) -> tuple[Figure, Axes]:
@@ -91,6 +92,7 @@ def plot_interactions(
     return figure, ax
 
 
+@plain_text
 def show_links(
     image: Tensor,
     mask: Tensor,

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_moxi.plot.patches import DrawPlayers, show_patches
-from captum_moxi.plot.selections import show_steps
-from captum_moxi.plot.style import GRAY_NOTE, AxesArray, count_patches, describe
+from captum_moxi.plot.selections import minimal_note, outline_removed, show_steps
+from captum_moxi.plot.style import GRAY_NOTE, AxesArray, count_patches, describe, figure_of, plain_text, wrap_text
 from captum_moxi.search import Selection
 
 # Name of the class, heat map (H, W), and the selections that MoXILocalization returns: the first deletes players until
@@ -17,6 +17,7 @@ from captum_moxi.search import Selection
 LocalizedClass = tuple[str, Tensor, tuple[Selection, Selection]]
 
 
+@plain_text
 def localization_figure(
     image: Tensor,
     mask: Tensor,
@@ -56,19 +57,21 @@ def localization_figure(
     grid = figure.add_gridspec(len(results), 3)
     axes = [figure.add_subplot(grid[0, 0])]
     axes[0].imshow(image.numpy())
-    axes[0].set_title(image_title, fontsize=10)
+    _set_title(axes[0], image_title)
     for row, (name, _, (until_predicted, until_lost)) in enumerate(results):
         remainder, location = (figure.add_subplot(grid[row, column]) for column in (1, 2))
         _show_remainder(remainder, image, mask, until_predicted, name=name, draw=draw)
         show_steps(image, mask, until_lost, ax=location)
-        location.set_title(f"{name}:\n{_outcome(until_predicted, until_lost)}", fontsize=10)
+        _set_title(location, f"{name}:\n{_outcome(until_predicted, until_lost)}")
         axes += [remainder, location]
     for ax in axes:
         ax.axis("off")
     reading = (
-        f"Middle: the input of the model in which the class is predicted; {note}. Right: the patches in color are "
-        "deleted next, in the order of the numbers, until the class is lost. They show where the class is."
+        f"Middle: the input of the model in which the class is predicted; {note}. Right: the patches in color, "
+        "with a black outline, are deleted next, in the order of the numbers, until the class is lost. They show where "
+        "the class is."
     )
+    reading += minimal_note([selection for _, _, selections in results for selection in selections])
     describe(figure, title=title, reading=reading)
     return figure, np.array(axes)
 
@@ -79,7 +82,13 @@ def _show_remainder(
     """Draw the image without the players that had to be deleted before the class was predicted."""
     deleted = _players(until_predicted)
     show_patches(image, mask, deleted, keep=False, draw=draw, ax=ax)
-    ax.set_title(_remainder_title(deleted, name=name, predicted=bool(until_predicted.flipped[0])), fontsize=10)
+    outline_removed(ax, mask, until_predicted)
+    _set_title(ax, _remainder_title(deleted, name=name, predicted=bool(until_predicted.flipped[0])))
+
+
+def _set_title(ax: Axes, title: str) -> None:
+    """Set a title that is not wider than a third of the figure, so that it does not overlap its neighbors."""
+    ax.set_title(wrap_text(title, width=0.94 * figure_of(ax).get_figwidth() / 3, fontsize=10), fontsize=10)
 
 
 def _remainder_title(deleted: Sequence[int], *, name: str, predicted: bool) -> str:
@@ -91,7 +100,7 @@ def _remainder_title(deleted: Sequence[int], *, name: str, predicted: bool) -> s
 
 def _outcome(until_predicted: Selection, until_lost: Selection) -> str:
     if not until_predicted.flipped[0]:
-        return "never predicted"
+        return "not located"
     count = len(_players(until_lost))
     group = "this patch" if count == 1 else f"these {count_patches(count)}"
     return f"lost without {group}" if until_lost.flipped[0] else f"not lost without {group}"

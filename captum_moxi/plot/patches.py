@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from captum_moxi.arguments import Mode
 from captum_moxi.game import CoalitionGame
-from captum_moxi.plot.style import HEAT_COLORS, add_colorbar, canvas, describe
+from captum_moxi.plot.style import HEAT_COLORS, add_colorbar, canvas, describe, plain_text
 from captum_moxi.removal.base import GRAY, ToImages
 
 # Draws what the model sees if only some players are present: ids of the present players -> image (H, W, 3) in [0, 1].
@@ -113,6 +114,7 @@ def faded(image: Tensor) -> Tensor:
     return (0.55 + 0.4 * image.mean(2, keepdim=True)).expand_as(image)
 
 
+@plain_text
 def show_patches(
     image: Tensor,
     mask: Tensor,
@@ -181,6 +183,7 @@ def heat_picture(
     return torch.where(scores[:, :, None] > 0, (1 - opacity) * image + opacity * colors, faded(image))
 
 
+@plain_text
 def show_heat_map(
     image: Tensor,
     attribution: Tensor,
@@ -226,7 +229,13 @@ def show_heat_map(
 
 
 def outline_players(
-    ax: Axes, mask: Tensor, players: Sequence[int], *, color: str = "black", width: float = 0.8
+    ax: Axes,
+    mask: Tensor,
+    players: Sequence[int],
+    *,
+    color: str = "black",
+    width: float = 0.8,
+    dashed: bool = False,
 ) -> None:
     """Draw a line around each of the players.
 
@@ -238,20 +247,63 @@ def outline_players(
             Default: ``"black"``
         width (float, optional): Width of the lines in points.
             Default: 0.8
+        dashed (bool, optional): Whether the lines are dashed.
+            Default: False
+    """
+    lines = LineCollection(
+        list(outline(mask, players)),
+        colors=color,
+        linewidths=width,
+        linestyles="dashed" if dashed else "solid",
+        capstyle="butt" if dashed else "projecting",
+    )
+    ax.add_collection(lines, autolim=False)
+
+
+def outline(mask: Tensor, players: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Return the straight lines that surround each of the players.
+
+    Args:
+        mask (Tensor): Feature mask ``(H, W)`` int64: the player id of each pixel.
+        players (Sequence[int]): Ids of the players.
+
+    Returns:
+        ndarray: ``x`` and ``y`` of both ends of each line. The center of the first pixel is (0, 0). Shape ``(L, 2,
+        2)``, float64.
     """
     # The number of each pixel's player, or 0 outside of all players and of the image. Lines separate different numbers.
     numbers = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), dtype=np.int64)
     for number, player in enumerate(players, 1):
         numbers[1:-1, 1:-1][(mask == player).numpy()] = number
-    left_edges = np.argwhere(numbers[1:-1, 1:] != numbers[1:-1, :-1]) - 0.5
-    top_edges = np.argwhere(numbers[1:, 1:-1] != numbers[:-1, 1:-1]) - 0.5
-    lines = [[(x, y), (x, y + 1)] for y, x in left_edges] + [[(x, y), (x + 1, y)] for y, x in top_edges]
-    ax.add_collection(LineCollection(lines, colors=color, linewidths=width, capstyle="projecting"), autolim=False)
+    upright = _runs(numbers[1:-1, 1:].T != numbers[1:-1, :-1].T)
+    level = _runs(numbers[1:, 1:-1] != numbers[:-1, 1:-1])
+    return np.concatenate([upright, level[:, :, ::-1]]) - 0.5
+
+
+def _runs(is_edge: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return the runs of edges in each row: row and column of the first edge, row and column after the last edge.
+
+    Args:
+        is_edge (ndarray): Shape ``(rows, columns)``, bool.
+
+    Returns:
+        ndarray: Shape ``(runs, 2, 2)``, float64.
+    """
+    changes = np.diff(np.pad(is_edge, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    # Both lists are sorted by row and column, so the n-th start belongs to the n-th end.
+    return np.stack([np.argwhere(changes == 1), np.argwhere(changes == -1)], axis=1).astype(np.float64)
 
 
 def center_of(mask: Tensor, player: int) -> tuple[float, float]:
     """Return the mean ``(x, y)`` of the pixels of a player."""
     y, x = (mask == player).nonzero().double().mean(0).tolist()
+    return x, y
+
+
+def corner_of(mask: Tensor, player: int) -> tuple[int, int]:
+    """Return the ``(x, y)`` of the pixel of a player that is closest to the upper left corner of the image."""
+    pixels = (mask == player).nonzero()
+    y, x = pixels[pixels.sum(1).argmin()].tolist()
     return x, y
 
 

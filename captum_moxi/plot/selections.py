@@ -8,12 +8,12 @@ import torch
 from matplotlib import patheffects
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm, Colormap
+from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from captum_moxi.plot.patches import DrawPlayers, draw_group, highlight_patches, outline_players
+from captum_moxi.plot.patches import DrawPlayers, corner_of, draw_group, highlight_patches, outline_players
 from captum_moxi.plot.style import (
     BLUE,
     HEAT_COLORS,
@@ -22,9 +22,12 @@ from captum_moxi.plot.style import (
     AxesArray,
     add_colorbar,
     canvas,
+    count_patches,
     describe,
     figure_of,
     patches_label,
+    plain_text,
+    wrap_text,
 )
 from captum_moxi.search import Selection, has_flipped
 
@@ -35,6 +38,9 @@ DEFAULT_STEPS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144)
 MAX_DETAILED_STEPS = 40
 
 MAX_COLORBAR_TICKS = 8
+
+# Longest line of the label of the confidence, in inches. The plot is about as high.
+LABEL_WIDTH = 1.2
 
 
 def flip_step(selection: Selection, target: int, *, min_confidence: float = 0.0, example: int = 0) -> int | None:
@@ -63,6 +69,40 @@ def flip_step(selection: Selection, target: int, *, min_confidence: float = 0.0,
     return int(flipped.nonzero()[0]) if flipped.any() else None
 
 
+def removed_players(selection: Selection, *, example: int = 0) -> list[int]:
+    """Return the ids of the players of an example that were chosen and then left out."""
+    players: list[int] = selection.removed[example].tolist()
+    return [player for player in players if player >= 0]
+
+
+def outline_removed(ax: Axes, mask: Tensor, selection: Selection, *, example: int = 0) -> None:
+    """Draw a dashed line around each player that was chosen and then left out."""
+    outline_players(ax, mask, removed_players(selection, example=example), dashed=True)
+
+
+def minimal_note(selections: Sequence[Selection]) -> str:
+    """Return how to read what :func:`show_steps` and :func:`minimal_label` show of minimal groups.
+
+    Returns:
+        str: Sentences that start with a space, or an empty string if no group is minimal.
+    """
+    if not any(bool(selection.minimal.any()) for selection in selections):
+        return ""
+    note = " Minimal: without any one of these patches, there is no flip."
+    if any(bool((selection.removed >= 0).any()) for selection in selections):
+        note += " Dashed outline: patches that were chosen, and then dropped, because the flip does not need them."
+    return note
+
+
+def minimal_label(selection: Selection, *, example: int = 0) -> str:
+    """Return whether a group is minimal and how many players were left out: ``"minimal (2 dropped)"``, or ``""``."""
+    if not selection.minimal[example]:
+        return ""
+    n_removed = len(removed_players(selection, example=example))
+    return f"minimal ({n_removed} dropped)" if n_removed else "minimal"
+
+
+@plain_text
 def show_steps(
     image: Tensor,
     mask: Tensor,
@@ -76,7 +116,8 @@ def show_steps(
 ) -> tuple[Figure, Axes]:
     """Draw the selected players in color over a pale image, with the step at which each was selected.
 
-    The numbers are omitted if there are more than 40 steps.
+    The numbers are omitted if there are more than 40 steps. Players that were chosen and then left out, because the
+    flip does not need them, have a dashed outline.
 
     Args:
         image (Tensor): Image ``(H, W, 3)`` in [0, 1].
@@ -104,12 +145,13 @@ def show_steps(
         new_ax.imshow(image.numpy())
         return figure, new_ax
     new_ax.imshow(highlight_patches(image, mask, players, mode="insertion").numpy())
-    # In reverse, the first step gets the last color, which is the brightest.
     steps = _step_map(mask, players).numpy()
-    colors = plt.get_cmap(cmap).reversed()
-    norm = BoundaryNorm(np.arange(0.5, len(players) + 1.5), colors.N) if len(players) > 1 else None
+    # One color for each step. The first step gets the last color of the colormap, which is the brightest.
+    colors = ListedColormap(plt.get_cmap(cmap)(np.linspace(1, 0, len(players))))
+    norm = Normalize(0.5, len(players) + 0.5)
     alpha = (0.0 if numbered else 0.7) if alpha is None else alpha
     overlay = new_ax.imshow(steps, cmap=colors, norm=norm, alpha=alpha, interpolation="nearest")
+    outline_removed(new_ax, mask, selection, example=example)
     outline_players(new_ax, mask, players)
     if numbered:
         _write_steps(new_ax, mask, players)
@@ -119,12 +161,14 @@ def show_steps(
     if ax is None:
         describe(
             figure,
-            title=f"{len(players)} patches, in the order of {selection.mode}",
-            reading="Patches in color were chosen. The number is the step." if numbered else "Bright: chosen first.",
+            title=f"{count_patches(len(players))}, in the order of {selection.mode}",
+            reading=("Patches in color were chosen. The number is the step." if numbered else "Bright: chosen first.")
+            + minimal_note([selection]),
         )
     return figure, new_ax
 
 
+@plain_text
 def show_path(
     image: Tensor,
     mask: Tensor,
@@ -182,23 +226,28 @@ def show_path(
     return figure, new_ax
 
 
+@plain_text
 def plot_path(
     selection: Selection,
     *,
     example: int = 0,
     flip: int | None = None,
+    target_name: str | None = None,
     axes: Sequence[Axes] | AxesArray | None = None,
 ) -> tuple[Figure, AxesArray]:
     """Plot the confidence along the path, and below it the two terms of each step's gain.
 
     The gain is the rise of the reward in insertion and its fall in deletion. It is the sum of two bars: the Shapley
-    value of the selected player, and its interaction with the players selected before it.
+    value of the selected player (self-context in insertion, full-context in deletion), and its interaction with the
+    players selected before it.
 
     Args:
         selection (Selection): A selection.
         example (int, optional): Index of the example in the selection.
             Default: 0
         flip (int, optional): Step to mark as the flip.
+            Default: None
+        target_name (str, optional): Name of the target class, for the label of the confidence.
             Default: None
         axes (Sequence[Axes], optional): Two axes: for the confidence and for the terms.
             Default: None, a new figure
@@ -218,7 +267,7 @@ def plot_path(
         figure = figure_of(panels[0])
     n_steps = int(selection.n_steps[example])
     confidence_ax, gains_ax = panels
-    _plot_confidences(confidence_ax, selection, example=example)
+    _plot_confidences(confidence_ax, selection, example=example, target_name=target_name)
     if flip is not None:
         _mark_flip(confidence_ax, flip)
     _plot_gains(gains_ax, selection, example=example)
@@ -258,8 +307,7 @@ def _write_steps(ax: Axes, mask: Tensor, players: Sequence[int]) -> None:
     per_side = len(mask.unique()) ** 0.5
     border = [patheffects.withStroke(linewidth=1.8, foreground="black")]
     for step, player in enumerate(players, 1):
-        pixels = (mask == player).nonzero()
-        y, x = pixels[pixels.sum(1).argmin()].tolist()
+        x, y = corner_of(mask, player)
         ax.annotate(
             str(step),
             (x - 0.5, y - 0.5),
@@ -287,8 +335,9 @@ def _plot_gains(ax: Axes, selection: Selection, *, example: int) -> None:
     n_steps = int(selection.n_steps[example])
     steps = np.arange(1, n_steps + 1)
     detailed = n_steps <= MAX_DETAILED_STEPS
+    context = "self-context" if selection.mode == "insertion" else "full-context"
     for label, values, offset, color, hatch in (
-        ("Shapley value", selection.shapley, -0.2, SKY, None),
+        (f"{context} Shapley value", selection.shapley, -0.2, SKY, None),
         ("interaction", selection.interactions, 0.2, ORANGE, "////"),
     ):
         ax.bar(
@@ -306,13 +355,14 @@ def _plot_gains(ax: Axes, selection: Selection, *, example: int) -> None:
     ax.legend(loc="lower left", bbox_to_anchor=(0, 0.98), ncol=2, frameon=False, fontsize=8, borderaxespad=0)
 
 
-def _plot_confidences(ax: Axes, selection: Selection, *, example: int) -> None:
+def _plot_confidences(ax: Axes, selection: Selection, *, example: int, target_name: str | None) -> None:
     n_steps = int(selection.n_steps[example])
     confidences: npt.NDArray[np.float64] = selection.confidences[example, : n_steps + 1].double().numpy()
     marker = "o" if n_steps <= MAX_DETAILED_STEPS else None
     ax.plot(np.arange(n_steps + 1), confidences, color=BLUE, marker=marker, markersize=4)
     ax.set_ylim(0, 1.02)
-    ax.set_ylabel("confidence", fontsize=9)
+    label = "confidence" if target_name is None else f"confidence in\n{target_name}"
+    ax.set_ylabel(wrap_text(label, width=LABEL_WIDTH, fontsize=9), fontsize=9)
 
 
 def _mark_flip(ax: Axes, flip: int) -> None:

@@ -15,7 +15,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.textpath import TextPath
 
 from captum_moxi.arguments import Mode
 
@@ -37,6 +39,9 @@ AxesArray = npt.NDArray[np.object_]
 GRAY_NOTE = "gray patches are left out"
 
 POINTS_PER_INCH = 72
+
+# Decorator of functions that draw. Names of files and classes are plain text, even if they contain dollar signs.
+plain_text = rc_context({"text.parse_math": False})
 
 # Space between the title, the axes and the text below, in inches.
 LINE_PAD = 0.09
@@ -123,15 +128,45 @@ def describe(figure: Figure, *, title: str, reading: str, fontsize: float = 11) 
     layout = figure.get_layout_engine()
     if isinstance(layout, ConstrainedLayoutEngine):
         layout.set(h_pad=LINE_PAD)
-    width = figure.get_figwidth() * POINTS_PER_INCH
-    figure.suptitle(_wrap(title, width=width, fontsize=fontsize), fontsize=fontsize, fontweight="bold")
-    figure.supxlabel(_wrap(reading, width=width, fontsize=fontsize - 3), fontsize=fontsize - 3, color="0.3")
+    width = 0.96 * figure.get_figwidth()
+    figure.suptitle(
+        wrap_text(title, width=width, fontsize=fontsize, weight="bold"), fontsize=fontsize, fontweight="bold"
+    )
+    figure.supxlabel(wrap_text(reading, width=width, fontsize=fontsize - 3), fontsize=fontsize - 3, color="0.3")
 
 
-def _wrap(text: str, *, width: float, fontsize: float) -> str:
-    # A character of the default font is about 0.55 times as wide as its size.
-    characters = max(20, int(width / (0.55 * fontsize)))
-    return "\n".join("\n".join(wrap(line, characters)) for line in text.splitlines())
+def wrap_text(text: str, *, width: float, fontsize: float, weight: str = "normal") -> str:
+    """Break text into lines that fit a width in the default font.
+
+    Args:
+        text (str): Text. Its own line breaks are kept.
+        width (float): Width in inches. A word may be broken if it is wider.
+        fontsize (float): Size of the text in points.
+        weight (str, optional): Weight of the font.
+            Default: ``"normal"``
+
+    Returns:
+        str: Text with line breaks.
+    """
+    font = FontProperties(size=fontsize, weight=weight)
+    return "\n".join(_wrap_line(line, width=width * POINTS_PER_INCH, font=font) for line in text.splitlines())
+
+
+def _wrap_line(line: str, *, width: float, font: FontProperties) -> str:
+    """Break a line after the largest number of characters with which all parts fit the width in points."""
+    line_width = _text_width(line, font)
+    if line_width <= width:
+        return line
+    # Some characters are narrower than the average, so the first guess is generous.
+    characters = int(1.3 * len(line) * width / line_width)
+    while characters > 1 and max(_text_width(part, font) for part in wrap(line, characters)) > width:
+        characters -= 1
+    return "\n".join(wrap(line, max(1, characters)))
+
+
+def _text_width(text: str, font: FontProperties) -> float:
+    """Return the width of a line of text in points."""
+    return float(TextPath((0, 0), text, prop=font).get_extents().width) if text.strip() else 0.0
 
 
 def add_colorbar(

@@ -68,9 +68,8 @@ def default_removal(forward_func: ForwardFunc, inputs: tuple[Tensor, ...], *, ha
         inputs (tuple[Tensor, ...]): Inputs, with the examples along dimension 0.
         has_baselines (bool): Whether the user passed baselines.
     """
-    model = models.transformer(forward_func)
-    is_classifier = model is not None and "ForImageClassification" in type(model).__name__
+    layout = models.token_layout(forward_func)
     is_image_batch = len(inputs) == 1 and inputs[0].dim() == 4
-    if is_classifier and is_image_batch and not has_baselines and models.has_patch_tokens(model):
+    if layout is not None and layout.is_classifier and is_image_batch and not has_baselines:
         return TokenRemoval()
     return BaselineRemoval()

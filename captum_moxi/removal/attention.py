@@ -7,7 +7,7 @@ from torch import nn
 
 from captum_moxi import models
 from captum_moxi.arguments import ForwardFunc, check_natural
-from captum_moxi.removal.sequence import SequenceRemoval, Site, find_module, known_model
+from captum_moxi.removal.sequence import SequenceRemoval, Site, find_module, known_layout
 
 
 class AttentionRemoval(SequenceRemoval):
@@ -59,11 +59,12 @@ class AttentionRemoval(SequenceRemoval):
             raise ValueError(
                 f"from_layer is {self.from_layer}, but the model has layers 0 to {len(layers) - 1}; pass one of them"
             )
-        return Site(layers[self.from_layer], at_input=True)
+        positions = self._positions(forward_func, layers)
+        return Site(layers[self.from_layer], at_input=True, last=layers[-1], positions=positions)
 
     def _layers_of(self, forward_func: ForwardFunc) -> list[nn.Module]:
         if self.layers is None:
-            return list(models.encoder_layers(known_model(forward_func, "AttentionRemoval", "layers")))
+            return known_layout(forward_func, "AttentionRemoval", "layers").layers
         if isinstance(self.layers, str):
             layers = list(find_module(forward_func, self.layers, "layers").children())
             if not layers:
@@ -73,6 +74,21 @@ class AttentionRemoval(SequenceRemoval):
                 )
             return layers
         return self.layers
+
+    def _positions(self, forward_func: ForwardFunc, layers: list[nn.Module]) -> dict[nn.Module, models.Select]:
+        """Return the modules in the masked layers that return values of positions."""
+        layout = models.token_layout(forward_func)
+        if layout is None:
+            return {}
+        positions = layout.positions()
+        inside = [{part: positions[part] for part in layer.modules() if part in positions} for layer in layers]
+        if len(positions) > sum(map(len, inside)):
+            raise ValueError(
+                f"AttentionRemoval cannot mask only some layers of {type(layout.model).__name__}, because all of them "
+                "use the same values of positions; pass removal=TokenRemoval(), which is equivalent to masking all of "
+                "them"
+            )
+        return {part: select for layer in inside[self.from_layer :] for part, select in layer.items()}
 
     def _arguments(self) -> dict[str, object]:
         name = self.layers if isinstance(self.layers, str | None) else type(self.layers).__name__

@@ -196,8 +196,8 @@ class Removal(ABC):
 
     def patch_size(self, forward_func: ForwardFunc) -> tuple[int, int] | None:
         """Return height and width in pixels of the model's patches, or None if it has no known patch tokens."""
-        model = models.transformer(forward_func)
-        return models.patch_size(model) if model is not None and models.has_patch_tokens(model) else None
+        layout = models.token_layout(forward_func)
+        return None if layout is None else layout.patch_size
 
     def default_mask(self, forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> Tensor | None:
         """Return the feature mask that is used if the user passes none.

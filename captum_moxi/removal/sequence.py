@@ -2,9 +2,9 @@
 
 import operator
 from abc import abstractmethod
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
 from functools import cached_property
 from threading import get_ident
 from typing import Any
@@ -32,17 +32,31 @@ class Site:
     Args:
         module (nn.Module): Module that receives or returns the sequence ``(B, tokens, width)``.
         at_input (bool): Whether tokens are removed from the input of the module instead of its output.
+        last (nn.Module, optional): Last layer, after which no token interacts with another. Without it, a model without
+            prefix tokens receives a sequence of no tokens if no patch is present, which many layers do not accept.
+            Default: None
+        positions (dict, optional): Modules that run later and return values of the positions of all tokens, such as
+            relative position biases, and how to select those of the kept tokens.
+            Default: {}
     """
 
     module: nn.Module
     at_input: bool
+    last: nn.Module | None = None
+    positions: Mapping[nn.Module, models.Select] = field(default_factory=dict)
+
+    def seen_in(self, view: models.PrivateView) -> "Site":
+        """Return the same place in a view of the model."""
+        positions = {view.module(module): select for module, select in self.positions.items()}
+        last = None if self.last is None else view.module(self.last)
+        return Site(view.module(self.module), self.at_input, last, positions)
 
     def hook(self, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
         """Apply ``change`` to the sequence in each forward pass of this thread until the returned handle is removed."""
         this_thread = get_ident()
         if not self.at_input:
             return self.module.register_forward_hook(
-                lambda _module, _args, output: change(output) if get_ident() == this_thread else None
+                lambda _module, _args, output: _change_first(change, output) if get_ident() == this_thread else None
             )
 
         def change_input(
@@ -55,6 +69,34 @@ class Site:
             return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
 
         return self.module.register_forward_pre_hook(change_input, with_kwargs=True)
+
+    def hook_last(self) -> Iterator[RemovableHandle]:
+        """Remove all tokens after the last layer in each forward pass of this thread until the handle is removed."""
+        this_thread = get_ident()
+
+        def remove_tokens(_module: nn.Module, _args: Any, output: Any) -> Any:
+            return _change_first(lambda tokens: tokens[:, :0], output) if get_ident() == this_thread else None
+
+        if self.last is not None:
+            yield self.last.register_forward_hook(remove_tokens)
+
+    def hook_positions(self, kept: Callable[[], tuple[Tensor, int]]) -> Iterator[RemovableHandle]:
+        """Select the values of positions in each forward pass of this thread until the handles are removed.
+
+        Args:
+            kept (Callable): Returns the kept tokens of each row ``(rows, kept)``, and the number of prefix tokens.
+        """
+        this_thread = get_ident()
+        for module, select in self.positions.items():
+
+            def select_kept(_module: nn.Module, _args: Any, values: Any, select: models.Select = select) -> Any:
+                if get_ident() != this_thread:
+                    return None
+                if isinstance(values, tuple):
+                    return tuple(select(value, *kept()) for value in values)
+                return select(values, *kept())
+
+            yield module.register_forward_hook(select_kept)
 
 
 class SequenceRemoval(Removal):
@@ -119,10 +161,8 @@ class SequenceRemoval(Removal):
         return super().grid_mask(forward_func, inputs, grid)
 
     def _prefix_tokens(self, forward_func: ForwardFunc) -> int | None:
-        model = models.transformer(forward_func)
-        if self._n_prefix is None and model is not None and models.has_patch_tokens(model):
-            return models.prefix_tokens(model)
-        return self._n_prefix
+        layout = models.token_layout(forward_func)
+        return layout.n_prefix if self._n_prefix is None and layout is not None else self._n_prefix
 
     def _arguments(self) -> dict[str, object]:
         height, width = self._patch_size or (None, None)
@@ -134,8 +174,8 @@ class SequenceRemoval(Removal):
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
 
-def known_model(forward_func: ForwardFunc, removal: str, argument: str) -> PreTrainedModel:
-    """Return the transformers model with patch tokens inside a forward function.
+def known_layout(forward_func: ForwardFunc, removal: str, argument: str) -> models.TokenLayout:
+    """Return where the patch tokens of the model in a forward function are.
 
     Args:
         forward_func (Callable): Model.
@@ -145,9 +185,10 @@ def known_model(forward_func: ForwardFunc, removal: str, argument: str) -> PreTr
     Raises:
         ValueError: If there is no such model. The message says what to pass instead.
     """
+    layout = models.token_layout(forward_func)
+    if layout is not None:
+        return layout
     model = models.transformer(forward_func)
-    if model is not None and models.has_patch_tokens(model):
-        return model
     if model is not None:
         raise ValueError(
             f"{removal} cannot remove tokens from {type(model).__name__}, whose layers need the whole grid of patches; "
@@ -199,6 +240,11 @@ def find_module(forward_func: ForwardFunc, module: nn.Module | str, argument: st
         ) from error
 
 
+def _change_first(change: Callable[[Any], Any], output: Any) -> Any:
+    """Change the output of a module, or the first of its outputs."""
+    return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+
 class _SequenceModel(MaskedModel):
     """A model whose tokens are removed at one site."""
 
@@ -218,16 +264,25 @@ class _SequenceModel(MaskedModel):
     @cached_property
     def site(self) -> Site:
         """The place in the view where tokens are removed."""
-        return Site(self.view.module(self._site.module), self._site.at_input)
+        return self._site.seen_in(self.view)
 
     def __call__(self, coalitions: Tensor, examples: Tensor) -> ModelOutput:
         patches = self._present_tokens(coalitions, examples).nonzero()[:, 1].reshape(len(coalitions), -1)
+        kept: list[tuple[Tensor, int]] = []
+        with nullcontext() if patches.shape[1] else EmptyMeanIsZero(), ExitStack() as hooks:
 
-        def gather(tokens: Tensor, n_prefix: int, image_of_row: Tensor) -> Tensor:
-            kept = torch.cat([torch.arange(n_prefix).expand(len(patches), -1), patches + n_prefix], 1)
-            return tokens[image_of_row[:, None], kept.to(tokens.device)]
+            def gather(tokens: Tensor, n_prefix: int, image_of_row: Tensor) -> Tensor:
+                rows = torch.cat([torch.arange(n_prefix).expand(len(patches), -1), patches + n_prefix], 1)
+                if not rows.shape[1]:
+                    # The layers need a token. It is removed after the last of them.
+                    for handle in self.site.hook_last():
+                        hooks.callback(handle.remove)
+                        rows = torch.zeros(len(patches), 1, dtype=torch.long)
+                kept.append((rows.to(tokens.device), n_prefix))
+                return tokens[image_of_row[:, None], kept[-1][0]]
 
-        with nullcontext() if patches.shape[1] else EmptyMeanIsZero():
+            for handle in self.site.hook_positions(lambda: kept[-1]):
+                hooks.callback(handle.remove)
             return self._run(examples, gather)
 
     def sizes(self, coalitions: Tensor, examples: Tensor) -> Tensor:
@@ -306,12 +361,16 @@ class _SequenceModel(MaskedModel):
         pixels = self.call.inputs[0]
         return pixels[images.to(pixels.device)], image_of_row
 
+    @cached_property
+    def _first_token_module(self) -> nn.Module | None:
+        return models.first_token_module(self.call.forward_func)
+
     def _skip_unused_tokens(self) -> list[RemovableHandle]:
         """After the last attention, leave out the tokens that the classifier does not read.
 
         The residual connection broadcasts the remaining token over the others, which has no effect on the output.
         """
-        module = models.first_token_module(self.call.forward_func)
+        module = self._first_token_module
         if module is None:
             return []
         return [self.view.module(module).register_forward_pre_hook(lambda _module, args: (args[0][:, :1],))]

@@ -2,9 +2,8 @@
 
 from torch import nn
 
-from captum_moxi import models
 from captum_moxi.arguments import ForwardFunc
-from captum_moxi.removal.sequence import SequenceRemoval, Site, check_module, find_module, known_model
+from captum_moxi.removal.sequence import SequenceRemoval, Site, check_module, find_module, known_layout
 
 
 class TokenRemoval(SequenceRemoval):
@@ -15,22 +14,23 @@ class TokenRemoval(SequenceRemoval):
     distillation, registers). This is the paper's removal for vision transformers. It uses a forward hook on the
     embedding module. Each image of a pass is embedded once.
 
+    Layers whose attention depends on positions (relative position biases, rotary positions) receive the values of the
+    remaining tokens. The result therefore equals that of a model in which no token attends to an absent patch, and which
+    averages only the present patches.
+
     If no patch is present, the model receives only its prefix tokens. A classifier that averages the patch tokens then
     receives zeros as their mean.
 
     Args:
         embeddings (nn.Module or str, optional): Module whose output is the sequence ``(B, tokens, width)``, or its
             dotted name in the model. The sequence has the prefix tokens first, followed by one token per patch in
-            reading order, with positions added. For timm's VisionTransformer, pass ``"norm_pre"``. For torchvision's
-            VisionTransformer, pass ``"encoder.dropout"``. Not needed for the transformers models ViT, DeiT, ViT-MSN and
-            DINOv2, with or without registers.
+            reading order, with positions added. Not needed for the vision transformers of transformers, timm and
+            torchvision that ``docs/supported-models.md`` lists.
             Default: None
-        patch_size (int or tuple[int, int], optional): Height and width of a patch in pixels. Not needed for the
-            transformers models above, or for models with a patch projection: a convolution whose stride equals its
-            kernel size.
+        patch_size (int or tuple[int, int], optional): Height and width of a patch in pixels. Not needed for the models
+            above, or for models with a patch projection: a convolution whose stride equals its kernel size.
             Default: None
-        n_prefix (int, optional): Number of tokens before the patch tokens. Not needed for the transformers models
-            above.
+        n_prefix (int, optional): Number of tokens before the patch tokens. Not needed for the models above.
             Default: None, the number of tokens minus the number of patches. It must be at most 16 and less than the
             number of patches.
 
@@ -55,8 +55,8 @@ class TokenRemoval(SequenceRemoval):
 
     def site(self, forward_func: ForwardFunc) -> Site:
         if self.embeddings is None:
-            model = known_model(forward_func, "TokenRemoval", "embeddings")
-            return Site(models.embedding_module(model), at_input=False)
+            layout = known_layout(forward_func, "TokenRemoval", "embeddings")
+            return Site(layout.embeddings, at_input=False, last=layout.layers[-1], positions=layout.positions())
         return Site(find_module(forward_func, self.embeddings, "embeddings"), at_input=False)
 
     def _arguments(self) -> dict[str, object]:

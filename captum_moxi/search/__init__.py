@@ -4,10 +4,12 @@ Insertion starts from no players and adds them. Deletion starts from all players
 coalitions and rewards.
 """
 
+from captum_moxi.search.alternatives import disjoint_selections
 from captum_moxi.search.follow import follow
 from captum_moxi.search.game import BatchGame, GameOutcome
 from captum_moxi.search.greedy import greedy
 from captum_moxi.search.independent import rank_independently
+from captum_moxi.search.minimal import SearchAmong, minimal_selection
 from captum_moxi.search.selection import Selection, has_flipped
 from captum_moxi.search.state import Progress, no_progress
 
@@ -15,10 +17,13 @@ __all__ = [
     "BatchGame",
     "GameOutcome",
     "Progress",
+    "SearchAmong",
     "Selection",
+    "disjoint_selections",
     "follow",
     "greedy",
     "has_flipped",
+    "minimal_selection",
     "no_progress",
     "rank_independently",
 ]

@@ -1,12 +1,12 @@
 """Evaluates the candidates of a step: all of them, or those that a screen selects."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from captum_moxi.search.game import GameOutcome
-from captum_moxi.search.screens.base import Screen, SearchStep
+from captum_moxi.search.screens.base import AnyScreen, Screen, SearchStep
 from captum_moxi.search.state import Groups, Progress, Rules
 
 
@@ -22,7 +22,8 @@ class Evaluations:
         values (Tensor): Value that the search maximizes: the reward in insertion, and its negative in deletion. Shape
             ``(S, n)``, float64. -inf if not evaluated.
         gains (Tensor): Gain of each candidate. Shape ``(S, n)``, float64. NaN if not evaluated.
-        estimates (Tensor): Estimate of each gain by the screen. Shape ``(S, n)``, float64. NaN without a screen.
+        estimates (Tensor): Estimate of each gain by each stage of the screen. Shape ``(S, stages, n)``, float64. NaN if
+            there is none.
         n_evaluated (Tensor): Number of evaluated candidates. Shape ``(S,)``, int64.
         skipped (Tensor): Highest priority among the candidates that were not evaluated. Shape ``(S,)``, float64. NaN if
             there is none.
@@ -40,13 +41,39 @@ class Evaluations:
     skipped: Tensor
 
 
-def evaluate_candidates(rules: Rules, groups: Groups, screen: Screen | None, progress: Progress) -> Evaluations:
+@dataclass(frozen=True, eq=False)
+class Screening:
+    """What the stages of a screen left of the candidates of a step, before any is evaluated.
+
+    Args:
+        step (SearchStep): Step with the candidates that remain, as the last stage sees it.
+        last (Screen or None): Last stage, which decides which candidates are evaluated. None means all.
+        last_priorities (Tensor): Priorities of the last stage. Shape ``(S, n)``, float64.
+        priorities (Tensor): Priority of each candidate at the last stage that estimated its gain. Shape ``(S, n)``,
+            float64.
+        estimates (Tensor): Shape ``(S, stages, n)``, float64.
+    """
+
+    step: SearchStep
+    last: Screen | None
+    last_priorities: Tensor
+    priorities: Tensor
+    estimates: Tensor
+
+    def next_candidates(self, gains: Tensor) -> Tensor:
+        """Return the candidates to evaluate next, ``(S, n)``, bool, given the gains of those evaluated before."""
+        if self.last is None:
+            return self.step.candidates & gains.isnan().all(1, keepdim=True)
+        return self.last.next_candidates(self.step, self.last_priorities, gains) & self.step.candidates
+
+
+def evaluate_candidates(rules: Rules, groups: Groups, screen: AnyScreen | None, progress: Progress) -> Evaluations:
     """Evaluate the candidates of the next step.
 
     Args:
         rules (Rules): Rules of the search.
         groups (Groups): Groups that the search keeps.
-        screen (Screen or None): Decides which candidates are evaluated. None means all.
+        screen (Screen, Cascade or None): Decides which candidates are evaluated. None means all.
         progress (Callable): Receives the number of evaluated rows.
 
     Returns:
@@ -57,19 +84,15 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: Screen | None, pro
         TypeError: If the screen does not return two tensors.
     """
     step = rules.step(groups)
-    if screen is not None and bool((step.candidates.sum(1) <= screen.m).all()):
-        screen = None  # No candidate would be skipped.
-    unknown = torch.full(step.candidates.shape, torch.nan, dtype=torch.float64)
-    estimates, priorities = (unknown, unknown) if screen is None else _ask_screen(screen, step)
-    pending = step.candidates if screen is None else screen.next_candidates(step, priorities, unknown) & step.candidates
-
+    screening = _apply_stages(step, groups, screen.stages if screen else ())
     coalition_ids, coalitions, examples = _number_coalitions(step)
     row_of_coalition = torch.full((len(coalitions),), -1)
     rows = torch.full(step.candidates.shape, -1)
-    gains = unknown
-    values = torch.full_like(unknown, -torch.inf)
+    gains = torch.full(step.candidates.shape, torch.nan, dtype=torch.float64)
+    values = torch.full_like(gains, -torch.inf)
     outcomes: list[GameOutcome] = []
     n_rows = 0
+    pending = screening.next_candidates(gains)
     while pending.any() or not outcomes:
         # A coalition that several groups lead to is evaluated once.
         distinct = coalition_ids[pending].unique()
@@ -80,10 +103,8 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: Screen | None, pro
         rows[pending] = row_of_coalition[coalition_ids[pending]]
         values[pending] = rules.sign * torch.cat([outcome.rewards for outcome in outcomes])[rows[pending]].double()
         gains = (values - rules.sign * step.rewards[:, None]).masked_fill(rows < 0, torch.nan)
-        if screen is None:
-            break
-        pending = screen.next_candidates(step, priorities, gains) & step.candidates
-    if screen is not None and bool((rules.active(groups) & (rows < 0).all(1)).any()):
+        pending = screening.next_candidates(gains)
+    if bool((rules.active(groups) & (rows < 0).all(1)).any()):
         raise ValueError(f"{screen!r} selected no candidate at step {step.number}; return at least one at each step")
     return Evaluations(
         rewards=torch.cat([outcome.rewards for outcome in outcomes]),
@@ -93,10 +114,28 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: Screen | None, pro
         coalition_ids=coalition_ids,
         values=values,
         gains=gains,
-        estimates=estimates,
+        estimates=screening.estimates,
         n_evaluated=(rows >= 0).sum(1),
-        skipped=_highest_skipped(screen, priorities, step.candidates & (rows < 0)),
+        skipped=_highest_skipped(screen, screening.priorities, step.candidates & (rows < 0)),
     )
+
+
+def _apply_stages(step: SearchStep, groups: Groups, stages: tuple[Screen, ...]) -> Screening:
+    """Narrow the candidates of a step by each stage but the last, and ask the last for its estimates."""
+    estimates = torch.full_like(groups.estimates, torch.nan)
+    priorities = torch.full(step.candidates.shape, torch.nan, dtype=torch.float64)
+    last: Screen | None = None
+    last_priorities = unknown = priorities
+    for number, stage in enumerate(stages):
+        if last is not None:
+            step = replace(step, candidates=last.next_candidates(step, last_priorities, unknown) & step.candidates)
+        last = None
+        if int(step.candidates.sum(1).amax()) <= stage.m:
+            continue  # No candidate would be skipped.
+        last, step = stage, replace(step, estimates=groups.estimates[:, number])
+        estimates[:, number], last_priorities = _ask_screen(stage, step)
+        priorities = torch.where(step.candidates, last_priorities, priorities)
+    return Screening(step, last, last_priorities, priorities, estimates)
 
 
 def _ask_screen(screen: Screen, step: SearchStep) -> tuple[Tensor, Tensor]:
@@ -137,9 +176,9 @@ def _number_coalitions(step: SearchStep) -> tuple[Tensor, Tensor, Tensor]:
     return coalition_ids, coalitions, examples
 
 
-def _highest_skipped(screen: Screen | None, priorities: Tensor, skipped: Tensor) -> Tensor:
+def _highest_skipped(screen: AnyScreen | None, priorities: Tensor, skipped: Tensor) -> Tensor:
     """Return the highest priority of skipped candidates, or NaN if there are none or priorities are not gains."""
-    if screen is None or not screen.estimates_gains:
+    if screen is None or not all(stage.estimates_gains for stage in screen.stages):
         return torch.full((len(skipped),), torch.nan, dtype=torch.float64)
     highest = priorities.masked_fill(~skipped, -torch.inf).amax(1)
     return highest.masked_fill(highest.isinf(), torch.nan)

@@ -27,7 +27,8 @@ class GameOutcome(Protocol):
 class BatchGame(Protocol):
     """A game of one or more examples. :class:`captum_moxi.CoalitionGame` implements it.
 
-    Screens may require more: GradientScreen requires ``effects``, and HalfPrecisionScreen requires ``approximate``.
+    Screens may require more methods of :class:`captum_moxi.CoalitionGame`: GradientScreen requires ``effects``, and
+    HalfPrecisionScreen requires ``approximate``.
 
     Attributes:
         n_examples (int): Number of examples B.

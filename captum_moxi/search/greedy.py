@@ -9,7 +9,7 @@ from captum_moxi.arguments import Mode, Stop, check_positive_int
 from captum_moxi.search.beam import best_groups, remaining_groups
 from captum_moxi.search.candidates import Evaluations, evaluate_candidates
 from captum_moxi.search.game import BatchGame
-from captum_moxi.search.screens.base import Screen
+from captum_moxi.search.screens.base import AnyScreen
 from captum_moxi.search.selection import Selection
 from captum_moxi.search.state import Groups, Progress, Rules, no_progress
 
@@ -21,9 +21,10 @@ def greedy(
     n_steps: int | None = None,
     stop: Stop = None,
     min_confidence: float = 0.0,
-    screen: Screen | None = None,
+    screen: AnyScreen | None = None,
     beam_width: int = 1,
     flip: Mode | None = None,
+    candidates: Tensor | None = None,
     progress: Progress = no_progress,
 ) -> Selection:
     r"""
@@ -52,6 +53,9 @@ def greedy(
         flip (str, optional): Mode that defines the flip: ``"insertion"`` (the target becomes the predicted class) or
             ``"deletion"`` (the target stops being the predicted class).
             Default: None, ``mode``
+        candidates (Tensor, optional): Players that the search may choose. The others stay absent in insertion and
+            present in deletion. Shape ``(B, n)``, bool.
+            Default: None, all players
         progress (Callable, optional): Receives the number of rows that each step evaluated.
             Default: ignored
 
@@ -63,8 +67,8 @@ def greedy(
         TypeError: If ``n_steps`` or ``beam_width`` is not an int.
     """
     check_positive_int("beam_width", beam_width)
-    rules = Rules(game, mode, n_steps, stop, min_confidence, flip)
-    groups = rules.start()
+    rules = Rules(game, mode, n_steps, stop, min_confidence, flip, candidates)
+    groups = rules.start(len(screen.stages) if screen else 0)
     own_gains = groups.gains
     while rules.active(groups).any():
         evaluations = evaluate_candidates(rules, groups, screen, progress)
@@ -84,12 +88,10 @@ def _take_step(rules: Rules, groups: Groups, evaluations: Evaluations, parents: 
     groups = groups.take(parents)
     gains, estimates = evaluations.gains[parents], evaluations.estimates[parents]
     evaluated = evaluations.rows[parents] >= 0
-    error_of_step = (gains - estimates).abs().nan_to_num(nan=0, posinf=0).amax(1)
     groups = replace(
         groups,
         gains=torch.where(evaluated, gains, groups.gains),
-        estimates=torch.where(evaluated, estimates, groups.estimates),
-        error=torch.maximum(groups.error, error_of_step),
+        estimates=torch.where(evaluated[:, None], estimates, groups.estimates),
     )
     # Groups that have stopped choose no player, so any row serves as a placeholder.
     rows = torch.where(rules.active(groups), evaluations.rows[parents, positions], 0)

@@ -1,6 +1,6 @@
 """MoXI(-): players ranked independently, without interactions."""
 
-import torch
+from torch import Tensor
 
 from captum_moxi.arguments import Mode, Stop
 from captum_moxi.search.candidates import evaluate_candidates
@@ -8,7 +8,7 @@ from captum_moxi.search.follow import follow_order
 from captum_moxi.search.game import BatchGame
 from captum_moxi.search.selection import Selection
 from captum_moxi.search.state import Progress, Rules, no_progress
-from captum_moxi.search.ties import first_best
+from captum_moxi.search.ties import best_to_worst
 
 
 def rank_independently(
@@ -18,6 +18,7 @@ def rank_independently(
     n_steps: int | None = None,
     stop: Stop = None,
     min_confidence: float = 0.0,
+    candidates: Tensor | None = None,
     progress: Progress = no_progress,
 ) -> Selection:
     r"""
@@ -27,22 +28,18 @@ def rank_independently(
     after each step need one more row per step.
 
     Args:
-        game, mode, n_steps, stop, min_confidence, progress: As in :func:`greedy`.
+        game, mode, n_steps, stop, min_confidence, candidates, progress: As in :func:`greedy`.
 
     Returns:
         Selection: On the CPU.
     """
-    rules = Rules(game, mode, n_steps, stop, min_confidence)
+    rules = Rules(game, mode, n_steps, stop, min_confidence, candidates=candidates)
     groups = rules.start()
     if not rules.active(groups).any():
         return rules.selection(groups, groups.gains)
     evaluations = evaluate_candidates(rules, groups, None, progress)
-    remaining = evaluations.values.clone()
-    order = []
-    for _ in range(int(groups.limit.max())):
-        best = first_best(remaining, evaluations.rewards.dtype, relative=game.rounds_relatively)
-        order.append(best)
-        remaining[groups.examples, best] = -torch.inf
-    positions = torch.stack(order, 1)
+    positions = best_to_worst(
+        evaluations.values, int(groups.limit.max()), evaluations.rewards.dtype, relative=game.rounds_relatively
+    )
     groups = follow_order(rules, groups, positions, n_first=evaluations.n_evaluated, progress=progress)
     return rules.selection(groups, evaluations.gains)

@@ -3,14 +3,16 @@
 import json
 import math
 import os
-from dataclasses import dataclass, fields
+import reprlib
+from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from captum_moxi.arguments import MODES, Mode
+from captum_moxi.arguments import MODES, Mode, check_min_confidence
 from captum_moxi.tables import html_table
 
 # JSON values of a selection. None stands for NaN.
@@ -22,10 +24,21 @@ DTYPES = {
     "n_evaluated": torch.long,
     "n_steps": torch.long,
     "flipped": torch.bool,
+    "minimal": torch.bool,
+    "removed": torch.long,
+}
+# What the JSON of a field may contain.
+JSON_TYPES: dict[torch.dtype, tuple[type, ...]] = {
+    torch.long: (int,),
+    torch.bool: (bool,),
+    torch.float64: (float, int, type(None)),
 }
 # Fields with an additional entry before the first step.
 WITH_START = ("rewards", "confidences", "predictions")
-PER_EXAMPLE = ("n_steps", "flipped")
+PER_EXAMPLE = ("n_steps", "flipped", "minimal")
+PER_STEP = ("order", "shapley", "interactions", "n_evaluated", "skipped")
+# Fields that saved selections may lack.
+OPTIONAL = {"flip", "minimal", "removed"}
 
 # Rows of the table that a notebook shows.
 MAX_TABLE_ROWS = 20
@@ -62,6 +75,12 @@ class Selection:
         flipped (Tensor): Whether the prediction flipped, at the last step or before. In insertion, the target becomes
             the predicted class with a confidence above ``min_confidence``. In deletion, the target stops being the
             predicted class. Shape ``(B,)``, bool.
+        minimal (Tensor): Whether the search made sure that the flip needs every player of the group: without any one of
+            them, the prediction is not flipped. Shape ``(B,)``, bool. False without ``minimal=True``, and if the
+            prediction does not flip.
+        removed (Tensor): Ids of the players that were chosen and then left out of the group, because the flip does not
+            need them, in the order in which they were chosen. The other fields do not contain them. Shape ``(B, R)``,
+            int64. R is 0 without ``minimal=True``.
         flip (str, optional): Mode that defines the flip, if it is not ``mode``. The first deletion of
             :class:`captum_moxi.MoXILocalization` ends when the target becomes the predicted class, so its ``flip`` is
             ``"insertion"``.
@@ -79,6 +98,8 @@ class Selection:
     skipped: Tensor
     n_steps: Tensor
     flipped: Tensor
+    minimal: Tensor
+    removed: Tensor
     flip: Mode | None = None
 
     @property
@@ -118,8 +139,14 @@ class Selection:
         return [
             f"{steps[0]} steps: players {shown}",
             f"confidence {start:.2f} -> {end:.2f}",
-            "flipped" if n_flipped else "not flipped",
+            *self._flip_summary(),
         ]
+
+    def _flip_summary(self) -> list[str]:
+        """Return whether the prediction of the only example flips, and whether the flip needs all players."""
+        n_removed = int((self.removed[0] >= 0).sum())
+        minimal = f"minimal ({n_removed} dropped)" if n_removed else "minimal"
+        return ["flipped" if self.flipped[0] else "not flipped", *([minimal] if self.minimal[0] else [])]
 
     def to_dict(self) -> dict[str, JsonValue]:
         """Return the selection as a dict of lists, numbers and strings for JSON. None stands for NaN."""
@@ -144,21 +171,15 @@ class Selection:
         if not isinstance(values, dict):
             raise ValueError(f"values is a {type(values).__name__}; pass the dict of a selection")
         names = [field.name for field in fields(cls)]
-        missing = sorted(set(names) - values.keys() - {"flip"})
+        missing = sorted(set(names) - values.keys() - OPTIONAL)
         if missing:
             raise ValueError(
                 f"values is not a selection, because it lacks {', '.join(missing)}; pass a saved selection"
             )
+        batch = len(values["order"]) if isinstance(values["order"], list) else 0
+        complete: dict[str, Any] = {"minimal": [False] * batch, "removed": [[]] * batch} | values
         mode, flip = _parse_mode("mode", values["mode"]), values.get("flip")
-        tensors = {name: _to_tensor(name, values[name]) for name in names if name not in ("mode", "flip")}
-        batch, steps = len(tensors["order"]), tensors["order"].shape[-1]
-        for name, tensor in tensors.items():
-            expected = (batch,) if name in PER_EXAMPLE else (batch, steps + (name in WITH_START))
-            if tensor.shape != expected:
-                raise ValueError(
-                    f"values is not a selection, because {name} has shape {tuple(tensor.shape)} instead of {expected}; "
-                    "pass a saved selection"
-                )
+        tensors = _parse_tensors({name: complete[name] for name in names if name not in ("mode", "flip")})
         return cls(mode=mode, flip=None if flip is None else _parse_mode("flip", flip), **tensors)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -167,7 +188,7 @@ class Selection:
         Args:
             path (str or path): File to write. An existing file is replaced.
         """
-        Path(path).write_text(json.dumps(self.to_dict()) + "\n")
+        Path(path).write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Selection":
@@ -181,8 +202,14 @@ class Selection:
 
         Raises:
             ValueError: If the file does not contain a selection.
+            OSError: If the file cannot be read.
         """
-        return cls.from_dict(json.loads(Path(path).read_text()))
+        content = Path(path).read_bytes()
+        try:
+            values = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"path is {str(path)!r}, which is not JSON ({error}); pass a saved selection") from error
+        return cls.from_dict(values)
 
 
 def has_flipped(
@@ -201,28 +228,123 @@ def has_flipped(
 
     Returns:
         Tensor: The shape of ``predictions``, bool.
+
+    Raises:
+        TypeError: If ``min_confidence`` is not a number.
+        ValueError: If ``min_confidence`` is less than 0, not less than 1, or NaN.
     """
+    check_min_confidence(min_confidence)
     is_target = predictions == target
     return is_target & (confidences > min_confidence) if mode == "insertion" else ~is_target
 
 
+def merge(first: Selection, second: Selection, from_second: Tensor) -> Selection:
+    """Return a selection with some examples of the first and the others of the second.
+
+    Args:
+        first, second (Selection): Selections of the same batch and mode.
+        from_second (Tensor): Which examples are those of the second. Shape ``(B,)``, bool.
+
+    Returns:
+        Selection: The merged selection.
+    """
+    n_steps = torch.where(from_second, second.n_steps, first.n_steps)
+    changes: dict[str, Any] = {}
+    for name in (*PER_EXAMPLE, *PER_STEP, *WITH_START, "removed"):
+        values, others = getattr(first, name), getattr(second, name)
+        if name in PER_EXAMPLE:
+            changes[name] = torch.where(from_second, others, values)
+            continue
+        width = max(values.shape[1], others.shape[1])
+        changes[name] = torch.where(from_second[:, None], _pad(name, others, width), _pad(name, values, width))
+    return shorten(replace(first, **changes), n_steps)
+
+
+def shorten(selection: Selection, n_steps: Tensor) -> Selection:
+    """Return a selection without the steps after the first ``n_steps``, ``(B,)`` int64. ``flipped`` does not change."""
+    changes: dict[str, Any] = {"n_steps": n_steps}
+    longest = int(n_steps.max()) if len(n_steps) else 0
+    for name in (*PER_STEP, *WITH_START):
+        n_entries = n_steps + (name in WITH_START)
+        width = longest + (name in WITH_START)
+        values = getattr(selection, name)[:, :width]
+        changes[name] = torch.where(torch.arange(width) < n_entries[:, None], values, _fill(name, values))
+    return replace(selection, **changes)
+
+
+def _pad(name: str, values: Tensor, width: int) -> Tensor:
+    """Pad the values of a field, ``(B, K)``, to a larger number of columns."""
+    padding = torch.full((len(values), width - values.shape[1]), _fill(name, values), dtype=values.dtype)
+    return torch.cat([values, padding], 1)
+
+
+def _fill(name: str, values: Tensor) -> float:
+    """Return the entry of a field after the last step."""
+    if values.is_floating_point():
+        return math.nan
+    return 0 if name == "n_evaluated" else -1
+
+
 def _parse_mode(name: str, value: object) -> Mode:
     if value not in MODES:
-        raise ValueError(f"{name} is {value!r}; pass {' or '.join(map(repr, MODES))}")
+        raise ValueError(f"{name} is {reprlib.repr(value)}; pass {' or '.join(map(repr, MODES))}")
     return value
 
 
+def _parse_tensors(values: dict[str, JsonValue]) -> dict[str, Tensor]:
+    """Create the tensors of a selection, and check that they fit each other.
+
+    Raises:
+        ValueError: If a value is not an array of the right dtype and shape, or if the steps do not end at ``n_steps``.
+    """
+    tensors = {name: _to_tensor(name, value) for name, value in values.items()}
+    batch, steps = tensors["order"].shape
+    widths = dict.fromkeys(PER_STEP, steps) | dict.fromkeys(WITH_START, steps + 1)
+    for name, tensor in tensors.items():
+        expected = (batch,) if name in PER_EXAMPLE else (batch, widths.get(name, tensor.shape[-1]))
+        if tensor.shape != expected:
+            raise _not_a_selection(f"{name} has shape {tuple(tensor.shape)} instead of {expected}")
+    took_step = torch.arange(steps) < tensors["n_steps"][:, None]
+    if bool(((tensors["n_steps"] < 0) | (tensors["n_steps"] > steps)).any()):
+        raise _not_a_selection(f"n_steps is outside 0 to {steps}")
+    if not torch.equal(tensors["order"] >= 0, took_step) or bool((tensors["order"] < -1).any()):
+        raise _not_a_selection("order does not have one player for each step of n_steps, and then -1")
+    is_player = tensors["removed"] >= 0
+    if bool((tensors["removed"] < -1).any() or (is_player[:, 1:] & ~is_player[:, :-1]).any()):
+        raise _not_a_selection("removed does not have players, and then -1")
+    return tensors
+
+
 def _to_tensor(name: str, value: JsonValue) -> Tensor:
-    return torch.tensor(_none_to_nan(value), dtype=DTYPES.get(name, torch.float64))
+    """Create a tensor of one dimension for fields in ``PER_EXAMPLE``, and of two for the others."""
+    dtype = DTYPES.get(name, torch.float64)
+    rows = _to_rows(name, value)
+    for entry in chain.from_iterable(rows):
+        if type(entry) not in JSON_TYPES[dtype]:
+            raise _not_a_selection(f"{name} contains {reprlib.repr(entry)}, which is not {dtype}")
+    if len({len(row) for row in rows}) > 1:
+        raise _not_a_selection(f"{name} has rows of different lengths")
+    entries = [[math.nan if entry is None else entry for entry in row] for row in rows]
+    try:
+        tensor = torch.tensor(entries, dtype=dtype)
+    except (OverflowError, RuntimeError, ValueError) as error:
+        raise _not_a_selection(f"{name} contains a number that is too large ({error})") from error
+    return tensor[0] if name in PER_EXAMPLE else tensor.reshape(len(rows), len(rows[0]) if rows else 0)
+
+
+def _to_rows(name: str, value: JsonValue) -> list[list[JsonValue]]:
+    """Return the lists inside a list. The values of fields in ``PER_EXAMPLE`` are one list."""
+    rows = [value] if name in PER_EXAMPLE else value
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise _not_a_selection(f"{name} is not a list of {'values' if name in PER_EXAMPLE else 'lists'}")
+    return [row for row in rows if isinstance(row, list)]
+
+
+def _not_a_selection(reason: str) -> ValueError:
+    return ValueError(f"values is not a selection, because {reason}; pass a saved selection")
 
 
 def _nan_to_none(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
         return [_nan_to_none(entry) for entry in value]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _none_to_nan(value: JsonValue) -> JsonValue:
-    if isinstance(value, list):
-        return [_none_to_nan(entry) for entry in value]
-    return math.nan if value is None else value

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from captum_moxi.arguments import MODES, Mode, Stop, check_positive_int
+from captum_moxi.arguments import MODES, Mode, Stop, check_min_confidence, check_positive_int
 from captum_moxi.search.game import BatchGame
 from captum_moxi.search.screens.base import SearchStep
 from captum_moxi.search.selection import Selection, has_flipped
@@ -32,8 +32,8 @@ class Groups:
         limit (Tensor): Maximum number of steps. Shape ``(S,)``, int64.
         chosen (Tensor): Players chosen so far. Shape ``(S, n)``, bool.
         gains (Tensor): Gain of each player when it was last evaluated. Shape ``(S, n)``, float64. NaN if never.
-        estimates (Tensor): Estimate of that gain by the screen. Shape ``(S, n)``, float64. NaN if there is none.
-        error (Tensor): Largest difference between gains and estimates so far. Shape ``(S,)``, float64.
+        estimates (Tensor): Estimate of that gain by each stage of the screen. Shape ``(S, stages, n)``, float64. NaN if
+            there is none.
         n_steps (Tensor): Steps taken. Shape ``(S,)``, int64.
         flipped (Tensor): Whether the prediction has flipped. Shape ``(S,)``, bool.
         positions (Tensor): Position of the player chosen at each step. Shape ``(S, K)``, int64. -1 after the last step.
@@ -48,7 +48,6 @@ class Groups:
     chosen: Tensor
     gains: Tensor
     estimates: Tensor
-    error: Tensor
     n_steps: Tensor
     flipped: Tensor
     positions: Tensor
@@ -63,7 +62,7 @@ class Groups:
         return Groups(**{field.name: getattr(self, field.name)[groups] for field in fields(self)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rules:
     """What a search maximizes, and when it stops.
 
@@ -72,13 +71,16 @@ class Rules:
         mode (str): ``"insertion"`` or ``"deletion"``.
         n_steps (int or None): Maximum number of steps. None means all players.
         stop (str or None): ``"flip"`` stops an example when its prediction flips.
-        min_confidence (float): Confidence that insertion must exceed to flip.
+        min_confidence (float): Confidence that insertion must exceed to flip, at least 0 and less than 1.
         flip (str, optional): Mode that defines the flip.
             Default: None, ``mode``
+        candidates (Tensor, optional): Players that the search may choose. Shape ``(B, n)``, bool.
+            Default: None, all players
 
     Raises:
-        ValueError: If ``mode``, ``flip`` or ``stop`` is unknown, or if ``n_steps`` is less than 1.
-        TypeError: If ``n_steps`` is not an int.
+        ValueError: If ``mode``, ``flip`` or ``stop`` is unknown, ``n_steps`` is less than 1, or ``min_confidence`` is
+            out of range.
+        TypeError: If ``n_steps`` is not an int, or ``min_confidence`` is not a number.
     """
 
     game: BatchGame
@@ -87,6 +89,7 @@ class Rules:
     stop: Stop
     min_confidence: float
     flip: Mode | None = None
+    candidates: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("mode", self.mode), ("flip", self.flip or self.mode)):
@@ -96,28 +99,39 @@ class Rules:
             raise ValueError(f"stop is {self.stop!r}; pass 'flip' or None")
         if self.n_steps is not None:
             check_positive_int("n_steps", self.n_steps)
+        check_min_confidence(self.min_confidence)
 
     @property
     def sign(self) -> int:
         """1 in insertion, which maximizes the reward, and -1 in deletion, which minimizes it."""
         return 1 if self.mode == "insertion" else -1
 
-    def start(self) -> Groups:
-        """Return one empty group for each example."""
+    @property
+    def choosable(self) -> Tensor:
+        """Which players of each example the search may choose: ``(B, n)``, bool."""
+        return self.game.exists if self.candidates is None else self.game.exists & self.candidates
+
+    def start(self, n_stages: int = 0) -> Groups:
+        """Return one empty group for each example.
+
+        Args:
+            n_stages (int, optional): Number of stages of the screen.
+                Default: 0, no screen
+        """
         game = self.game
         batch = game.n_examples
         examples = torch.arange(batch)
         no_players = torch.zeros_like(game.exists)
         unknown = torch.full((batch, game.n_players), torch.nan, dtype=torch.float64)
         outcome = game.outcome(no_players, examples) if self.mode == "insertion" else game.full
-        n_players = game.exists.sum(1)
+        n_players = self.choosable.sum(1)
         return Groups(
             examples=examples,
-            limit=n_players if self.n_steps is None else n_players.clamp(max=int(self.n_steps)),
+            # n_steps may be larger than any integer of a tensor.
+            limit=n_players.clamp(max=min(int(self.n_steps or game.n_players), game.n_players)),
             chosen=no_players,
             gains=unknown,
-            estimates=unknown,
-            error=torch.zeros(batch, dtype=torch.float64),
+            estimates=unknown[:, None].repeat(1, n_stages, 1),
             n_steps=torch.zeros(batch, dtype=torch.long),
             flipped=self.flips(outcome.predictions, outcome.confidences, examples),
             positions=torch.empty(batch, 0, dtype=torch.long),
@@ -157,11 +171,10 @@ class Rules:
             number=groups.positions.shape[1] + 1,
             examples=groups.examples,
             present=self.coalitions(groups.examples, groups.chosen),
-            candidates=self.game.exists[groups.examples] & ~groups.chosen & active[:, None],
+            candidates=self.choosable[groups.examples] & ~groups.chosen & active[:, None],
             rewards=groups.rewards[:, -1].double(),
             gains=groups.gains,
-            estimates=groups.estimates,
-            error=groups.error,
+            estimates=torch.full_like(groups.gains, torch.nan),
         )
 
     def choose(
@@ -229,6 +242,8 @@ class Rules:
             skipped=groups.skipped.to(dtype),
             n_steps=groups.n_steps,
             flipped=groups.flipped,
+            minimal=torch.zeros_like(groups.flipped),
+            removed=torch.empty(len(groups.flipped), 0, dtype=torch.long),
             flip=None if self.flip == self.mode else self.flip,
         )
 

@@ -33,3 +33,22 @@ def first_best(values: Tensor, dtype: torch.dtype, *, relative: bool) -> Tensor:
     """Return the first position of each row whose value is the largest, up to rounding: ``(S, n)`` to ``(S,)``."""
     before_best = (~is_best(values, dtype, relative=relative)).long().cumprod(1)
     return before_best.sum(1).clamp(max=values.shape[1] - 1)
+
+
+def best_to_worst(values: Tensor, count: int, dtype: torch.dtype, *, relative: bool) -> Tensor:
+    """Return the positions of the largest values of each row, largest first. Ties go to the first position.
+
+    Args:
+        values (Tensor): Shape ``(S, n)``, float64. -inf for values that do not take part.
+        count (int): Number of positions.
+        dtype, relative: As in :func:`is_best`.
+
+    Returns:
+        Tensor: Shape ``(S, count)``, int64. After the values that take part, positions are arbitrary.
+    """
+    remaining = values.clone()
+    positions = torch.empty(len(values), count, dtype=torch.long)
+    for place in range(count):
+        positions[:, place] = first_best(remaining, dtype, relative=relative)
+        remaining.scatter_(1, positions[:, place : place + 1], -torch.inf)
+    return positions

@@ -1,5 +1,7 @@
 """GradCam and GradCamPlusPlus compared with Captum's LayerGradCam and with derivatives taken by hand."""
 
+from typing import Any
+
 import pytest
 import torch
 import zoo
@@ -160,3 +162,89 @@ def test_unsuitable_arguments_are_reported(method: type) -> None:
         method(zoo.resnet()).attribute(torch.randn(2, 3, 32, 32), target=[0, 1, 2])
     with pytest.raises(TypeError, match="inputs is str"):
         method(zoo.token_model("vit")).attribute("image", target=1)
+
+
+class Overflow(nn.Module):
+    """A convolution whose output, or its gradient, is not finite for bright images."""
+
+    def __init__(self, bad: float, in_gradient: bool) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+        self.bad, self.in_gradient = bad, in_gradient
+
+    def forward(self, x: Tensor) -> Tensor:
+        bad = torch.where(x.amax((1, 2, 3)) > 100, self.bad, 1.0)[:, None, None, None]
+        if self.in_gradient:
+            return (self.layer(x) * bad).sum((2, 3))
+        return self.layer(x * bad).sum((2, 3))
+
+
+@METHODS
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(("in_gradient", "name"), [(False, "activations"), (True, "gradients")])
+def test_values_that_are_not_finite_are_reported(method: type, bad: float, in_gradient: bool, name: str) -> None:
+    model, x = Overflow(bad, in_gradient), torch.rand(3, 3, 8, 8)
+    assert method(model, model.layer).attribute(x, target=1).isfinite().all()
+    x[2] += 100
+    with pytest.raises(ValueError, match=f"the {name} of layer Conv2d are not finite for example 2"):
+        method(model, model.layer).attribute(x, target=1)
+
+
+def test_an_overflow_of_the_sum_over_channels_is_reported() -> None:
+    model, x = LinearHead(), torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        model.layer.weight.mul_(1e20)
+        model.weights.mul_(1e25)
+    with pytest.raises(ValueError, match="the attributions of layer Conv2d are not finite for example 0"):
+        GradCam(model, model.layer).attribute(x, target=1)
+
+
+@METHODS
+def test_a_model_may_change_what_it_receives(method: type) -> None:
+    class InPlace(LinearHead):
+        def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+            return super().forward(x.mul_(2).add_(1)) * scale.add_(1)
+
+    class Plain(LinearHead):
+        def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+            return super().forward(x * 2 + 1) * (scale + 1)
+
+    in_place, plain = InPlace(), Plain()
+    plain.load_state_dict(in_place.state_dict())
+    x, scale = torch.randn(2, 3, 8, 8, requires_grad=True), torch.tensor([[2.0], [3.0]])
+    before, scale_before = x.detach().clone(), scale.clone()
+    expected = method(plain, plain.layer).attribute(x, target=1, additional_forward_args=scale)
+    actual = method(in_place, in_place.layer).attribute(x, target=1, additional_forward_args=scale)
+    assert torch.equal(actual, expected)
+    assert torch.equal(x, before)
+    assert torch.equal(scale, scale_before)
+    assert x.grad is None and not actual.requires_grad
+
+
+@METHODS
+def test_inference_mode_of_the_caller_changes_nothing_and_that_of_the_model_is_reported(method: type) -> None:
+    model, x = zoo.token_model("vit"), torch.randn(2, 3, 32, 32)
+    expected = method(model).attribute(x, target=1)
+    with torch.inference_mode():
+        assert torch.equal(method(model).attribute(x.clone(), target=1), expected)
+        other = zoo.token_model("vit")
+    with pytest.raises(ValueError, match=r"create the model outside torch.inference_mode\(\)"):
+        method(other).attribute(x, target=1)
+
+
+@METHODS
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"layer": "layer4"}, TypeError, "layer is 'layer4'; pass the module"),
+        ({"patch_size": [1]}, TypeError, r"patch_size is \[1\]; pass an int or a pair of ints"),
+        ({"patch_size": float("nan")}, TypeError, "patch_size is nan"),
+        ({"patch_size": 0}, ValueError, "patch_size is 0"),
+        ({"patch_size": (8, -1)}, ValueError, r"patch_size is \(8, -1\)"),
+    ],
+)
+def test_bad_arguments_of_the_constructor_are_rejected_by_name(
+    method: type, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        method(zoo.token_model("vit"), **arguments)

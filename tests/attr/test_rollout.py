@@ -115,7 +115,32 @@ def test_models_whose_attention_cannot_be_read_are_rejected(model: torch.nn.Modu
         AttentionRollout(model).attribute(torch.randn(1, 3, 32, 32))
 
 
-@pytest.mark.parametrize("x", [torch.zeros(1, 32), (torch.zeros(1, 3, 32, 32), torch.zeros(1))])
-def test_inputs_that_are_not_one_tensor_of_images_are_rejected(x: object) -> None:
-    with pytest.raises(ValueError, match=r"inputs has shapes .*; pass one tensor of images"):
-        AttentionRollout(zoo.token_model("vit")).attribute(x)
+@pytest.mark.parametrize(
+    ("model", "x", "message"),
+    [
+        (zoo.token_model("vit"), torch.zeros(1, 32), r"inputs has shape \(1, 32\), .*expects a batch of images"),
+        (zoo.TorchvisionLayout(), torch.zeros(1, 32), "inputs has shapes .*; pass one tensor of images"),
+        (zoo.token_model("vit"), (torch.zeros(1, 3, 32, 32), torch.zeros(1)), "pass one tensor of images"),
+    ],
+)
+def test_inputs_that_are_not_one_tensor_of_images_are_rejected(model: torch.nn.Module, x: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AttentionRollout(model).attribute(x)
+
+
+def test_a_model_may_change_what_it_receives() -> None:
+    model, x, shift = zoo.token_model("vit"), torch.randn(2, 3, 32, 32), torch.tensor(1.0)
+
+    class InPlace(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.vit = model
+
+        def forward(self, x: Tensor, shift: Tensor) -> Tensor:
+            return self.vit(x.add_(shift.mul_(2))).logits
+
+    before = x.clone()
+    actual = AttentionRollout(InPlace()).attribute(x, additional_forward_args=shift)
+    assert torch.equal(x, before)
+    assert shift == 1
+    assert torch.equal(actual, AttentionRollout(model).attribute(x + 2))

@@ -6,6 +6,7 @@ import pytest
 import torch
 import zoo
 
+from captum_moxi import models
 from captum_moxi.benchmarks import Bench
 from captum_moxi.benchmarks.bare import BareEncoder, BareNetwork, bare_model, compare_with_bare_model
 
@@ -26,10 +27,10 @@ def test_full_searches_evaluate_the_expected_rows(
 @pytest.mark.parametrize("name", list(zoo.TOKEN_MODELS))
 def test_the_bare_encoder_is_the_model_after_its_embeddings(name: str) -> None:
     model, x = zoo.token_model(name), torch.rand(2, 3, 32, 32)
-    bare = bare_model(model)
+    bare = bare_model(model, x[:1])
     assert isinstance(bare, BareEncoder)
     with torch.no_grad(), bare.recorded_shapes() as shapes:
-        hidden = model.base_model.get_submodule("embeddings")(x)
+        hidden = models.token_layout(model).embeddings(x)
         torch.testing.assert_close(bare(hidden), model(x).logits)
     # Both calls reach the first layer with two rows.
     assert dict(shapes) == {tuple(hidden.shape[1:]): 4}
@@ -37,7 +38,7 @@ def test_the_bare_encoder_is_the_model_after_its_embeddings(name: str) -> None:
 
 def test_the_bare_network_is_the_whole_model() -> None:
     model, x = zoo.resnet().eval(), torch.rand(3, 3, 32, 32)
-    bare = bare_model(model)
+    bare = bare_model(model, x[:1])
     assert isinstance(bare, BareNetwork)
     with torch.no_grad(), bare.recorded_shapes() as shapes:
         assert torch.equal(bare(x), model(x).logits)
@@ -48,7 +49,7 @@ def test_the_bare_network_is_the_whole_model() -> None:
 
 @pytest.mark.parametrize("total", [1, 7, 8, 9])
 def test_passes_contain_all_rows(total: int) -> None:
-    bare = bare_model(zoo.token_model("vit"))
+    bare = bare_model(zoo.token_model("vit"), torch.rand(1, 3, 32, 32))
     # Passes of 20 tokens have four rows of five tokens.
     passes = bare.random_passes((5, 32), total, size=20, layout=torch.contiguous_format)
     assert sum(map(len, passes)) == total

@@ -25,7 +25,7 @@ def test_pictures_and_one_row_per_image_method_and_mode(invoke, model, digits: P
     assert result.exit_code == 2
     assert "broken.png: not an image that Pillow can read" in result.output
     assert "1 of 5 images were not compared" in result.output
-    assert "MoXI's deletion uses GradientScreen(8)" in result.output
+    assert "MoXI uses GradientScreen(8) for deletion" in result.output
     assert {path.name for path in out.iterdir()} == {"insertion.png", "deletion.png", "curves.png", "comparison.csv"}
     rows = read_rows(out)
     assert len(rows) == 4 * 3 * 2

@@ -76,7 +76,7 @@ def test_an_interrupted_run_tells_what_is_finished(invoke, options, tmp_path: Pa
 
 
 def test_a_run_that_cannot_start_is_reported(invoke, options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError("no space left")
 
     monkeypatch.setattr(store, "open_run", fail)

@@ -1,11 +1,13 @@
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import zoo
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
 
@@ -159,7 +161,7 @@ def test_a_single_logit_is_reported_with_its_sign(invoke, digits: Path, tmp_path
     logit = single(classifier.preprocess(Image.open(image))).logits.item()
     assert report["target"]["confidence"] == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-5)
     assert report["predicted"]["label"] == ("even" if bias > 0 else None)
-    assert ("the logit is below 0, so there is nothing to delete" in result.output) == (bias < 0)
+    assert ("deletion: nothing to delete, because the logit is below 0" in result.output) == (bias < 0)
     assert "localize" not in result.output
 
 
@@ -181,7 +183,7 @@ def test_a_folder_is_explained_for_a_target(invoke, model, digits: Path, tmp_pat
     assert len(reports) == 4
     assert {report["target"]["index"] for report in reports} == {7}
     # one image is a 7; for the others, the printed line says where to look, and no warning does
-    assert result.output.count("is predicted; captum-moxi localize shows where 7 is; ") == 3
+    assert result.output.count("captum-moxi localize shows where class 7 is") == 3
     assert "MoXILocalization" not in result.output
 
 
@@ -262,7 +264,7 @@ def test_out_must_be_a_folder(invoke, model, digits: Path, tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     result = invoke("explain", digits / "6-4-6-3.png", *model, "--out", tmp_path / "file" / "out")
     assert result.exit_code == 2
-    assert len(result.stderr.strip().splitlines()) == 1
+    assert "--out" in result.stderr.splitlines()[-1] or "Not a directory" in result.stderr.splitlines()[-1]
 
 
 def test_a_folder_without_a_model_is_reported(invoke, digits: Path, tmp_path: Path) -> None:
@@ -323,6 +325,7 @@ def test_every_screen_explains(invoke, model, digits: Path, tmp_path: Path, scre
         (["--screen", "best"], "screen 'best' is unknown; pass one of all, gradient:M"),
         (["--screen", "gradient:0"], "screen 'gradient:0' is not valid"),
         (["--screen", "gradient", "--no-interactions"], "without --screen"),
+        (["--screen", "gradient", "--mode", "insertion"], "pass --mode deletion, another screen, or --screen all"),
         (["--beam-width", "0"], "beam-width"),
     ],
 )
@@ -348,3 +351,61 @@ def test_a_page_needs_bokeh(invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert result.exit_code == 2
     assert "--html requires bokeh; run pip install 'captum-moxi[html]'" in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_replaced_files_are_reported(invoke, model, digits: Path, tmp_path: Path) -> None:
+    image, options = digits / "1-2-4-4.png", ["--n-steps", 1, "--grid", 2, "--mode", "insertion", "--out", tmp_path]
+    assert "(replaced)" not in invoke("explain", image, *model, *options).output
+    lines = invoke("explain", image, digits / "6-4-6-3.png", *model, *options).output.splitlines()
+    assert [line.endswith(" (replaced)") for line in lines] == [True, False]
+
+
+def test_help_lists_and_explains_removals_rewards_and_screens(invoke) -> None:
+    text = invoke("explain", "--help").output
+    for title, registry in (("Removals:", REMOVALS), ("Rewards:", REWARDS), ("Screens:", SCREENS)):
+        listed = text.partition(title)[2]
+        for entry in registry.entries:
+            assert re.search(rf"^  {re.escape(entry.spec)} +{re.escape(entry.help)}$", listed, re.MULTILINE)
+
+
+def test_advice_for_a_model_without_patch_tokens_names_options(invoke, digits: Path, tmp_path: Path) -> None:
+    model = zoo.resnet(labels=3)
+    model.save_pretrained(tmp_path / "resnet")
+    demo_classifier("cpu").processor.save_pretrained(tmp_path / "resnet")
+    options = ["--model", tmp_path / "resnet", "--removal", "token", "--out", tmp_path / "out"]
+    result = invoke("explain", digits / "1-2-4-4.png", *options)
+    assert result.exit_code == 2
+    assert "pass --removal zero" in result.stderr and "BaselineRemoval" not in result.stderr
+
+
+def test_minimal_groups_and_alternatives_are_found_and_recorded(invoke, model, digits: Path, tmp_path: Path) -> None:
+    image = digits / "1-2-4-4.png"
+    options = ["--grid", 4, "--no-interactions", "--device", "cpu", "--out", tmp_path]
+    reports = {}
+    for name, added in (("greedy", []), ("minimal", ["--minimal"]), ("alternatives", ["--alternatives", 2])):
+        result = invoke("explain", image, *model, *options, *added)
+        assert result.exit_code == 0, result.output
+        reports[name] = json.loads((tmp_path / "1-2-4-4.json").read_text())
+        assert (tmp_path / "1-2-4-4-alternatives.png").exists() == (name == "alternatives")
+        assert ("disjoint group" in result.output) == (name == "alternatives")
+    assert reports["greedy"]["insertion"]["minimal"] == [False]
+    assert reports["minimal"]["insertion"]["minimal"] == [True]
+    assert reports["minimal"]["insertion"]["n_steps"] < reports["greedy"]["insertion"]["n_steps"]
+    first, *others = reports["alternatives"]["alternatives"]["insertion"]
+    assert first == reports["alternatives"]["insertion"] == reports["minimal"]["insertion"]
+    assert all(not set(first["order"][0]) & set(other["order"][0]) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--minimal", "--stop", "never"], "--minimal needs the flip of the prediction; pass it without --stop never"),
+        (["--alternatives", "2", "--stop", "never"], "--alternatives needs the flip"),
+        (["--alternatives", "0"], "--alternatives"),
+    ],
+)
+def test_minimal_groups_need_the_flip(invoke, tmp_path: Path, options: list[str], message: str) -> None:
+    result = invoke("explain", *options, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert message in result.output.replace("\n", " ")
+    assert not (tmp_path / "out").exists()

@@ -25,7 +25,7 @@ def test_the_two_most_likely_classes_are_localized(invoke, model, digits: Path, 
     report = json.loads((tmp_path / "out" / f"{Path(name).stem}-classes.json").read_text())
     assert [entry["index"] for entry in report["classes"]] == [first, second]
     assert report["predicted"] == {"index": first, "label": classifier.labels[first]}
-    settings = {"n_steps": None, "grid": 4, "removal": "TokenRemoval()", "screen": "all", "device": "cpu"}
+    settings = {"n_steps": None, "grid": 4, "removal": "TokenRemoval()", "screen": "all", "minimal": False, "device": "cpu"}
     assert report["settings"] == settings
     assert report["classes"][1]["gone"] == until_predicted.to_dict()
     assert report["classes"][1]["held"] == until_lost.to_dict()
@@ -39,3 +39,14 @@ def test_the_two_most_likely_classes_are_localized(invoke, model, digits: Path, 
 def test_unknown_classes_are_rejected(invoke, model, digits: Path, tmp_path: Path) -> None:
     result = invoke("localize", digits, *model, "--target", "tench", "--out", tmp_path)
     assert result.exit_code == 2 and "class 'tench' is not one of the model's 31 classes" in result.stderr
+
+
+def test_both_deletions_are_minimal_if_requested(invoke, model, digits: Path, tmp_path: Path) -> None:
+    image = digits / demo_images()[0].name
+    result = invoke("localize", image, *model, "--grid", 4, "--minimal", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    report = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert report["settings"]["minimal"] is True
+    for entry in report["classes"]:
+        for deletion in (entry["gone"], entry["held"]):
+            assert deletion["minimal"] == deletion["flipped"]

@@ -6,6 +6,7 @@ from click.shell_completion import CompletionItem
 from click.testing import CliRunner
 
 from captum_moxi.cli import options, types
+from captum_moxi.kernels import kernel_set
 from captum_moxi.registry import Registry
 
 SHAPES: Registry[str] = Registry("shape")
@@ -79,3 +80,17 @@ def test_a_command_can_change_the_settings_of_an_option() -> None:
 
     assert CliRunner().invoke(command, []).output == "30 GradientScreen(4)\n"
     assert CliRunner().invoke(command, ["--screen", "all"]).output == "30 None\n"
+
+
+@pytest.mark.parametrize("name", ["torch", "alternative"])
+def test_the_option_kernels_selects_kernels_until_the_command_ends(name: str) -> None:
+    seen = []
+
+    @click.command()
+    @options.kernels()
+    def command() -> None:
+        seen.append(kernel_set())
+
+    assert CliRunner().invoke(command, ["--kernels", name]).exit_code == 0
+    assert seen == [name]
+    assert kernel_set() == "fastest"

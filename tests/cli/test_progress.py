@@ -1,11 +1,13 @@
 """Progress bars of commands: one for the images, one for the rows of an image, and none without a terminal."""
 
 import importlib
+from itertools import count
 from pathlib import Path
 
 import pytest
 from tqdm.auto import tqdm
 
+from captum_moxi.attr import progress
 from captum_moxi.cli import runner
 
 ARGUMENTS = {
@@ -32,7 +34,7 @@ def test_a_terminal_shows_the_rows_of_each_image(
     result = invoke(command, image, *model, *ARGUMENTS[command], *options)
     assert result.exit_code == 0
     if not terminal:
-        assert result.stderr == ""
+        assert result.stderr == ("" if command != "compare" else f"{image}: compared\n")
         return
     position = 0
     for bar in BARS[command]:
@@ -46,3 +48,25 @@ def test_bars_need_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
     assert not runner.on_terminal()
     assert tqdm([], disable=None).disable
+
+
+def test_without_a_terminal_a_long_search_is_reported_once_with_options(
+    invoke, model, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = count(step=20.0)
+    monkeypatch.setattr(progress, "clock", lambda: next(times))
+    options = ["--stop", "never", "--n-steps", 9, "--out", tmp_path]
+    result = invoke("explain", digits, *model, *options)
+    (line,) = result.stderr.splitlines()
+    # 16 + 15 + ... + 8 coalitions
+    assert line.startswith("MoXIInsertion needs 108 rows, which takes about ")
+    assert "--stop flip" in line and "--screen last-gains:16" in line and "a smaller --grid" in line
+    assert line.endswith("--mode insertion or --mode deletion runs only one of the two searches.")
+    for argument in ("stop=", "screen=", "feature_mask", "show_progress", "n_steps"):
+        assert argument not in line
+    # Each command reports its own search.
+    result = invoke("localize", digits, *model, "--screen", "all", "--target", 30, "--out", tmp_path)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("MoXILocalization has evaluated ")
+    assert "To shorten it, pass --n-steps, or --screen gradient:8, or a smaller --grid." in line
+    assert "--mode" not in line

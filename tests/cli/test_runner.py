@@ -9,14 +9,14 @@ from captum_moxi.cli.runner import Command, demo_sources, file_sources, run_over
 from captum_moxi.demo import demo_images
 
 
-def run(work, *, finish=None):
+def run(work, *, finish=None, options=()):
     """Runs ``work`` over the embedded images inside a command."""
 
     @click.command(cls=Command)
     def command() -> None:
         run_over_images(demo_sources(), work, verb="counted", finish=finish)
 
-    return CliRunner().invoke(command)
+    return CliRunner().invoke(command, options)
 
 
 def test_each_image_is_worked_on_once_and_its_line_printed() -> None:
@@ -92,3 +92,20 @@ def test_sources_open_their_own_file_and_have_different_stems(tmp_path: Path) ->
     sources = file_sources([str(tmp_path / folder) for folder in "abc"])
     assert [source.stem for source in sources] == ["x", "x-2", "x-3"]
     assert [source.open().getpixel((0, 0)) for source in sources] == [(255, 0, 0), (0, 0, 255), (0, 255, 0)]
+
+
+def test_debug_keeps_the_traceback_of_an_error() -> None:
+    @click.command(cls=Command)
+    def command() -> None:
+        raise ValueError("not valid")
+
+    assert isinstance(CliRunner().invoke(command, ["--debug"]).exception, ValueError)
+
+    images: list[str] = []
+
+    def work(image) -> None:
+        images.append(image.name)
+        raise RuntimeError("no luck")
+
+    assert isinstance(run(work, options=["--debug"]).exception, RuntimeError)
+    assert len(images) == 1

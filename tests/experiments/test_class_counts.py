@@ -1,6 +1,7 @@
 """The class-count experiment with models that read gray digits."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import gray_digits
 import pytest
 import torch
+from described import assert_described
+from selections import make_selection
 from torch import Tensor
 from transformers import ViTConfig
 
@@ -102,6 +105,23 @@ def test_only_pictures_that_all_models_classify_correctly_are_selected() -> None
     models[10] = Reader(10, bound=10)
     with pytest.raises(ValueError, match="only 0 of 32 pictures correctly"):
         class_counts.select_pictures(models, gray_digits.DIGITS, 8)
+
+
+@pytest.mark.parametrize("flipped", [True, False])
+def test_the_gallery_counts_the_patches_that_flip_the_prediction(flipped: bool) -> None:
+    insertion = make_selection("insertion", [0, 0, 4], [0.1, 0.2, 0.9])
+    deletion = replace(make_selection("deletion", [41, 41], [0.9, 0.8]), flipped=torch.tensor([flipped]))
+    results = class_counts.Results(
+        accuracies={10: 1.0, 100: 1.0},
+        pictures=gray_digits.compose(torch.tensor([[4, 1, 7, 9]])),
+        numbers=torch.tensor([417]),
+        selections={("insertion", 10): insertion, ("deletion", 100): deletion},
+    )
+    figure = class_counts.gallery_figure(results)
+    captions = [ax.texts[0].get_text() for ax in figure.axes]
+    assert captions == ["class: patches to flip", "4: 2", "41: 1" if flipped else "41: > 1"]
+    assert_described(figure)
+    assert ("“>”" in figure.get_supxlabel()) != flipped
 
 
 @pytest.mark.filterwarnings("ignore:the target is not the predicted class")

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import gray_digits
 import pytest
 import torch
+from described import assert_described
 from torch import Tensor
 from transformers import ResNetConfig
 
@@ -60,6 +61,10 @@ def test_moxi_takes_one_of_two_equal_digits_before_the_other_digits() -> None:
         assert means["accuracy"].tolist() == (errors == 0).double().mean(0).tolist()
     results = set_sum.Results(1.0, gray_digits.compose(DIGITS), DIGITS, {"expected sum": comparison})
     assert "| expected sum | MoXI | 0 |" in set_sum.report(results)
+    for figure in (set_sum.curves_figure(results), set_sum.gallery_figure(results)):
+        assert_described(figure)
+    captions = [ax.texts[0].get_text() for ax in set_sum.gallery_figure(results).axes]
+    assert captions[:3] == ["sum 10", "7 → 9 → 10 → 10", "7 → 7 → 9 → 10"]
 
 
 def test_only_correct_pictures_with_a_repeated_largest_digit_are_selected() -> None:

@@ -57,15 +57,15 @@ def test_the_summary_names_the_methods_that_use_the_screen(classifier, image, tm
     lines = report.summary().splitlines()
     assert [line.split(" | ")[0] for line in lines[2:6]] == ["| insertion"] * 2 + ["| deletion"] * 2
     assert lines[-1] == (
-        f"1 images of 16 patches; curves up to 3 patches; {METHODS.create('moxi').title}'s deletion uses "
-        f"GradientScreen(4); results in {tmp_path}"
+        f"1 images of 16 patches; curves up to 3 patches; {METHODS.create('moxi').title} uses "
+        f"GradientScreen(4) for deletion; results in {tmp_path}"
     )
 
 
 def test_a_page_shows_each_method(classifier, image) -> None:
     pytest.importorskip("bokeh")
     page = compare_image(classifier, image, name="digits.png", settings=SETTINGS).page()
-    assert "digits.png: 7" in page and "Grad-CAM" in page
+    assert "digits.png: class 7" in page and "Grad-CAM" in page
 
 
 def test_unknown_names_are_rejected_before_images_are_read(classifier) -> None:

@@ -39,7 +39,7 @@ def test_settings_are_passed_to_the_search(classifier, image) -> None:
     )
     assert list(explanation.selections) == ["deletion"]
     assert explanation.selections["deletion"].to_dict() == selection.to_dict()
-    assert "with GradientScreen(2), beam of 2" in explanation.summary()
+    assert explanation.summary().endswith("(with GradientScreen(2), beam of 2)")
 
 
 def test_a_reward_can_be_a_function(classifier, image) -> None:
@@ -75,16 +75,19 @@ def test_a_page_is_saved_if_requested(classifier, image, tmp_path: Path) -> None
     path = explanation.save(tmp_path, stem="other", html=True)
     assert path.name == "other.png"
     page = path.with_suffix(".html").read_text(encoding="utf-8")
-    assert "digits.png: 7 (confidence" in page
+    assert "digits.png: class 7 (confidence" in page
 
 
 def test_the_summary_counts_the_patches(classifier, image) -> None:
     explanation = explain(classifier, image, settings=ExplainSettings(grid=2))
     inserted, deleted = (int(explanation.selections[mode].n_steps[0]) for mode in ("insertion", "deletion"))
     summary = explanation.summary()
-    assert f"; insertion flips with {inserted} patches: " in summary
+    assert f"; insertion flips with {inserted} patches: class " in summary and "(empty image) -> class 7, " in summary
     confidence = explanation.image.confidence(7)
-    assert f"; deletion flips without {deleted} patch{'es' if deleted > 1 else ''}: 7 {confidence:.2f} -> " in summary
+    assert (
+        f"; deletion flips without {deleted} patch{'es' if deleted > 1 else ''}: class 7, {confidence:.2f} -> "
+        in summary
+    )
     stopped = explain(classifier, image, settings=ExplainSettings(modes=("insertion",), grid=2, n_steps=1))
     assert "; insertion does not flip with 1 patch: " in stopped.summary()
 
@@ -105,7 +108,7 @@ def test_the_change_of_the_prediction_is_that_of_the_model_on_what_it_sees(class
         assert change.after.confidence == pytest.approx(float(probabilities.max()), abs=1e-5)
         assert str(change.before) in explanation.summary()
         assert explanation.to_dict()["changes"][mode]["after"]["label"] == change.after.label
-    assert str(explanation.changes["deletion"].before) == f"7 {explanation.image.confidence(7):.2f}"
+    assert str(explanation.changes["deletion"].before) == f"class 7, {explanation.image.confidence(7):.2f}"
     assert explanation.changes["insertion"].after.label == "7"
 
 
@@ -118,17 +121,33 @@ def test_figures_show_what_the_model_saw_and_the_change(classifier, image) -> No
     torch.testing.assert_close(torch.tensor(figure.axes[2].images[0].get_array()), classifier.to_images(seen)[0])
     change = explanation.changes["deletion"]
     assert figure.axes[2].get_title().endswith(f"{change.before} → {change.after}")
-    assert figure.axes[0].get_title().endswith("true label: 12")
+    assert figure.axes[0].get_title().endswith("true label: class 12")
     assert "left-out patches are blurred" in figure.get_supxlabel().replace("\n", " ")
-    assert "true label: 12" in explanation.summary() and explanation.to_dict()["true_label"] == "12"
+    assert "true label: class 12" in explanation.summary() and explanation.to_dict()["true_label"] == "12"
 
 
-def test_a_target_that_is_not_predicted_is_pointed_out(classifier, image, recwarn: pytest.WarningsRecorder) -> None:
-    explanation = explain(classifier, image, target=12, settings=ExplainSettings(grid=2, n_steps=1))
-    assert (
-        "12 (confidence 0.00), though 7 is predicted; captum-moxi localize shows where 12 is" in explanation.summary()
-    )
+def test_a_target_that_is_not_predicted_has_nothing_to_delete(
+    classifier, image, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Filters of warnings belong to the process, so a library must not change them, even for a moment.
+    monkeypatch.setattr("warnings.catch_warnings", None)
+    monkeypatch.setattr("warnings.filterwarnings", None)
+    settings = ExplainSettings(grid=2, n_steps=1, reward="probability")
+    explanation = explain(classifier, image, target=12, settings=settings)
+    monkeypatch.undo()
     assert not [warning for warning in recwarn if "predicted class" in str(warning.message)]
+    _, expected = MoXIDeletion(classifier.model, reward="probability").attribute(
+        classifier.preprocess(image), target=12, stop="flip", feature_mask=patch_mask(56, grid=2), return_selection=True
+    )
+    assert explanation.selections["deletion"].to_dict() == expected.to_dict()
+    assert not explanation.results["deletion"].attribution.any()
+    sentence = "deletion: nothing to delete, because class 12 is not predicted on the whole image"
+    assert "class 12 (confidence 0.00), though class 7 is predicted; " in explanation.summary()
+    assert sentence in explanation.summary()
+    figure = explanation.figure()
+    assert figure.axes[0].get_title().startswith("whole image: class 7, 0.98\ntarget: class 12, 0.00")
+    assert sentence in figure.axes[-1].texts[0].get_text().replace("\n", " ")
+    assert not figure.axes[-1].images
 
 
 def test_unknown_rewards_and_classes_are_rejected(classifier, image) -> None:
@@ -138,3 +157,137 @@ def test_unknown_rewards_and_classes_are_rejected(classifier, image) -> None:
         ExplainSettings(reward="odds").check(classifier)
     with pytest.raises(ValueError, match="class 'tench'"):
         explain(classifier, image, target="tench")
+
+
+@pytest.fixture
+def unusable(classifier, monkeypatch: pytest.MonkeyPatch):
+    """The classifier, whose model must not run."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the model ran")
+
+    monkeypatch.setattr(classifier.model, "forward", fail)
+    return classifier
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"modes": "both"}, ValueError, "modes is 'both'; pass 'insertion', 'deletion' or both"),
+        ({"modes": ()}, ValueError, "modes is"),
+        ({"stop": "never"}, ValueError, "stop is 'never'"),
+        ({"n_steps": 0}, ValueError, "n_steps is 0"),
+        ({"grid": 1.5}, TypeError, "grid is 1.5"),
+        ({"min_confidence": 1}, ValueError, "min_confidence is 1"),
+        ({"beam_width": 0}, ValueError, "beam_width is 0"),
+        ({"removal": "fog"}, ValueError, "removal 'fog' is unknown"),
+        ({"removal": 3}, TypeError, "removal is 3"),
+        ({"screen": "best"}, ValueError, "screen 'best' is unknown"),
+        ({"reward": "odds"}, ValueError, "reward 'odds' is unknown"),
+        ({"reward": 3}, ValueError, "reward is 3"),
+        ({"reward": "contrast:tench"}, ValueError, "class 'tench'"),
+        ({"interactions": False, "beam_width": 2}, ValueError, "interactions is False"),
+        ({"modes": "insertion", "screen": "gradient"}, ValueError, r"GradientScreen\(8\) is meant for deletion"),
+    ],
+)
+def test_bad_settings_are_rejected_before_the_model_runs(
+    unusable, image, settings: dict, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        explain(unusable, image, settings=ExplainSettings(**settings))
+
+
+def test_bad_classes_are_rejected_before_the_model_runs(unusable, image) -> None:
+    for classes in ({"target": "tench"}, {"target": 99}, {"true_label": 99}):
+        with pytest.raises(ValueError, match="class"):
+            explain(unusable, image, **classes)
+
+
+def test_settings_can_be_names(classifier, image) -> None:
+    by_name = ExplainSettings(modes="deletion", grid=2, removal="blur", screen="gradient:2")
+    by_object = ExplainSettings(modes=("deletion",), grid=2, removal=BaselineRemoval("blur"), screen=GradientScreen(2))
+    results = [explain(classifier, image, settings=settings).to_dict() for settings in (by_name, by_object)]
+    assert results[0] == results[1]
+    assert list(results[0]["changes"]) == ["deletion"]
+
+
+def test_a_screen_is_used_in_the_modes_that_it_is_meant_for(classifier, image) -> None:
+    for screen, evaluated, described in (
+        ("gradient:2", {"insertion": 4, "deletion": 2}, "(with GradientScreen(2) for deletion)"),
+        ("random:2", {"insertion": 2, "deletion": 2}, "(with RandomScreen(2, seed=0))"),
+    ):
+        explanation = explain(classifier, image, settings=ExplainSettings(grid=2, screen=screen))
+        first = {mode: int(selection.n_evaluated[0, 0]) for mode, selection in explanation.selections.items()}
+        assert first == evaluated
+        assert explanation.summary().endswith(described)
+
+
+def test_a_true_label_can_be_any_name(classifier, image) -> None:
+    settings = ExplainSettings(modes="insertion", grid=2, n_steps=1)
+    assert "true label: class 7)" in explain(classifier, image, true_label=7, settings=settings).summary()
+    assert "true label: seven)" in explain(classifier, image, true_label="seven, 7", settings=settings).summary()
+    assert "true label" not in explain(classifier, image, settings=settings).summary()
+
+
+def test_an_empty_image_that_is_already_predicted_needs_no_patch(classifier, image) -> None:
+    """Without any digit, the model predicts the sum 0."""
+    explanation = explain(classifier, image, target=0, settings=ExplainSettings(modes="insertion", grid=2))
+    sentence = "insertion: no patch is needed, because the model predicts class 0, "
+    assert sentence in explanation.summary()
+    assert sentence in explanation.figure().axes[-1].texts[0].get_text().replace("\n", " ")
+
+
+def test_minimal_groups_are_those_of_the_attribution_classes(classifier, image, tmp_path: Path) -> None:
+    settings = ExplainSettings(grid=4, interactions=False, minimal=True)
+    explanation = explain(classifier, image, settings=settings)
+    for mode, method in (("insertion", MoXIInsertion), ("deletion", MoXIDeletion)):
+        _, selection = method(classifier.model, interactions=False).attribute(
+            classifier.preprocess(image), target=7, stop="flip", minimal=True, return_selection=True
+        )
+        assert explanation.selections[mode].to_dict() == selection.to_dict()
+    n_dropped = int((explanation.selections["insertion"].removed >= 0).sum())
+    assert n_dropped and explanation.changes["insertion"].flipped
+    assert f"minimal ({n_dropped} dropped)" in explanation.figure().axes[1].get_title()
+    path = explanation.save(tmp_path)
+    report = json.loads(path.with_suffix(".json").read_text())
+    assert report["settings"]["minimal"] is True and report["alternatives"] == {}
+    assert len(report["insertion"]["removed"][0]) == n_dropped
+    assert [path.name for path in tmp_path.glob("*.png")] == ["image.png"]
+
+
+def test_alternatives_are_those_of_the_attribution_classes(classifier, image, tmp_path: Path) -> None:
+    explanation = explain(classifier, image, settings=ExplainSettings(grid=4, alternatives=3))
+    for mode, method in (("insertion", MoXIInsertion), ("deletion", MoXIDeletion)):
+        groups = method(classifier.model).alternatives(classifier.preprocess(image), target=7, at_most=3)
+        assert [group.to_dict() for group in explanation.alternatives[mode]] == [group.to_dict() for group in groups]
+        assert explanation.selections[mode].to_dict() == groups[0].to_dict()
+        at_least = "at least " if len(groups) == 3 else ""
+        assert f", {at_least}{len(groups)} disjoint group" in explanation.summary()
+    path = explanation.save(tmp_path)
+    with Image.open(path.with_name("image-alternatives.png")) as figure:
+        assert figure.width > 1000
+    report = json.loads(path.with_suffix(".json").read_text())
+    assert report["settings"]["alternatives"] == 3 and report["settings"]["minimal"] is True
+    for mode, groups in explanation.alternatives.items():
+        restored = [Selection.from_dict(group) for group in report["alternatives"][mode]]
+        assert [group.order.tolist() for group in restored] == [group.order.tolist() for group in groups]
+
+
+def test_a_target_that_is_not_predicted_has_no_groups_to_delete(classifier, image) -> None:
+    settings = ExplainSettings(modes="deletion", grid=2, alternatives=2)
+    explanation = explain(classifier, image, target=12, settings=settings)
+    assert explanation.alternatives == {"deletion": []}
+    texts = [text.get_text() for ax in explanation.alternatives_figure().axes for text in ax.texts]
+    assert "nothing to delete" in " ".join(texts).replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["minimal", "alternatives"])
+def test_minimal_groups_need_the_flip(unusable, image, name: str) -> None:
+    settings = ExplainSettings(stop=None, **{name: 1})
+    with pytest.raises(ValueError, match=f"{name} is 1, but stop is None; pass stop='flip'"):
+        explain(unusable, image, settings=settings)
+
+
+def test_the_number_of_alternatives_is_checked(unusable, image) -> None:
+    with pytest.raises(ValueError, match="alternatives is 0"):
+        explain(unusable, image, settings=ExplainSettings(alternatives=0))

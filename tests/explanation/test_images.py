@@ -5,7 +5,7 @@ import torch
 
 from captum_moxi import BaselineRemoval, TokenRemoval
 from captum_moxi.explanation import prepare_image
-from captum_moxi.explanation.images import first_synonym, with_class_indices
+from captum_moxi.explanation.images import class_name, with_class_indices, with_confidence
 from captum_moxi.rewards import REWARDS, Versus
 
 
@@ -70,5 +70,12 @@ def test_a_reward_from_outside_can_name_a_class(classifier) -> None:
 
 
 def test_a_label_is_shortened_to_its_first_synonym() -> None:
-    assert first_synonym("tench, Tinca tinca") == "tench"
-    assert first_synonym("hen") == "hen"
+    assert class_name("tench, Tinca tinca") == "tench"
+    assert class_name("hen") == "hen"
+    assert class_name("7") == "class 7"
+
+
+def test_a_number_is_not_followed_by_another() -> None:
+    assert with_confidence("tench, Tinca tinca", 0.414) == "tench 0.41"
+    assert with_confidence("7", 0.414) == "class 7, 0.41"
+    assert with_confidence("LABEL_7", 0.414) == "LABEL_7, 0.41"

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
@@ -32,8 +33,8 @@ def test_the_summary_tells_what_was_deleted(classifier, image) -> None:
     localization = localize(classifier, image, targets=[7, 30], settings=LocalizeSettings(grid=2, n_steps=2))
     held = int(localization.classes[0].until_lost.n_steps[0])
     assert localization.summary() == (
-        f"7 is predicted on the whole image and lost after deleting {held} patch{'es' if held > 1 else ''}; "
-        "30 is never predicted"
+        f"class 7 is predicted on the whole image and lost after deleting {held} patch{'es' if held > 1 else ''}; "
+        "class 30 is not predicted without 2 patches either, so it is not located"
     )
 
 
@@ -45,3 +46,23 @@ def test_a_figure_and_a_json_file_are_saved(classifier, image, tmp_path: Path) -
         assert figure.width > 1000
     assert json.loads(path.with_suffix(".json").read_text()) == localization.to_dict()
     assert localization.save(tmp_path, stem="other").name == "other-classes.png"
+
+
+def test_bad_settings_are_rejected_before_the_model_runs(classifier, image, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the model ran")
+
+    monkeypatch.setattr(classifier.model, "forward", fail)
+    for settings, message in (({"n_steps": 0}, "n_steps"), ({"removal": "fog"}, "fog"), ({"screen": "best"}, "best")):
+        with pytest.raises(ValueError, match=message):
+            localize(classifier, image, settings=LocalizeSettings(**settings))
+    with pytest.raises(ValueError, match="class 'tench'"):
+        localize(classifier, image, targets=["tench"])
+
+
+def test_the_true_label_is_shown(classifier, image) -> None:
+    settings = LocalizeSettings(grid=2, n_steps=1)
+    localization = localize(classifier, image, targets=[7], true_label=12, settings=settings)
+    assert localization.summary().startswith("true label: class 12; class 7 is predicted on the whole image")
+    assert localization.figure().axes[0].get_title().endswith("\ntrue label: class 12")
+    assert localization.to_dict()["true_label"] == "12"

@@ -242,7 +242,7 @@ def test_backward_passes_have_fewer_rows_because_all_tokens_stay() -> None:
     model, passes = zoo.token_model("vit"), []
     removal = LimitedRemoval(TokenRemoval(), rows=64)
     game = CoalitionGame(model, torch.randn(1, 3, 32, 32), target=1, removal=removal)
-    first_layer = models.encoder_layers(model)[0]
+    first_layer = models.token_layout(model).layers[0]
     first_layer.register_forward_pre_hook(lambda _module, args: passes.append(tuple(args[0].shape[:2])))
     removal.sizes.clear()
     game.effects(torch.cat([torch.zeros(20, 16), torch.ones(20, 16)]))
@@ -320,7 +320,7 @@ def test_a_full_ranking_processes_no_unneeded_row_and_no_unneeded_token(name: st
 
     game = CoalitionGame(model, torch.randn(2, 3, 32, 32), target=1)
     assert game.cost.rows == 2
-    models.encoder_layers(model)[0].register_forward_pre_hook(count, with_kwargs=True)
+    models.token_layout(model).layers[0].register_forward_pre_hook(count, with_kwargs=True)
     greedy(game, mode)
     # step k of insertion evaluates n - k + 1 rows of k patches, in addition to the empty start; step k of deletion
     # evaluates as many rows of n - k patches

@@ -3,6 +3,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +42,28 @@ def test_images_and_pixel_values_convert_into_each_other() -> None:
     torch.testing.assert_close(classifier.to_pixel_values(classifier.to_images(x)), x)
 
 
+def test_paths_are_opened_upright(tmp_path: Path) -> None:
+    classifier = demo_classifier("cpu")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The camera was turned by a quarter.
+    path = tmp_path / "photo.png"
+    picture.save(path, exif=exif)
+    expected = classifier.preprocess(picture.transpose(Image.Transpose.ROTATE_270))
+    assert torch.equal(classifier.preprocess(str(path)), expected)
+    assert torch.equal(classifier.preprocess([path, picture.rotate(0)])[:1], expected)
+    with pytest.raises(ValueError, match=r"image '.*cat.jpg': no such file"):
+        classifier.preprocess(tmp_path / "cat.jpg")
+
+
+@pytest.mark.parametrize("images", [np.zeros((4, 4, 3), np.uint8), torch.zeros(1, 3, 4, 4), 3, [None]])
+def test_other_types_of_images_are_rejected(images: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"images contains a \w+; pass PIL images or paths, for example Image.fromarray"
+    ):
+        demo_classifier("cpu").preprocess(images)
+
+
 def test_gradients_flow_through_the_conversion_to_pixel_values() -> None:
     classifier = replace(demo_classifier("cpu"), processor=ViTImageProcessor(image_std=STD))
     images = torch.rand(2, 5, 7, 3, requires_grad=True)
@@ -56,7 +79,7 @@ def test_a_processor_that_does_not_normalize_leaves_the_values_unchanged() -> No
 
 
 def test_a_folder_that_is_not_an_image_classifier_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"is not a folder; pass a folder written by save_pretrained"):
+    with pytest.raises(ValueError, match=r"is not a folder, and not a valid hub name; pass a folder"):
         models.load(tmp_path / "missing")
     with pytest.raises(ValueError, match=r"contains no config\.json"):
         models.load(tmp_path)

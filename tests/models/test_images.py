@@ -6,7 +6,14 @@ import pytest
 import torch
 import zoo
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPForImageClassification, PreTrainedModel, ResNetConfig
+from transformers import (
+    CLIPConfig,
+    CLIPForImageClassification,
+    PreTrainedModel,
+    ResNetConfig,
+    VideoMAEConfig,
+    VideoMAEForVideoClassification,
+)
 
 from captum_moxi import AttentionRollout, CoalitionGame, GradCam, LogitsModel, MoXIInsertion, models
 
@@ -39,10 +46,31 @@ def test_channels_in_the_wrong_place_are_reported() -> None:
         CoalitionGame(model, torch.randn(1, 1, 32, 32), target=0)
 
 
-def test_an_image_of_another_size_causes_a_warning_if_the_model_interpolates() -> None:
-    model = zoo.token_model("vit")
-    with pytest.warns(UserWarning, match="images of 48 x 40 pixels, but ViTForImageClassification expects 32 x 32"):
+@pytest.mark.parametrize("shape", [(5,), (2, 5), (1, 32, 32), (1, 1, 3, 32, 32)])
+def test_inputs_that_are_no_batch_of_images_are_reported(shape: tuple[int, ...]) -> None:
+    model = never_run(zoo.token_model("vit"))
+    with pytest.raises(ValueError, match=r"ViTForImageClassification expects a batch of images; .*\(B, 3, H, W\)"):
+        CoalitionGame(model, torch.randn(shape), target=0)
+
+
+def test_a_video_is_no_image() -> None:
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = VideoMAEConfig(**size, image_size=16, patch_size=8, num_frames=2, tubelet_size=2, num_labels=3)
+    model, video = VideoMAEForVideoClassification(config).eval(), torch.randn(1, 2, 3, 16, 16)
+    game = CoalitionGame(model, video, target=0, feature_mask=torch.arange(2)[None, :, None, None, None])
+    with torch.no_grad():
+        expected = model(video).logits.softmax(1)[0, 0]
+    torch.testing.assert_close(game.full.confidences[0], expected)
+
+
+@pytest.mark.parametrize("name", ["vit", "swin"])
+def test_an_image_of_another_size_causes_a_warning_if_the_model_accepts_it(name: str) -> None:
+    model = zoo.swin() if name == "swin" else zoo.token_model("vit")
+    message = f"images of 48 x 40 pixels, but {type(model).__name__} expects 32 x 32, the size that it was trained on"
+    with pytest.warns(UserWarning, match=message) as caught:
         CoalitionGame(model, torch.randn(1, 3, 48, 40), target=0)
+    # Swin has no positions to interpolate.
+    assert "interpolated" not in str(caught[0].message)
 
 
 def test_an_image_of_another_size_is_rejected_if_the_model_needs_its_own() -> None:

@@ -14,14 +14,14 @@ PREFIX = {"vit": 1, "deit": 2, "deit_with_teacher": 2, "vit_msn": 1, "dinov2": 1
 @pytest.mark.parametrize("name", zoo.TOKEN_MODELS)
 def test_models_with_patch_tokens(name: str) -> None:
     model, x = zoo.token_model(name), torch.randn(2, 3, 32, 32)
-    assert models.has_patch_tokens(model)
+    assert models.token_layout(model) is not None
     assert not models.needs_grid(model)
-    assert models.patch_size(model) == models.find_patch_size(models.LogitsModel(model)) == (8, 8)
-    assert models.prefix_tokens(model) == PREFIX[name]
-    tokens = models.embedding_module(model)(x)
+    assert models.token_layout(model).patch_size == models.find_patch_size(models.LogitsModel(model)) == (8, 8)
+    assert models.token_layout(model).n_prefix == PREFIX[name]
+    tokens = models.token_layout(model).embeddings(x)
     assert tokens.shape == (2, PREFIX[name] + 16, 32)
     assert models.fits_prefix(tokens.shape[1], 16)
-    layers = models.encoder_layers(model)
+    layers = models.token_layout(model).layers
     assert len(layers) == 3
     # the layers follow the embeddings: run them in order and compare with the model's own hidden states
     hidden_states = model(x, output_hidden_states=True).hidden_states
@@ -33,7 +33,7 @@ def test_models_with_patch_tokens(name: str) -> None:
 @pytest.mark.parametrize("build", [zoo.swin, zoo.beit, zoo.resnet])
 def test_other_image_models_need_the_whole_grid(build: object) -> None:
     model = build()
-    assert not models.has_patch_tokens(model)
+    assert models.token_layout(model) is None
     assert models.needs_grid(model)
     assert not models.needs_grid(lambda x: x)
 
@@ -67,7 +67,7 @@ def test_a_sequence_may_have_up_to_16_prefix_tokens_and_fewer_than_patches(
 @pytest.mark.parametrize("name", ["vit", "deit", "vit_msn"])
 def test_only_the_first_token_is_needed_after_the_last_attention(name: str) -> None:
     model = zoo.token_model(name)
-    last = models.encoder_layers(model)[-1].layernorm_after
+    last = models.token_layout(model).layers[-1].layernorm_after
     for wrapped in (model, models.LogitsModel(model), nn.DataParallel(model), model.forward):
         assert models.first_token_module(wrapped) is last
     hook = last.register_forward_hook(lambda *_: None)

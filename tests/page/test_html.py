@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ pytest.importorskip("bokeh", reason="Bokeh is not installed; run pip install '.[
 CHROMIUM = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+
+KINDS = ("photograph", "heat_map", "seen")
 
 # Playwright is optional, so its page has no type here.
 BrowserPage = Any
@@ -109,8 +112,20 @@ def decode(uri: str) -> Image.Image:
 
 
 def picture(page: BrowserPage, kind: str) -> Image.Image:
-    """One of the pictures: "photograph", "heat_map" or "seen"."""
+    """One of the pictures in ``KINDS``."""
     return decode(page.locator(f".{kind} img").get_attribute("src"))
+
+
+def place_of(page: BrowserPage, number: str, *, grid: int) -> tuple[int, int]:
+    """Row and column of the patch that a number in the heat map lies on, from its left to its right."""
+    assert page.locator(".heat_map svg").bounding_box() == page.locator(".heat_map img").bounding_box()
+    script = """text => {
+      const box = text.getBBox(), image = text.ownerSVGElement.viewBox.baseVal
+      return [box.x / image.width, (box.x + box.width) / image.width, (box.y + box.height / 2) / image.height]
+    }"""
+    left, right, y = page.locator(".heat_map").get_by_text(number, exact=True).evaluate(script)
+    assert int(left * grid) == int(right * grid), f"{number} is wider than its patch"
+    return int(y * grid), int(left * grid)
 
 
 def present_patches(image: Image.Image) -> NDArray[np.bool_]:
@@ -135,8 +150,8 @@ def test_the_page_opens_at_the_flip_of_each_mode(pages: Path, open_page: OpenPag
     before = insertion.probabilities[0].max(0)
     after = insertion.probabilities[insertion.flip].max(0)
     assert page.get_by_text(
-        f"The prediction flips at step {insertion.flip}: {int(before.indices)} {before.values:.2f} → "
-        f"{int(after.indices)} {after.values:.2f}."
+        f"The prediction flips at step {insertion.flip}: {int(before.indices)} ({before.values:.2f}) → "
+        f"{int(after.indices)} ({after.values:.2f})."
     ).is_visible()
     assert present_patches(picture(page, "seen")).sum() == insertion.flip
     page.get_by_text("deletion", exact=True).click()
@@ -216,16 +231,72 @@ def test_the_menu_switches_between_methods_at_the_same_step(pages: Path, open_pa
     assert problems == []
 
 
-@pytest.mark.parametrize("width", [420, 1280])
+@pytest.mark.parametrize("width", [390, 420, 1280])
 def test_the_page_fits_phones_and_desktops(pages: Path, open_page: OpenPage, width: int) -> None:
     page, problems = open_page(pages / "methods.html", width)
+    while "16 of" not in page.locator("b").first.inner_text()[:5]:
+        page.keyboard.press("ArrowRight")  # at its end, the slider is widest
     assert page.evaluate("document.documentElement.scrollWidth") == width
     boxes = [box.bounding_box() for box in page.locator("img, canvas, .noUi-target, .bk-btn, select").all()]
     assert len(boxes) >= 9
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
-    photograph, heat_map = (page.locator(f".{kind} img").bounding_box() for kind in ("photograph", "heat_map"))
+    photograph, heat_map, seen = (page.locator(f".{kind} img").bounding_box() for kind in KINDS)
     assert photograph["y"] == heat_map["y"] and photograph["width"] >= 150
+    assert len({(round(box["width"]), round(box["height"])) for box in (photograph, heat_map, seen)}) == 1
     assert problems == []
+
+
+@pytest.mark.parametrize("mode", ["insertion", "deletion"])
+def test_the_chosen_patches_are_numbered_up_to_the_step(
+    pages: Path, open_page: OpenPage, moxi: list[PagePath], mode: str
+) -> None:
+    page, problems = open_page(pages / "moxi.html")
+    page.get_by_text(mode, exact=True).click()
+    (path,) = [path for path in moxi if path.mode == mode]
+    for step in (path.flip, path.flip + 1):
+        assert page.locator(".heat_map text").all_text_contents() == [str(number) for number in range(1, step + 1)]
+        drawn = present_patches(picture(page, "seen"))
+        chosen = drawn if mode == "insertion" else ~drawn
+        numbered = {place_of(page, str(number), grid=4) for number in range(1, step + 1)}
+        assert numbered == set(zip(*chosen.nonzero(), strict=True))
+        page.keyboard.press("ArrowRight")
+    move_to_start(page)
+    assert page.locator(".heat_map text").count() == 0
+    assert problems == []
+
+
+def test_the_numbers_of_a_grid_of_14_x_14_patches_are_readable_on_a_phone(tmp_path: Path, open_page: OpenPage) -> None:
+    order = [*range(0, 196, 14), *range(15, 196, 14), 2]
+    game = CoalitionGame(
+        lambda x: x.flatten(1)[:, :2], torch.rand(1, 3, 224, 224), target=0, feature_mask=patch_mask(224, 16)
+    )
+    path = follow_path(game, order, "insertion", to_images=lambda values: values.permute(0, 2, 3, 1))
+    (tmp_path / "page.html").write_text(path_page([replace(path, flip=None)], labels="ab", title=""), encoding="utf-8")
+    page, problems = open_page(tmp_path / "page.html", 390)
+    box = page.locator(".heat_map img").bounding_box()
+    for step, player in enumerate(order, 1):
+        assert place_of(page, str(step), grid=14) == divmod(player, 14)
+        number = page.locator(".heat_map").get_by_text(str(step), exact=True)
+        assert float(number.get_attribute("font-size")) * box["width"] / 224 >= 9
+    assert problems == []
+
+
+def test_players_that_were_left_out_have_a_dashed_outline(tmp_path: Path, open_page: OpenPage) -> None:
+    game, to_images, labels = demo_game()
+    for removed in ([], [5]):
+        path = follow_path(game, [2, 7], "insertion", to_images=to_images, removed=removed)
+        (tmp_path / "page.html").write_text(path_page([path], labels=labels, title=""), encoding="utf-8")
+        page, problems = open_page(tmp_path / "page.html")
+        caption = page.locator(".heat_map figcaption").inner_text()
+        assert ("dashed" in caption) == bool(removed)
+        if removed:
+            # Player 5 is in row 1 and column 1 of a grid of 4 x 4.
+            box, image = (page.locator(f".heat_map {name}").bounding_box() for name in ("path", "img"))
+            side = image["width"] / 4
+            assert box["x"] - image["x"] == pytest.approx(side, abs=2)
+            assert box["y"] - image["y"] == pytest.approx(side, abs=2)
+            assert (box["width"], box["height"]) == pytest.approx((side, side), abs=3)
+        assert problems == []
 
 
 def red_path(height: int, width: int) -> PagePath:
@@ -235,8 +306,11 @@ def red_path(height: int, width: int) -> PagePath:
         mode="deletion",
         photograph=red[0],
         heat_map=red[0],
+        places=torch.tensor([[0.0, 0.0, (height * width) ** 0.5]]),
+        removed=torch.empty(0, 2, 2),
         images=red,
         probabilities=torch.tensor([[0.6, 0.4]] * 2),
+        predictions=torch.tensor([0, 0]),
         target=0,
         n_players=1,
         flip=None,
@@ -271,6 +345,13 @@ def test_labels_with_markup_or_equal_names_are_shown_as_distinct_text(tmp_path: 
     assert sorted(name[:6] for name in names) == ["<scrip", "aaaaaa", "aaaaaa", "crane ", "crane "]
     assert len(set(names)) == 5
     assert problems == []
+
+
+def test_a_class_of_a_single_logit_may_be_absent(tmp_path: Path, open_page: OpenPage) -> None:
+    path = replace(red_path(8, 8), probabilities=torch.tensor([[0.9], [0.2]]), flip=1)
+    (tmp_path / "page.html").write_text(path_page([path], labels=["<cat>"], title=""), encoding="utf-8")
+    page, _ = open_page(tmp_path / "page.html")
+    assert page.get_by_text("The prediction flips at step 1: <cat> (0.90) → not <cat> (0.80).").is_visible()
 
 
 def test_a_page_needs_a_path() -> None:

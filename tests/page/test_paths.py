@@ -11,7 +11,7 @@ from captum_moxi.page import follow_path
 
 
 def to_images(values: Tensor) -> Tensor:
-    return values.permute(0, 2, 3, 1).sigmoid()
+    return values.permute(0, 2, 3, 1).expand(-1, -1, -1, 3).sigmoid()
 
 
 def split_patches(image: Tensor) -> Tensor:
@@ -93,6 +93,18 @@ def test_the_heat_map_is_brightest_at_the_first_player() -> None:
     assert brightness[[1, 2, 3, 4, 6, 7, 8, 10]].unique().numel() == 1
 
 
+@pytest.mark.parametrize("example", [0, 1])
+def test_a_path_knows_where_its_players_are(example: int) -> None:
+    masks = torch.tensor([[[7, 7, 2], [7, 7, 2]], [[2, 7, 7], [2, 2, 7]]])[:, None]
+    game = CoalitionGame(lambda x: x.flatten(1)[:, :2], torch.rand(2, 1, 2, 3), target=0, feature_mask=masks)
+    path = follow_path(game, [2, 7], "insertion", to_images=to_images, example=example)
+    # The pixel of each player that is closest to the upper left corner, and the root of its number of pixels.
+    corners = [[[2, 0], [0, 0]], [[0, 0], [1, 0]]][example]
+    counts = [[2, 4], [3, 3]][example]
+    assert path.places[:, :2].tolist() == corners
+    assert path.places[:, 2].square().tolist() == pytest.approx(counts)
+
+
 def test_an_order_that_ended_earlier_than_others_of_its_batch_ends_there() -> None:
     game = CoalitionGame(zoo.token_model("vit"), torch.randn(2, 3, 32, 32), target=[1, 3])
     whole = follow_path(game, [7], "insertion", to_images=to_images, example=1)
@@ -100,3 +112,18 @@ def test_an_order_that_ended_earlier_than_others_of_its_batch_ends_there() -> No
     assert len(padded.images) == 2
     torch.testing.assert_close(padded.probabilities, whole.probabilities)
     torch.testing.assert_close(padded.heat_map, whole.heat_map)
+
+
+@pytest.mark.parametrize("example", [0, 1])
+def test_a_path_knows_the_outlines_of_the_players_that_were_left_out(example: int) -> None:
+    game = CoalitionGame(zoo.token_model("vit"), torch.randn(2, 3, 32, 32), target=1)
+    assert follow_path(game, [2], "insertion", to_images=to_images, example=example).removed.shape == (0, 2, 2)
+    path = follow_path(game, [2], "insertion", to_images=to_images, example=example, removed=[6, -1])
+    # Player 6 is in row 1 and column 2 of patches of 8 x 8 pixels.
+    sides = {tuple(map(tuple, sorted(line))) for line in path.removed.tolist()}
+    assert sides == {
+        ((16, 8), (24, 8)),
+        ((16, 16), (24, 16)),
+        ((16, 8), (16, 16)),
+        ((24, 8), (24, 16)),
+    }

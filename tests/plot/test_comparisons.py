@@ -1,10 +1,12 @@
 """Galleries of a comparison."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from described import assert_described
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -44,6 +46,24 @@ def test_a_gallery_highlights_the_patches_that_flip_the_prediction(images: Tenso
 def test_a_gallery_rejects_axes_of_another_shape(images: Tensor, comparison: Comparison) -> None:
     with pytest.raises(ValueError, match=r"axes has shape \(2, 2\); pass axes of shape \(2, 4\)"):
         show_comparison(images, MASKS, comparison, axes=Figure().subplots(2, 2))
+
+
+def test_a_gallery_rejects_another_number_of_images_or_masks(images: Tensor, comparison: Comparison) -> None:
+    with pytest.raises(ValueError, match=r"images has shape \(1, 1, 3, 3\), but the comparison has 2 examples"):
+        show_comparison(images[:1], MASKS, comparison)
+    with pytest.raises(ValueError, match=r"masks has shape \(3, 1, 3\), but the comparison has 2 examples"):
+        show_comparison(images, MASKS.expand(3, -1, -1), comparison)
+
+
+@pytest.mark.parametrize(("methods", "explained"), [(["up", "down"], True), (["down", "mixed"], False)])
+def test_a_gallery_explains_predictions_that_do_not_flip(
+    images: Tensor, comparison: Comparison, methods: list[str], explained: bool
+) -> None:
+    results = tuple(result for result in comparison.results if result.method in methods)
+    figure = comparison_figure(images, MASKS, replace(comparison, results=results))
+    assert_described(figure)
+    # Only the order "up" has a caption with ">".
+    assert ("“>”: the patches in the picture do not flip" in figure.get_supxlabel().replace("\n", " ")) == explained
 
 
 @pytest.mark.parametrize(("mode", "present"), [("insertion", [2]), ("deletion", [0, 1])])

@@ -26,7 +26,7 @@ def test_a_localization_counts_the_patches_that_hide_and_support_each_class(imag
         "image",
         *("cat is predicted\non the whole image", "cat:\nlost without this patch"),
         *("dog is predicted\nwithout 1 patch", "dog:\nnot lost without these 2 patches"),
-        *("cow is not predicted\nwithout 2 patches", "cow:\nnever predicted"),
+        *("cow is not predicted\nwithout 2 patches", "cow:\nnot located"),
     ]
     assert "gray patches are left out" in figure.get_supxlabel().replace("\n", " ")
     without = torch.tensor(axes[3].images[0].get_array())
@@ -50,3 +50,14 @@ def test_a_localization_shows_what_the_model_sees(image: Tensor, mask: Tensor) -
         image, mask, [("cat", torch.rand(4, 4), (single, single))], draw=lambda players: seen[tuple(players)]
     )
     assert torch.equal(torch.tensor(axes[1].images[0].get_array()), seen[1, 2, 3])
+
+
+def test_players_that_were_left_out_of_a_deletion_have_a_dashed_outline(image: Tensor, mask: Tensor) -> None:
+    deletion = make_selection("deletion", [1, 0], [0.2, 0.6])
+    smaller = replace(deletion, minimal=torch.tensor([True]), removed=torch.tensor([[2]]))
+    figure, axes = localization_figure(image, mask, [("cat", torch.rand(4, 4), (smaller, smaller))])
+    for ax in axes[1:]:
+        assert any(lines.get_linestyles()[0][1] is not None for lines in ax.collections if len(lines.get_segments()))
+    assert "Dashed outline" in figure.get_supxlabel().replace("\n", " ")
+    figure, axes = localization_figure(image, mask, [("cat", torch.rand(4, 4), (deletion, deletion))])
+    assert "Dashed outline" not in figure.get_supxlabel().replace("\n", " ")

@@ -1,8 +1,10 @@
 """Images of patches, and heat maps."""
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_moxi import BaselineRemoval, CoalitionGame, patch_mask
@@ -15,7 +17,7 @@ from captum_moxi.plot import (
     show_heat_map,
     show_patches,
 )
-from captum_moxi.plot.patches import outline_players
+from captum_moxi.plot.patches import outline, outline_players
 
 
 def test_patches_alone_are_in_color_and_the_rest_is_gray(image: Tensor, mask: Tensor) -> None:
@@ -95,11 +97,57 @@ def test_pictures_of_a_game_show_the_inputs_of_the_model(mask: Tensor, example: 
         assert torch.equal(torch.tensor(ax.images[0].get_array()), seen)
 
 
+def unit_edges(segment: NDArray[np.float64]) -> list[tuple[tuple[float, float], ...]]:
+    """The edges of pixels that a straight line consists of."""
+    (x, y), (x_end, y_end) = sorted(segment.tolist())
+    if x == x_end:
+        return [((x, y + step), (x, y + step + 1)) for step in range(int(y_end - y))]
+    return [((x + step, y), (x + step + 1, y)) for step in range(int(x_end - x))]
+
+
 def test_outlines_surround_each_player(mask: Tensor) -> None:
     ax = Figure().add_subplot()
     outline_players(ax, mask, [0])
     (lines,) = ax.collections
-    edges = {tuple(map(tuple, sorted(segment.tolist()))) for segment in lines.get_segments()}
+    edges = {edge for segment in lines.get_segments() for edge in unit_edges(segment)}
     # Player 0 covers the pixels 0 and 1 in both directions.
     upright = {((x, y), (x, y + 1)) for x in (-0.5, 1.5) for y in (-0.5, 0.5)}
     assert edges == upright | {((x, y), (x + 1, y)) for y in (-0.5, 1.5) for x in (-0.5, 0.5)}
+
+
+def test_each_side_of_a_rectangle_is_one_line() -> None:
+    mask = torch.zeros(8, 9, dtype=torch.long)
+    mask[2:5, 3:7] = 1
+    sides = {tuple(map(tuple, sorted(line.tolist()))) for line in outline(mask, [1])}
+    corners = (2.5, 1.5), (6.5, 1.5), (2.5, 4.5), (6.5, 4.5)
+    top_left, top_right, bottom_left, bottom_right = corners
+    assert sides == {
+        (top_left, top_right),
+        (bottom_left, bottom_right),
+        (top_left, bottom_left),
+        (top_right, bottom_right),
+    }
+
+
+def test_outlines_of_any_players_are_the_borders_between_pixels_of_different_players() -> None:
+    mask = torch.randint(0, 5, (7, 6))
+    edges = {edge for line in outline(mask, [1, 3]) for edge in unit_edges(line)}
+    numbers = torch.zeros(9, 8, dtype=torch.long)
+    numbers[1:-1, 1:-1] = torch.where((mask == 1) | (mask == 3), mask, 0)
+    expected = set()
+    for y in range(8):
+        for x in range(7):
+            if y < 7 and numbers[y + 1, x] != numbers[y + 1, x + 1]:
+                expected.add(((x - 0.5, y - 0.5), (x - 0.5, y + 0.5)))
+            if x < 6 and numbers[y, x + 1] != numbers[y + 1, x + 1]:
+                expected.add(((x - 0.5, y - 0.5), (x + 0.5, y - 0.5)))
+    assert edges == expected
+
+
+def test_dashed_outlines_are_dashed(mask: Tensor) -> None:
+    ax = Figure().add_subplot()
+    outline_players(ax, mask, [0])
+    outline_players(ax, mask, [1], dashed=True)
+    solid, dashed = ax.collections
+    assert solid.get_linestyles()[0][1] is None
+    assert dashed.get_linestyles()[0][1] is not None

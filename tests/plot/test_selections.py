@@ -88,10 +88,14 @@ def test_plot_path_splits_each_gain_into_shapley_value_and_interaction() -> None
         shapley=torch.tensor([[3.0, 1.5]]),
         interactions=torch.tensor([[0.0, 0.5]]),
     )
-    _, (confidence, gains) = plot_path(selection, flip=2, axes=Figure().subplots(2))
+    _, (confidence, gains) = plot_path(selection, flip=2, target_name="cat", axes=Figure().subplots(2))
     assert [bar.get_height() for bar in gains.patches] == [3, 1.5, 0, 0.5]
     assert confidence.lines[0].get_ydata().tolist() == pytest.approx([0.1, 0.4, 0.9])
-    assert [text.get_text() for text in gains.get_legend().get_texts()] == ["Shapley value", "interaction"]
+    assert [text.get_text() for text in gains.get_legend().get_texts()] == ["self-context Shapley value", "interaction"]
+    assert confidence.get_ylabel().replace("\n", " ") == "confidence in cat"
+    _, (confidence, gains) = plot_path(replace(selection, mode="deletion"), axes=Figure().subplots(2))
+    assert gains.get_legend().get_texts()[0].get_text() == "full-context Shapley value"
+    assert confidence.get_ylabel() == "confidence"
 
 
 @pytest.mark.parametrize("flip", [0, 2])
@@ -105,3 +109,30 @@ def test_plot_path_marks_the_flip(flip: int) -> None:
 def test_plot_path_needs_two_axes() -> None:
     with pytest.raises(ValueError, match=r"axes has shape \(1,\); pass two axes"):
         plot_path(make_selection("insertion", [1, 0], [0.1, 0.9]), axes=[Figure().add_subplot()])
+
+
+def minimal_selection() -> Selection:
+    """A minimal selection of the players 0 and 1, from which player 3 was left out."""
+    selection = make_selection("insertion", [1, 1, 0], [0.1, 0.4, 0.9])
+    return replace(selection, minimal=torch.tensor([True]), removed=torch.tensor([[3, -1]]))
+
+
+def test_players_that_were_left_out_have_a_dashed_outline(image: Tensor, mask: Tensor) -> None:
+    _, ax = show_steps(image, mask, minimal_selection(), ax=Figure().add_subplot())
+    dashed, solid = ax.collections
+    assert dashed.get_linestyles()[0][1] is not None and solid.get_linestyles()[0][1] is None
+    corners = [point for line in dashed.get_segments() for point in line.tolist()]
+    # Player 3 covers the lower right quarter.
+    assert {tuple(point) for point in corners} == {(x, y) for x in (1.5, 3.5) for y in (1.5, 3.5)}
+    pixels = torch.tensor(np.asarray(ax.images[0].get_array()))
+    assert torch.equal(pixels[2:, 2:], faded(image)[2:, 2:])
+
+
+def test_a_new_figure_of_a_minimal_group_explains_the_outlines(image: Tensor, mask: Tensor) -> None:
+    figure, _ = show_steps(image, mask, minimal_selection())
+    plt.close(figure)
+    reading = figure.get_supxlabel().replace("\n", " ")
+    assert "Minimal: without any one of these patches" in reading and "Dashed outline" in reading
+    figure, _ = show_steps(image, mask, make_selection("insertion", [1, 1, 0], [0.1, 0.4, 0.9]))
+    plt.close(figure)
+    assert "Minimal" not in figure.get_supxlabel() and "Dashed" not in figure.get_supxlabel()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from selections import make_selection
@@ -27,6 +28,7 @@ from captum_moxi.plot import (
     show_path,
     show_steps,
 )
+from captum_moxi.plot.style import wrap_text
 
 Draw = Callable[[Tensor, Tensor, Selection], tuple[Figure, Axes | AxesArray]]
 
@@ -70,3 +72,20 @@ def test_axes_without_a_figure_are_rejected() -> None:
     ax.remove()
     with pytest.raises(ValueError, match="ax belongs to no figure"):
         figure_of(ax)
+
+
+@pytest.mark.parametrize("weight", ["normal", "bold"])
+@pytest.mark.parametrize("text", ["WWWW MMMM " * 8, "illi " * 40, "ein Wort", "Donaudampfschifffahrtsgesellschaft" * 3])
+def test_wrapped_text_fits_the_width(text: str, weight: str) -> None:
+    figure = Figure(figsize=(8, 2), dpi=300)
+    wrapped = wrap_text(text, width=1.5, fontsize=10, weight=weight)
+    drawn = figure.text(0, 0, wrapped, fontsize=10, fontweight=weight)
+    FigureCanvasAgg(figure).draw()
+    # Rendered glyphs are aligned to pixels.
+    assert drawn.get_window_extent().width <= 1.5 * 300 * 1.02
+    assert wrapped.replace("\n", "").replace(" ", "") == text.replace(" ", "")
+
+
+def test_wrapping_keeps_line_breaks_and_short_lines() -> None:
+    assert wrap_text("a b\nc d", width=2, fontsize=10) == "a b\nc d"
+    assert wrap_text("", width=2, fontsize=10) == ""

@@ -96,21 +96,21 @@ def test_the_last_layer_processes_only_the_tokens_that_the_classifier_reads(
         game.outcome(two_patches)
     # the first linear layer of each of the three MLPs has a weight of (64, 32)
     n_tokens = [tokens for shape, tokens in shapes if shape == (64, 32)]
-    prefix = models.prefix_tokens(model)
+    prefix = models.token_layout(model).n_prefix
     assert n_tokens == [2 + prefix, 2 + prefix, n_read]
 
 
 def hidden_states_of_two_patches(model: nn.Module, image: Tensor) -> Tensor:
     """The output of the last layer for the class token and the patches 3 and 9."""
     tokens = model.vit.embeddings(image)[:, [0, 4, 10]]
-    for layer in models.encoder_layers(model):
+    for layer in models.token_layout(model).layers:
         tokens = layer(tokens)
     return tokens
 
 
 def test_a_hook_on_the_last_layer_sees_all_tokens(images: Tensor) -> None:
     model, outputs = zoo.token_model("vit"), []
-    models.encoder_layers(model)[-1].register_forward_hook(lambda module, args, output: outputs.append(output))
+    models.token_layout(model).layers[-1].register_forward_hook(lambda module, args, output: outputs.append(output))
     game = CoalitionGame(model, images[:1], target=1)
     coalition = torch.zeros(1, 16, dtype=torch.bool)
     coalition[0, [3, 9]] = True

@@ -17,10 +17,10 @@ from captum_moxi.arguments import Mode
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.records import Record, Records
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
+from captum_moxi.heads import head_of
 from captum_moxi.models import call_model
 from captum_moxi.perturbations.adversarial import attack, perturbation_norms
 from captum_moxi.plot import describe, line_style, plain_text, save_figure
-from captum_moxi.rewards import predicted_class
 from captum_moxi.tables import markdown_table
 
 # Numbers of players in the table.
@@ -229,7 +229,8 @@ def _attack_image(evaluator: Evaluator, image: ImageOrders, settings: AttackSett
     game = evaluator.game(x, target=torch.tensor([image.target]))
     norms = perturbation_norms(difference, game.call.players.positions[0].cpu())[0]
     with torch.no_grad():
-        prediction = int(predicted_class(call_model(classifier.model, attacked)))
+        logits = call_model(classifier.model, attacked)
+    prediction = int(head_of(classifier.model).predictions(logits, torch.tensor([image.target], device=logits.device)))
     positions = {method: game.positions_of(torch.tensor(order)) for method, order in image.orders.items()}
     return {
         "fooled": prediction != image.target,

@@ -7,8 +7,9 @@ Shapley value.
 To add a screen, write a subclass of :class:`Screen` in a file of this folder and register it below.
 """
 
+from captum_moxi.arguments import Mode
 from captum_moxi.registry import Registry
-from captum_moxi.search.screens.base import Screen, SearchStep
+from captum_moxi.search.screens.base import AnyScreen, Cascade, Screen, SearchStep
 from captum_moxi.search.screens.gradient import GradientScreen
 from captum_moxi.search.screens.half_precision import HalfPrecisionScreen
 from captum_moxi.search.screens.last_gains import LastGainsScreen
@@ -16,6 +17,8 @@ from captum_moxi.search.screens.random import RandomScreen
 
 __all__ = [
     "SCREENS",
+    "AnyScreen",
+    "Cascade",
     "GradientScreen",
     "HalfPrecisionScreen",
     "LastGainsScreen",
@@ -23,32 +26,64 @@ __all__ = [
     "Screen",
     "SearchStep",
     "get_screen",
+    "screen_for_mode",
 ]
 
+
+class ScreenRegistry(Registry[AnyScreen | None]):
+    """Screens by name. Names that are joined by ``+`` are the stages of a cascade."""
+
+    def create(self, spec: str) -> AnyScreen | None:
+        screens = [super(ScreenRegistry, self).create(name) for name in spec.split("+")]
+        if len(screens) == 1:
+            return screens[0]
+        stages = [stage for screen in screens if screen is not None for stage in screen.stages]
+        if len(stages) < len(screens):
+            raise ValueError(f"screen {spec!r} contains all, which selects all candidates; pass the others without it")
+        return Cascade(*stages)
+
+
 # "all" stands for the exact search, which needs no screen.
-SCREENS: Registry[Screen | None] = Registry("screen")
+SCREENS = ScreenRegistry("screen")
 SCREENS.register("all", lambda: None, help="all candidates: the exact search")
-SCREENS.register("gradient", GradientScreen, argument="M", help="M candidates by gradient, for deletion")
-SCREENS.register("last-gains", LastGainsScreen, argument="M", help="M candidates by their last gain, for insertion")
+SCREENS.register("gradient", GradientScreen, argument="M", help="M candidates by gradient, only for deletion")
+SCREENS.register("last-gains", LastGainsScreen, argument="M", help="M candidates by their last gain")
 SCREENS.register("random", RandomScreen, argument="M", help="M random candidates")
-SCREENS.register("half-precision", HalfPrecisionScreen, help="all candidates in half precision, for GPUs")
+SCREENS.register("half-precision", HalfPrecisionScreen, help="all candidates in half precision, then the best exactly")
 
 
-def get_screen(screen: object) -> Screen | None:
+def get_screen(screen: object) -> AnyScreen | None:
     """Convert the name of a screen to the screen. A screen or None is returned unchanged.
 
     Args:
-        screen (Screen, str or None): Screen, or its name in ``SCREENS``. None evaluates all candidates.
+        screen (Screen, Cascade, str or None): Screen, or its name in ``SCREENS``. Names that are joined by ``+`` are
+            the stages of a cascade. None evaluates all candidates.
 
     Raises:
-        ValueError: If the name is unknown.
+        ValueError: If a name is unknown, or if the screens cannot form a cascade.
         TypeError: If ``screen`` is neither a screen, a name nor None.
     """
     if isinstance(screen, str):
         return SCREENS.create(screen)
-    if screen is None or isinstance(screen, Screen):
+    if screen is None or isinstance(screen, AnyScreen):
         return screen
     raise TypeError(
         f"screen is {screen!r}; pass an instance of Screen, such as GradientScreen(8), one of the names "
         f"{SCREENS.describe()}, or None for all candidates"
     )
+
+
+def screen_for_mode(screen: AnyScreen | None, mode: Mode) -> AnyScreen | None:
+    """Return the screen that a search uses if the user chose one screen for both modes.
+
+    A screen is used only in the modes that it is meant for, ``screen.used_in``. :class:`GradientScreen` is meant for
+    deletion, the others for both modes. Other searches evaluate all candidates.
+
+    Args:
+        screen (Screen, Cascade or None): The screen for both modes.
+        mode (str): Mode of the search, ``"insertion"`` or ``"deletion"``.
+
+    Returns:
+        Screen, Cascade or None: ``screen``, or None if it is not meant for the mode.
+    """
+    return screen if screen is not None and mode in screen.used_in else None

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from operator import index
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from captum_moxi.arguments import Mode, check_positive_int
+from captum_moxi.arguments import MODES, Mode, check_positive_int
 from captum_moxi.search.game import BatchGame
 
 
@@ -26,8 +27,7 @@ class SearchStep:
         rewards (Tensor): Rewards of the coalitions. Shape ``(S,)``, float64.
         gains (Tensor): Gain of each player when it was last evaluated: the rise in reward in insertion, and the fall in
             deletion. Shape ``(S, n)``, float64. NaN for players that were never evaluated.
-        estimates (Tensor): Estimate of that gain by the screen. Shape ``(S, n)``, float64. NaN if there is none.
-        error (Tensor): Largest difference between gains and estimates so far. Shape ``(S,)``, float64.
+        estimates (Tensor): Estimate of that gain by the same screen. Shape ``(S, n)``, float64. NaN if there is none.
     """
 
     game: BatchGame
@@ -39,7 +39,6 @@ class SearchStep:
     rewards: Tensor
     gains: Tensor
     estimates: Tensor
-    error: Tensor
 
     def candidate_coalitions(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the coalition that each of M candidates leads to.
@@ -55,7 +54,24 @@ class SearchStep:
         return starts, positions, coalitions, self.examples[starts]
 
 
-class Screen(ABC):
+class AnyScreen(ABC):
+    """Base class of :class:`Screen` and :class:`Cascade`."""
+
+    @property
+    @abstractmethod
+    def stages(self) -> "tuple[Screen, ...]":
+        """The screens that narrow the candidates of a step, one after the other."""
+
+    @property
+    def used_in(self) -> tuple[Mode, ...]:
+        """Modes in which a screen for both modes is used. See :func:`captum_moxi.search.screens.screen_for_mode`."""
+        return tuple(mode for mode in MODES if all(mode in stage.modes for stage in self.stages))
+
+    def __or__(self, other: object) -> "Cascade":
+        return Cascade(*self.stages, *other.stages) if isinstance(other, AnyScreen) else NotImplemented
+
+
+class Screen(AnyScreen):
     """Decides which candidates a step evaluates: those with the m highest estimates.
 
     A screen keeps no state, because :class:`SearchStep` contains everything that the search knows. One screen can
@@ -70,12 +86,20 @@ class Screen(ABC):
         ValueError: If ``m`` is less than 1.
     """
 
+    # Modes that the screen is meant for.
+    modes: ClassVar[tuple[Mode, ...]] = MODES
     # Whether the estimates are gains. If not, the field ``skipped`` of the selection is NaN.
     estimates_gains: ClassVar[bool] = True
+    # Whether the screen evaluates candidates to decide about others, and so must be the last one of a cascade.
+    must_be_last: ClassVar[bool] = False
 
     def __init__(self, m: int) -> None:
         check_positive_int("m", m)
-        self.m = m
+        self.m = index(m)
+
+    @property
+    def stages(self) -> "tuple[Screen, ...]":
+        return (self,)
 
     @abstractmethod
     def estimate(self, step: SearchStep) -> tuple[Tensor, Tensor]:
@@ -114,3 +138,42 @@ class Screen(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.m})"
+
+
+class Cascade(AnyScreen):
+    """
+    Apply screens one after the other. Each estimates the gains of the candidates that the screen before it selects.
+
+    The last screen decides which of them are evaluated. A screen that would select all of its candidates is left out.
+
+    Args:
+        *stages (Screen): Two or more screens. ``first | second`` is the same as ``Cascade(first, second)``.
+
+    Raises:
+        TypeError: If an argument is not a screen.
+        ValueError: If there are fewer than two screens, or if a screen that must be the last one is not.
+
+    Examples::
+
+        >>> screen = GradientScreen(32) | HalfPrecisionScreen()
+        >>> attr = MoXIDeletion(model, screen=screen).attribute(x, target=y, stop="flip")
+    """
+
+    def __init__(self, *stages: Screen) -> None:
+        if any(not isinstance(stage, Screen) for stage in stages):
+            raise TypeError(
+                f"stages is {stages!r}; pass screens, for example GradientScreen(32), HalfPrecisionScreen()"
+            )
+        if len(stages) < 2:
+            raise ValueError(f"stages has {len(stages)} screens; pass at least two, or use the screen itself")
+        for stage in stages[:-1]:
+            if stage.must_be_last:
+                raise ValueError(f"stages is {stages!r}; pass {stage!r} as the last one")
+        self._stages = stages
+
+    @property
+    def stages(self) -> tuple[Screen, ...]:
+        return self._stages
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.stages))

@@ -1,20 +1,9 @@
 """GradientScreen: one backward pass per step selects the candidates."""
 
-from typing import Protocol, runtime_checkable
-
 import torch
 from torch import Tensor
 
 from captum_moxi.search.screens.base import Screen, SearchStep
-
-
-@runtime_checkable
-class HasEffects(Protocol):
-    """A game that estimates the effect of each player by gradients."""
-
-    def effects(self, coalitions: Tensor, examples: Tensor) -> Tensor:
-        """Return the derivatives ``(M, stages, n)``. See :meth:`captum_moxi.CoalitionGame.effects`."""
-        ...
 
 
 class GradientScreen(Screen):
@@ -46,18 +35,21 @@ class GradientScreen(Screen):
         >>> attr = moxi.attribute(x, target=y, stop="flip")
     """
 
+    modes = ("deletion",)
+
     def __init__(self, m: int = 8) -> None:
         super().__init__(m)
 
     def estimate(self, step: SearchStep) -> tuple[Tensor, Tensor]:
         game = step.game
-        if not isinstance(game, HasEffects):
+        # The method may come from __getattr__, for example in a wrapper of a game.
+        if not hasattr(game, "effects"):
             raise ValueError(
                 f"GradientScreen needs a game with the method effects, but game is a {type(game).__name__}; "
                 "pass a CoalitionGame"
             )
         active = step.candidates.any(1)
-        effects = game.effects(step.present[active], step.examples[active]).double()
+        effects: Tensor = game.effects(step.present[active], step.examples[active]).double()
         estimates = torch.full(step.candidates.shape, torch.nan, dtype=torch.float64)
         optimistic = estimates.clone()
         estimates[active] = effects.sum(1)

@@ -1,13 +1,13 @@
 """RandomScreen: each step evaluates random candidates."""
 
+from operator import index
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from captum_moxi.arguments import check_natural
 from captum_moxi.search.screens.base import Screen, SearchStep
-
-# Larger than any number of steps, so that two seeds of the user never lead to the same draw.
-SEED_STRIDE = 1_000_003
 
 
 class RandomScreen(Screen):
@@ -21,8 +21,8 @@ class RandomScreen(Screen):
     Args:
         m (int, optional): Number of candidates that a step evaluates.
             Default: 16
-        seed (int, optional): Seed of the draws. All examples share the draws, so the result does not depend on the
-            batch.
+        seed (int, optional): Seed of the draws, of any size. The draws of an example depend on the seed, the step and
+            the example's own players, so its result does not depend on the batch.
             Default: 0
 
     Raises:
@@ -35,11 +35,14 @@ class RandomScreen(Screen):
     def __init__(self, m: int = 16, seed: int = 0) -> None:
         super().__init__(m)
         check_natural("seed", seed)
-        self.seed = seed
+        self.seed = index(seed)
 
     def estimate(self, step: SearchStep) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(self.seed * SEED_STRIDE + step.number)
-        draws = torch.rand(step.candidates.shape[1], generator=generator).expand(step.candidates.shape)
+        draws = torch.zeros(step.candidates.shape, dtype=torch.float64)
+        for row, exists in zip(draws, step.game.exists[step.examples], strict=True):
+            # Examples with the same number of players share the draws.
+            generator = np.random.default_rng((self.seed, step.number))
+            row[exists] = torch.from_numpy(generator.random(int(exists.sum())))
         return draws, draws
 
     def __repr__(self) -> str:

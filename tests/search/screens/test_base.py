@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import zoo
@@ -109,7 +110,6 @@ def test_a_step_lists_the_coalition_that_each_candidate_leads_to() -> None:
         rewards=torch.zeros(2),
         gains=nothing,
         estimates=nothing,
-        error=torch.zeros(2),
     )
     starts, positions, coalitions, examples = step.candidate_coalitions()
     assert starts.tolist() == [0, 0, 1]
@@ -178,11 +178,32 @@ def test_a_screen_can_be_named() -> None:
         MoXIInsertion(zoo.Classes(4), screen="gradients")
 
 
+BAD_NUMBERS = [
+    (0, ValueError),
+    (-1, ValueError),
+    (1.5, TypeError),
+    (True, TypeError),
+    (float("nan"), TypeError),
+    ("8", TypeError),
+    (None, TypeError),
+]
+
+
 @pytest.mark.parametrize("screen", [GradientScreen, LastGainsScreen, RandomScreen])
-@pytest.mark.parametrize(("m", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)])
+@pytest.mark.parametrize(("m", "error"), BAD_NUMBERS)
 def test_the_number_of_candidates_must_be_a_positive_int(screen: Any, m: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match=f"m is {m}"):
+    with pytest.raises(error, match=f"m is {m!r}"):
         screen(m)
+
+
+@pytest.mark.parametrize("screen", [GradientScreen, LastGainsScreen, RandomScreen])
+def test_the_number_of_candidates_may_be_any_kind_of_int(screen: Any) -> None:
+    assert repr(screen(torch.tensor(3))) == repr(screen(np.int64(3))) == repr(screen(3))
+    with pytest.raises(TypeError, match=r"m is tensor\(\[1, 2\]\); pass an int of at least 1"):
+        screen(torch.tensor([1, 2]))
+    # more than there are players
+    selection = greedy(random_game(batch=1, n=4), "insertion", screen=screen(10**30))
+    assert torch.equal(selection.order, greedy(random_game(batch=1, n=4), "insertion").order)
 
 
 @pytest.mark.parametrize(

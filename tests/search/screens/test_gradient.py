@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 import zoo
@@ -71,12 +73,27 @@ def test_estimates_are_corrected_once_known_and_optimistic_before() -> None:
         rewards=torch.zeros(1),
         gains=torch.tensor([[4.0, torch.nan, torch.nan, 3.0]]),
         estimates=torch.tensor([[2.5, torch.nan, torch.nan, 1.0]]),
-        error=torch.zeros(1),
     )
     estimates, priorities = GradientScreen(2).estimate(step)
     assert estimates.tolist() == [[2.0, -1.0, -3.0, 1.5]]
     # the gain of player 0 exceeded its estimate by 1.5, and that of player 3 by 2.0
     assert priorities.tolist() == [[3.5, 5.0, 0.0, 3.5]]
+
+
+class Wrapper:
+    """A game that passes everything on to another game."""
+
+    def __init__(self, game: CoalitionGame) -> None:
+        self.game = game
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.game, name)
+
+
+def test_a_wrapper_of_a_game_has_the_effects_of_the_game() -> None:
+    game = CoalitionGame(zoo.token_model("vit"), torch.randn(1, 3, 32, 32), target=1)
+    orders = [greedy(g, "deletion", n_steps=3, screen=GradientScreen(2)).order for g in (game, Wrapper(game))]
+    assert torch.equal(*orders)
 
 
 def test_a_game_without_effects_is_rejected() -> None:
