@@ -3,7 +3,8 @@
 A reward is a function ``(logits, target) -> rewards``. The logits have shape ``(rows, classes)``, the target has shape
 ``(rows,)`` and dtype int64, and the rewards have shape ``(rows,)``. Logits in half precision are converted to float32
 before the call. If there is one class, its logit is that of a sigmoid classifier, and the target is 0, the positive
-class. If there are several classes and the user passed no target, the target is None.
+class. If there are several classes and the user passed no target, the target is None. If each class has a sigmoid of
+its own, :mod:`captum_moxi.heads` passes the logit of the target as that of a single class.
 
 To add a reward, write the function and register it at the end of this file. Decorate it with :func:`traits` unless the
 defaults of :class:`Traits` describe it.

@@ -3,13 +3,14 @@
 A new type needs an entry in ``CLASSIFIERS``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 import transformers
 import zoo
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as MAPPING
 
@@ -74,6 +75,23 @@ CLASSIFIERS: dict[str, Classifier] = {
     "metaclip_2": _vision(),
     "siglip": _vision(),
     "siglip2": Classifier("tokens", {}, _ENCODER | {"patch_size": 8, "num_patches": 16}, n_players=16),
+    # mask units of 4 x 4 tokens, each a patch of 2 x 2 pixels
+    "hiera": Classifier(
+        "tokens",
+        {
+            "embed_dim": 8,
+            "image_size": [32, 32],
+            "depths": [1, 1, 2],
+            "num_heads": [1, 1, 2],
+            "patch_stride": [2, 2],
+            "patch_size": [3, 3],
+            "patch_padding": [1, 1],
+            "masked_unit_size": [4, 4],
+            "num_query_pool": 2,
+            "masked_unit_attention": [True, True, False],
+        },
+        n_players=16,
+    ),
     "beit": _positions(),
     "data2vec-vision": _positions(),
     "bit": _fill(**_STAGES, num_groups=4),
@@ -102,11 +120,6 @@ CLASSIFIERS: dict[str, Classifier] = {
         stage_kernel_size=[3, 3],
         stage_numb_of_layers=[2, 2],
     ),
-    "hiera": _fill(
-        embed_dim=8, depths=[1, 1, 1], num_heads=[1, 1, 2], embed_dim_multiplier=2.0,
-        patch_stride=[2, 2], masked_unit_size=[4, 4], num_query_pool=2, patch_size=[3, 3], patch_padding=[1, 1],
-        masked_unit_attention=[True, True, False],
-    ),
     "levit": _fill(
         hidden_sizes=[16, 24, 32],
         num_attention_heads=[1, 2, 2],
@@ -116,16 +129,12 @@ CLASSIFIERS: dict[str, Classifier] = {
     ),
     "mobilenet_v1": _fill(depth_multiplier=0.25, min_depth=4),
     "mobilenet_v2": _fill(depth_multiplier=0.25, min_depth=4),
-    "mobilevit": _fill(
-        64, hidden_sizes=[16, 16, 16], neck_hidden_sizes=[8, 8, 8, 8, 8, 8, 16], num_attention_heads=2
-    ),
+    "mobilevit": _fill(64, hidden_sizes=[16, 16, 16], neck_hidden_sizes=[8, 8, 8, 8, 8, 8, 16], num_attention_heads=2),
     "mobilevitv2": _fill(64, width_multiplier=0.25, base_attn_unit_dims=[16, 16, 16], n_attn_blocks=[1, 1, 1]),
     "poolformer": _fill(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1]),
     "pp_lcnet": _fill(scale=0.25, class_expand=32),
     "pvt": _fill(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 2, 2]),
-    "pvt_v2": _fill(
-        hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 2, 2]
-    ),
+    "pvt_v2": _fill(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 2, 2]),
     "regnet": _fill(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], groups_width=4),
     "resnet": _fill(**_STAGES, layer_type="basic"),
     "segformer": _fill(
@@ -141,12 +150,36 @@ CLASSIFIERS: dict[str, Classifier] = {
         conv_layer_strides=[[1], [2], [2], [2]],
     ),
     "perceiver": _fill(
-        num_latents=4, d_latents=16, d_model=64, num_blocks=1, num_self_attends_per_block=1,
-        num_self_attention_heads=2, num_cross_attention_heads=1,
+        num_latents=4,
+        d_latents=16,
+        d_model=64,
+        num_blocks=1,
+        num_self_attends_per_block=1,
+        num_self_attention_heads=2,
+        num_cross_attention_heads=1,
     ),
     "dinat": Classifier("unsupported", note="natten"),
-    "imagegpt": Classifier("unsupported", {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16}, note="input_ids"),
-    "shieldgemma2": Classifier("unsupported", {"text_config": {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 64}, "yes_token_index": 1, "no_token_index": 2}, _ENCODER | _PATCHES, note="input_ids"),
+    "imagegpt": Classifier(
+        "unsupported", {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16, "vocab_size": 17}, note="input_ids"
+    ),
+    "shieldgemma2": Classifier(
+        "unsupported",
+        {
+            "text_config": {
+                "hidden_size": 16,
+                "num_hidden_layers": 1,
+                "intermediate_size": 16,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "head_dim": 8,
+                "vocab_size": 64,
+            },
+            "yes_token_index": 1,
+            "no_token_index": 2,
+        },
+        _ENCODER | _PATCHES,
+        note="input_ids",
+    ),
     "timm_wrapper": Classifier("unsupported", note="timm"),
 }
 
@@ -157,11 +190,11 @@ def class_names(name: str) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def build(name: str, class_name: str | None = None) -> PreTrainedModel:
+def build(name: str, class_name: str | None = None, **options: Any) -> PreTrainedModel:
     """A small model of a type with random weights that preserve the scale of activations, in evaluation mode."""
     entry = CLASSIFIERS[name]
     model_class = getattr(transformers, class_name or class_names(name)[0])
-    config = dict(entry.config) | ({} if entry.vision is None else {"vision_config": dict(entry.vision)})
+    config = dict(entry.config) | ({} if entry.vision is None else {"vision_config": dict(entry.vision)}) | options
     config_class = model_class.config_class
     if "image_size" not in config and entry.vision is None and hasattr(config_class(), "image_size"):
         is_pair = isinstance(config_class().image_size, list | tuple)
@@ -171,4 +204,10 @@ def build(name: str, class_name: str | None = None) -> PreTrainedModel:
     with torch.no_grad():
         for weight in (weight for weight in model.parameters() if weight.dim() == 4):
             weight.copy_(torch.randn(weight.shape, generator=rng) * (2 / weight[0].numel()) ** 0.5)
-    return model
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d)]
+        for norm in norms:
+            norm.train().momentum = 1.0
+            norm.weight.fill_(1.0)
+        if norms:
+            model(torch.randn(8, 3, entry.image_size, entry.image_size, generator=rng))
+    return model.eval()

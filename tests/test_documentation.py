@@ -10,7 +10,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+import text_models
 import torch
+import zero_shot_models
 import zoo
 from click.testing import CliRunner
 from PIL import Image
@@ -55,7 +57,15 @@ def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def small_models(photographs: Path) -> Path:
+def models_of_texts(photographs: Path) -> Path:
+    """Small random models that receive texts, under the hub names."""
+    zero_shot_models.save("clip", photographs / "openai" / "clip-vit-base-patch32")
+    text_models.save(photographs / "textattack" / "bert-base-uncased-SST-2")
+    return photographs
+
+
+@pytest.fixture
+def small_models(photographs: Path, models_of_texts: Path) -> Path:
     """Small random models under the hub names."""
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
     vit = ViTForImageClassification(
@@ -82,7 +92,7 @@ def small_models(photographs: Path) -> Path:
 
 
 @pytest.fixture
-def real_models(photographs: Path, shared: Path) -> Path:
+def real_models(photographs: Path, models_of_texts: Path, shared: Path) -> Path:
     """Real weights under the hub names of the vision transformers."""
     for name, folder in zip(HUB_NAMES, ("vit-tiny-patch16-224", "deit-tiny-patch16-224"), strict=False):
         (photographs / name).parent.mkdir(exist_ok=True)

@@ -142,6 +142,14 @@ class TimmLayout(nn.Module):
         return self.head(x)
 
 
+class UnknownLayout(TimmLayout):
+    """A ViT that is not recognized, because it does not tell its number of prefix tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.num_prefix_tokens
+
+
 class TorchvisionLayout(nn.Module):
     """A ViT with the layout of torchvision's: dropout and layers in ``encoder``, and ``nn.MultiheadAttention``."""
 

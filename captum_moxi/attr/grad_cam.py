@@ -58,11 +58,14 @@ class GradCam(LayerGradCam):
                         ``(B, C, h, w)`` or a sequence ``(B, tokens, features)`` of prefix tokens and one token for each
                         patch. The default depends on the model:
 
-                        - ViT, DeiT, ViT-MSN and DINOv2: the first layer norm of the last layer of the encoder, as
-                          recommended by the package pytorch-grad-cam and used by the authors of MoXI. After the last
-                          layer, patches often have no gradient, because the classifier reads only the class token.
+                        - vision transformers whose tokens can be removed: the first layer norm of the last layer of
+                          the encoder, as recommended by the package pytorch-grad-cam and used by the authors of MoXI.
+                          After the last layer, patches often have no gradient, because the classifier reads only the
+                          class token.
 
-                        - ResNet, ConvNeXt and other transformers models with stages: the last stage.
+                        - other image classifiers of transformers: the last module that returns a feature map, or a
+                          sequence of tokens, on which the logits depend at more than one position, for example the last
+                          stage of ResNet. A random image goes through the model to find it.
 
                         Other models have no default.
                         Default: None
@@ -82,12 +85,14 @@ class GradCam(LayerGradCam):
         if layer is not None and not isinstance(layer, nn.Module):
             raise TypeError(f"layer is {layer!r}; pass the module whose activations are used")
         super().__init__(forward_func, _default_layer(forward_func) if layer is None else layer, device_ids)
+        # Whether the tokens of a layer are the cells of a feature map.
+        self.has_cells = models.needs_grid(forward_func)
         self.patch_size: tuple[int, int] | None
         if patch_size is not None:
             self.patch_size = size_pair("patch_size", patch_size)
         else:
             # Models that need the whole grid, for example Swin, have layers without one token for each patch.
-            self.patch_size = None if models.needs_grid(forward_func) else models.find_patch_size(forward_func)
+            self.patch_size = None if self.has_cells else models.find_patch_size(forward_func)
 
     @log_usage()
     def attribute(
@@ -218,10 +223,13 @@ class GradCam(LayerGradCam):
             return values
         layer = f"layer {type(self.layer).__name__} has shape {tuple(values.shape)}, a sequence of tokens"
         if self.patch_size is None:
-            raise ValueError(
-                f"{layer}, but the size of their patches is unknown; pass patch_size, or a layer whose output is "
-                "(B, C, H, W)"
-            )
+            grid = models.PatchGrid.of_cells(inputs, values.shape[1]) if self.has_cells else None
+            if grid is None:
+                raise ValueError(
+                    f"{layer}, but the size of their patches is unknown; pass patch_size, or a layer whose output is "
+                    "(B, C, H, W)"
+                )
+            return grid.tokens_to_map(values)
         grid = models.PatchGrid.of(inputs, self.patch_size)
         if not models.fits_prefix(values.shape[1], grid.n_patches):
             raise ValueError(
@@ -271,14 +279,10 @@ def _spatial_dims(values: Tensor) -> tuple[int, ...]:
 
 
 def _default_layer(forward_func: ForwardFunc) -> nn.Module:
-    layout = models.token_layout(forward_func)
-    if layout is not None:
-        return layout.last_first_norm
-    model = models.transformer(forward_func)
-    stages = getattr(getattr(getattr(model, "base_model", None), "encoder", None), "stages", None)
-    if isinstance(stages, nn.ModuleList):
-        return stages[-1]
+    layer = models.feature_map_layer(forward_func)
+    if layer is not None:
+        return layer
     raise ValueError(
-        "layer is None, but forward_func is not a transformers model with patch tokens or stages; pass the module to "
-        "use, for example the last convolution"
+        "layer is None, but forward_func is not an image classifier of transformers, or has no feature maps; pass the "
+        "module to use, for example the last convolution"
     )

@@ -772,6 +772,11 @@ def _check_options(
 
 
 def _check_flip_target(stop: Stop, game: CoalitionGame) -> None:
+    if stop == "flip" and not game.head.has_classes:
+        raise ValueError(
+            "stop is 'flip', but the model is a regression (config.problem_type), which predicts no class; pass "
+            "stop=None"
+        )
     if stop == "flip" and game.targets is None:
         raise ValueError("stop is 'flip' and target is None; pass the target whose prediction flips")
 

@@ -2,7 +2,8 @@
 
 The time of the bare model is the lower limit for the time of a search. For models with patch tokens, the bare model
 consists of the encoder and the classifier, applied to existing tokens. For other models, it is the whole model, applied
-to existing images. In both cases, its passes have the size that is fastest on the machine.
+to existing images. In both cases, its passes have the size that is fastest on the machine, and its kernels are those of
+the search.
 """
 
 from abc import ABC, abstractmethod
@@ -24,8 +25,10 @@ from captum_moxi.benchmarks.bench import Bench, GameArguments, short_name
 from captum_moxi.benchmarks.machine import time_call
 from captum_moxi.evaluation.records import Record
 from captum_moxi.game import CoalitionGame
-from captum_moxi.models import ImageClassifier, TokenLayout, call_model, token_layout
+from captum_moxi.kernels import fast_kernels
+from captum_moxi.models import ImageClassifier, PatchGrid, TokenLayout, call_model, token_layout
 from captum_moxi.removal import TokenRemoval
+from captum_moxi.removal.sequence import KeptTokens
 from captum_moxi.search import Selection, greedy
 from captum_moxi.tables import markdown_table
 
@@ -92,6 +95,7 @@ class BareModel(ABC):
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
+        self._followed_by_gelu: dict[int, str] = {}
 
     @property
     @abstractmethod
@@ -135,7 +139,7 @@ class BareModel(ABC):
 
     def evaluate(self, passes: Sequence[Tensor]) -> None:
         """Run the passes and discard the logits."""
-        with torch.no_grad():
+        with torch.no_grad(), fast_kernels(self._followed_by_gelu):
             for rows in passes:
                 self(rows)
 
@@ -167,9 +171,10 @@ class BareEncoder(BareModel):
         return self.layout.layers[0]
 
     def __call__(self, rows: Tensor) -> Tensor:
-        kept = torch.arange(rows.shape[1], device=rows.device)[None]
+        n_prefix, patches = self.layout.n_prefix, PatchGrid.of(self.image, self.layout.patch_size)
+        kept = KeptTokens(torch.arange(rows.shape[1], device=rows.device)[None], n_prefix, n_prefix + patches.n_patches)
         site = TokenRemoval().site(self.model)
-        handles = [site.hook(lambda _tokens: rows), *site.hook_positions(lambda: (kept, self.layout.n_prefix))]
+        handles = [site.hook(lambda _tokens: rows), *site.hook_positions(lambda: kept)]
         try:
             logits: Tensor = call_model(self.model, self.image)
         finally:

@@ -13,7 +13,6 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
-
 # File in a checkpoint's folder with the state of the optimizer and the learning rate schedule.
 STATE_FILE = "training.pt"
 WEIGHT_DECAY = 0.05

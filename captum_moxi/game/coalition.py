@@ -37,10 +37,8 @@ from captum_moxi.game.outputs import (
 from captum_moxi.game.targets import Targets
 from captum_moxi.heads import head_of
 from captum_moxi.players import Players, players_from_mask, scalar_mask
-from captum_moxi.removal import ForwardCall, Removal, ToImages, default_removal, get_removal
+from captum_moxi.removal import MAX_PLAYERS, ForwardCall, Removal, ToImages, default_removal, get_removal
 from captum_moxi.rewards import ExampleReward, Reward, get_reward, traits_of
-
-MAX_PLAYERS = 600
 
 Coalitions = TypeVar("Coalitions", Tensor, np.ndarray)
 

@@ -1,5 +1,6 @@
 """Models: loading, calling and unwrapping, where their tokens are, and how their state is preserved."""
 
+from captum_moxi.models.feature_maps import feature_map_layer
 from captum_moxi.models.huggingface import (
     ImageClassifier,
     LogitsModel,
@@ -14,11 +15,12 @@ from captum_moxi.models.precision import in_precision
 from captum_moxi.models.state import find_random_layer, preserved_state, sdpa_attention
 from captum_moxi.models.tokens import (
     PatchGrid,
-    Select,
+    Positions,
     TokenLayout,
     find_patch_size,
     first_token_module,
     fits_prefix,
+    is_convolutional,
     needs_grid,
     token_layout,
 )
@@ -29,18 +31,20 @@ __all__ = [
     "ImageClassifier",
     "LogitsModel",
     "PatchGrid",
+    "Positions",
     "PrivateView",
-    "Select",
     "TokenLayout",
     "as_forward_func",
     "call_model",
     "check_device",
     "check_images",
+    "feature_map_layer",
     "find_patch_size",
     "find_random_layer",
     "first_token_module",
     "fits_prefix",
     "in_precision",
+    "is_convolutional",
     "load",
     "module_of",
     "needs_grid",

@@ -217,7 +217,7 @@ def load(
             incomplete or not in the safetensors format, or if the device is not available. If the hub cannot be
             reached, the error is raised after a few seconds, unless the model is in the cache of the hub. Also if a
             zero-shot classifier has no classes, if another classifier has some, if a class is empty, repeated or too
-            long, or if the template has no place for the class.
+            long, if there is only one although the model compares classes, or if the template has no place for it.
         TypeError: If ``classes`` is not a list of str, or ``template`` is not a str.
 
     Examples::

@@ -72,13 +72,13 @@ def warn_about_images(forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> 
 
 
 def _check_input_ids(forward_func: ForwardFunc, images: Tensor) -> None:
-    """Check that an image classifier which reads a sequence of ids does not receive images (ImageGPT, ShieldGemma 2)."""
+    """Check that an image classifier that reads a sequence of ids receives no images (ImageGPT, ShieldGemma 2)."""
     model = called_transformer(forward_func)
     is_classifier = model is not None and "ForImageClassification" in type(model).__name__
     if model is not None and is_classifier and model.main_input_name == "input_ids" and images.is_floating_point():
         raise ValueError(
-            f"inputs has shape {tuple(images.shape)}, but {type(model).__name__} reads input_ids before any image; pass "
-            "a function that maps images to logits, which computes the input_ids and calls the model, and a "
+            f"inputs has shape {tuple(images.shape)}, but {type(model).__name__} reads input_ids before any image; "
+            "pass a function that maps images to logits, which computes the input_ids and calls the model, and a "
             "feature_mask, for example patch_mask(224, 32)"
         )
 

@@ -49,6 +49,10 @@ def _convert_weights(module: nn.Module, dtype: torch.dtype, converted: dict[int,
                 new = weight.detach().to(dtype) if weight.is_floating_point() else weight.detach()
                 converted[id(weight)] = nn.Parameter(new, requires_grad=False) if name == "_parameters" else new
         module.__dict__[name] = {key: None if old is None else converted[id(old)] for key, old in weights.items()}
+    # Caches of tensors, such as the position biases of LeViT, would otherwise be shared with the model.
+    for name, value in module.__dict__.items():
+        if type(value) is dict and not name.startswith("_"):
+            module.__dict__[name] = {key: _convert(item, dtype) for key, item in value.items()}
 
 
 def _convert(value: object, dtype: torch.dtype) -> object:

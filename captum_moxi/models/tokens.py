@@ -3,6 +3,7 @@
 To support another family of models, add an entry to ``FAMILIES`` or ``STRUCTURES``.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,10 @@ def select_patches(values: Tensor, kept: Tensor, n_prefix: int) -> Tensor:
     return values[kept[:, None, n_prefix:] - n_prefix]
 
 
+def _one(vision: Any) -> int:
+    return 1
+
+
 def _configured_patch_size(vision: Any) -> int | Sequence[int]:
     size: int | Sequence[int] = vision.config.patch_size
     return size
@@ -51,6 +56,21 @@ def _size_per_cell(vision: Any) -> Sequence[int]:
 
 
 @dataclass(frozen=True)
+class Positions:
+    """What a module returns about the positions of all tokens.
+
+    Args:
+        select (Callable): Selects the values of the kept tokens.
+        size_argument (str, optional): Keyword argument of the module for the length of the sequence, which is then the
+            number of all tokens.
+            Default: None
+    """
+
+    select: Select
+    size_argument: str | None = None
+
+
+@dataclass(frozen=True)
 class TokenFamily:
     """A family of models that accept a sequence without the tokens of absent patches.
 
@@ -59,18 +79,23 @@ class TokenFamily:
 
     Args:
         n_prefix (Callable): Maps the vision transformer to the number of tokens before the patch tokens.
-        first_norm (str): Name of the first norm in each layer of the encoder.
+        first_norm (str or None): Name of the first norm in each layer of the encoder. None if the layers differ.
         patch_size (Callable, optional): Maps the vision transformer to the size of a patch in pixels.
             Default: ``config.patch_size``
         vision (str, optional): Name of the vision transformer in the base model, if it is only a part of it.
             Default: ""
         embeddings (str, optional): Name of the module that creates the sequence of tokens.
             Default: "embeddings"
+        at_input (bool, optional): Whether that module receives the sequence instead.
+            Default: False
+        tokens_per_patch (Callable, optional): Maps the vision transformer to the number of tokens of each patch. The
+            sequence contains the first token of every patch, then the second token of every patch, and so on.
+            Default: one
         layers (str, optional): Name of the module that lists the layers of the encoder. None means the list of
             ``config.num_hidden_layers`` modules.
             Default: None
-        positions (Mapping[str, Select], optional): Modules that return values of positions, by the last part of their
-            names, and how to select the values of the kept tokens.
+        positions (Mapping[str, Positions], optional): Modules that return values of positions, by the last part of
+            their names.
             Default: {}
         first_token_classifiers (tuple[str, ...], optional): Names of the model classes whose classifier reads only the
             first token of the last layer.
@@ -78,12 +103,14 @@ class TokenFamily:
     """
 
     n_prefix: Callable[[Any], int]
-    first_norm: str
+    first_norm: str | None
     patch_size: Callable[[Any], int | Sequence[int]] = _configured_patch_size
     vision: str = ""
     embeddings: str = "embeddings"
+    at_input: bool = False
+    tokens_per_patch: Callable[[Any], int] = _one
     layers: str | None = None
-    positions: Mapping[str, Select] = field(default_factory=dict)
+    positions: Mapping[str, Positions] = field(default_factory=dict)
     first_token_classifiers: tuple[str, ...] = ()
 
 
@@ -107,6 +134,15 @@ class Structure:
         """Return whether a module has this structure."""
         is_absent = all(getattr(module, name, None) is None for name in self.absent)
         return is_absent and all(hasattr(module, name) for name in self.present)
+
+
+def _mask_unit(vision: Any) -> Sequence[int]:
+    config = vision.config
+    return [unit * stride for unit, stride in zip(config.masked_unit_size, config.patch_stride, strict=True)]
+
+
+def _mask_unit_area(vision: Any) -> int:
+    return math.prod(vision.config.masked_unit_size)
 
 
 def _no_token(vision: Any) -> int:
@@ -135,7 +171,9 @@ _SIGLIP = TokenFamily(_no_token, "layer_norm1", vision="vision_model")
 _BEIT = TokenFamily(
     _class_token,
     "layernorm_before",
-    positions={"relative_position_bias": select_pairs, "shared_position_bias": select_pairs},
+    positions=dict.fromkeys(
+        ("relative_position_bias", "shared_position_bias"), Positions(select_pairs, size_argument="dim_size")
+    ),
 )
 
 # Families of transformers models by ``config.model_type``. Others (Swin, convolutional networks) need the whole grid.
@@ -147,14 +185,31 @@ FAMILIES: dict[str, TokenFamily] = {
     "vit_msn": TokenFamily(_class_token, "layernorm_before", first_token_classifiers=("ViTMSNForImageClassification",)),
     "dinov2": TokenFamily(_class_token, "norm1"),
     "dinov2_with_registers": TokenFamily(_class_and_register_tokens, "norm1"),
-    "dinov3_vit": TokenFamily(_class_and_register_tokens, "norm1", positions={"rope_embeddings": select_patches}),
+    "dinov3_vit": TokenFamily(
+        _class_and_register_tokens, "norm1", positions={"rope_embeddings": Positions(select_patches)}
+    ),
     "ijepa": TokenFamily(_no_token, "layernorm_before"),
     "clip": _CLIP,
     "metaclip_2": _CLIP,
+    "altclip": _CLIP,
+    "blip": _CLIP,
+    "chinese_clip": _CLIP,
+    "clipseg": _CLIP,
+    "tipsv2": TokenFamily(_class_and_register_tokens, "norm1", vision="vision_model"),
     "siglip": _SIGLIP,
     "siglip2": _SIGLIP,
     "beit": _BEIT,
     "data2vec-vision": _BEIT,
+    # Tokens interact only within mask units before the last stages, so a patch is a whole mask unit.
+    "hiera": TokenFamily(
+        _no_token,
+        None,
+        _mask_unit,
+        embeddings="encoder",
+        at_input=True,
+        tokens_per_patch=_mask_unit_area,
+        layers="encoder.stages",
+    ),
 }
 
 # Families of other packages. A model of timm may also be inside the wrapper of transformers.
@@ -197,8 +252,13 @@ class TokenLayout:
         return self.family.n_prefix(self.vision)
 
     @property
+    def tokens_per_patch(self) -> int:
+        """Number of tokens of each patch."""
+        return self.family.tokens_per_patch(self.vision)
+
+    @property
     def embeddings(self) -> nn.Module:
-        """Module that creates the sequence of tokens."""
+        """Module that creates, or receives, the sequence of tokens."""
         module: nn.Module = self.vision.get_submodule(self.family.embeddings)
         return module
 
@@ -212,17 +272,18 @@ class TokenLayout:
         return next(list(layers) for layers in lists if len(layers) == count)
 
     @property
-    def last_first_norm(self) -> nn.Module:
+    def last_first_norm(self) -> nn.Module | None:
         """First norm of the last layer of the encoder, which normalizes the tokens for the last attention."""
-        return self.layers[-1].get_submodule(self.family.first_norm)
+        name = self.family.first_norm
+        return None if name is None else self.layers[-1].get_submodule(name)
 
     @property
     def is_classifier(self) -> bool:
         """Whether the model returns logits, not tokens or features."""
         return "ForImageClassification" in type(self.model).__name__ or getattr(self.model, "num_classes", 0) > 0
 
-    def positions(self) -> dict[nn.Module, Select]:
-        """Return the modules that return values of positions, and how to select those of the kept tokens."""
+    def positions(self) -> dict[nn.Module, Positions]:
+        """Return the modules that return values of positions, and what they return."""
         named = ((name.rpartition(".")[2], module) for name, module in self.vision.named_modules())
         return {module: self.family.positions[name] for name, module in named if name in self.family.positions}
 
@@ -236,7 +297,9 @@ def token_layout(forward_func: ForwardFunc) -> TokenLayout | None:
     model = transformer(forward_func)
     if model is not None and model.config.model_type in FAMILIES:
         family = FAMILIES[model.config.model_type]
-        return TokenLayout(model, model.base_model.get_submodule(family.vision), family)
+        # The base model of DINOv3 without a head would be its encoder.
+        base = model.base_model if hasattr(model.base_model, family.vision or family.embeddings) else model
+        return TokenLayout(model, base.get_submodule(family.vision), family)
     module = module_of(forward_func) if model is None else model
     found = [
         TokenLayout(part, part, structure.family)
@@ -268,6 +331,26 @@ class PatchGrid:
         """Create the grid of images ``(B, C, H, W)``, given height and width of a patch in pixels."""
         height, width = patch_size
         return cls(images.shape[2] // height, images.shape[3] // width, height, width)
+
+    @classmethod
+    def of_cells(cls, images: Tensor, n_tokens: int) -> "PatchGrid | None":
+        """Create the grid of images ``(B, C, H, W)`` whose cells have as equal sides as possible.
+
+        Args:
+            images (Tensor): Images of shape ``(B, C, H, W)``.
+            n_tokens (int): Number of tokens: one for each cell, perhaps after a class token.
+
+        Returns:
+            PatchGrid or None: None if there is no such grid.
+        """
+        height, width = images.shape[2:]
+        for n_cells in (n_tokens, n_tokens - 1):
+            rows = round((n_cells * height / width) ** 0.5)
+            if rows and n_cells % rows == 0 and max(rows, n_cells // rows) <= max(height, width):
+                columns = n_cells // rows
+                if round((n_cells * width / height) ** 0.5) == columns:
+                    return cls(rows, columns, height // rows, width // columns)
+        return None
 
     @property
     def n_patches(self) -> int:
@@ -301,6 +384,14 @@ class PatchGrid:
 def needs_grid(forward_func: ForwardFunc) -> bool:
     """Return whether a forward function is a transformers image model that needs the whole grid of patches."""
     return transformer(forward_func) is not None and token_layout(forward_func) is None
+
+
+def is_convolutional(forward_func: ForwardFunc, images: Tensor) -> bool:
+    """Return whether a forward function is a module whose first convolution takes images ``(B, C, H, W)``."""
+    module = module_of(forward_func)
+    convolutions = (part for part in (module.modules() if module is not None else ()) if isinstance(part, nn.Conv2d))
+    first = next(convolutions, None)
+    return first is not None and first.in_channels == images.shape[1]
 
 
 def find_patch_size(forward_func: ForwardFunc) -> tuple[int, int] | None:

@@ -149,7 +149,8 @@ def check_classes(
 
     Raises:
         ValueError: If a zero-shot classifier has no classes or is not supported, if another classifier has classes, if
-            a class is empty or repeated, or if the template has no place for the class.
+            a class is empty or repeated, if there is only one and the model has no sigmoids, or if the template has no
+            place for the class.
         TypeError: If ``classes`` is not a list of str, or ``template`` is not a str.
     """
     if not is_zero_shot(config):
@@ -170,6 +171,11 @@ def check_classes(
             "'a photo of a cat' and 'a photo of a dog'"
         )
     check_class_names(classes)
+    if len(classes) == 1 and not FAMILIES[config.model_type].has_sigmoids:
+        raise ValueError(
+            f"classes contains only {classes[0]!r}, but {config.model_type} compares classes with each other; pass at "
+            "least two, for example the text and 'a photo', or use SigLIP"
+        )
     return class_texts(classes, template)
 
 
@@ -293,8 +299,8 @@ def _tokenize(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts:
             f"classes contains {longest[1][:60]!r} with {longest[0]} tokens, but the model accepts {length}; pass a "
             "shorter text"
         )
-    padding = True if family.max_tokens is None else "max_length"
-    tokens = tokenizer(list(texts), return_tensors="pt", padding=padding, max_length=length)
+    padding = {"padding": True} if family.max_tokens is None else {"padding": "max_length", "max_length": length}
+    tokens = tokenizer(list(texts), return_tensors="pt", **padding)
     # The tokenizer of SigLIP returns no mask of the padding, because SigLIP was trained without one.
     return BatchFeature({name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens})
 

@@ -9,12 +9,13 @@ from captum_moxi import models
 from captum_moxi.arguments import ForwardFunc
 from captum_moxi.registry import Registry, parse_natural
 from captum_moxi.removal.attention import AttentionRemoval
-from captum_moxi.removal.base import DEFAULT_GRID, ForwardCall, MaskedModel, Removal, ToImages
+from captum_moxi.removal.base import DEFAULT_GRID, MAX_PLAYERS, ForwardCall, MaskedModel, Removal, ToImages
 from captum_moxi.removal.baseline import BaselineRemoval
 from captum_moxi.removal.tokens import TokenRemoval
 
 __all__ = [
     "DEFAULT_GRID",
+    "MAX_PLAYERS",
     "REMOVALS",
     "AttentionRemoval",
     "BaselineRemoval",

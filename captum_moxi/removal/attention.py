@@ -75,7 +75,7 @@ class AttentionRemoval(SequenceRemoval):
             return layers
         return self.layers
 
-    def _positions(self, forward_func: ForwardFunc, layers: list[nn.Module]) -> dict[nn.Module, models.Select]:
+    def _positions(self, forward_func: ForwardFunc, layers: list[nn.Module]) -> dict[nn.Module, models.Positions]:
         """Return the modules in the masked layers that return values of positions."""
         layout = models.token_layout(forward_func)
         if layout is None:
@@ -88,7 +88,7 @@ class AttentionRemoval(SequenceRemoval):
                 "use the same values of positions; pass removal=TokenRemoval(), which is equivalent to masking all of "
                 "them"
             )
-        return {part: select for layer in inside[self.from_layer :] for part, select in layer.items()}
+        return {part: values for layer in inside[self.from_layer :] for part, values in layer.items()}
 
     def _arguments(self) -> dict[str, object]:
         name = self.layers if isinstance(self.layers, str | None) else type(self.layers).__name__

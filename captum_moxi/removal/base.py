@@ -18,6 +18,8 @@ GRAY = 0.5
 # Number of rows and columns of the default players of images without patch tokens. A full ranking of the 36 players
 # needs 666 rows, which take ResNet-50 about 50 seconds on two cores. (The paper's 14 x 14 players need 19,306 rows.)
 DEFAULT_GRID = 6
+# Each value of an input is a player only up to this number of players, because the cost grows with its square.
+MAX_PLAYERS = 600
 # One forward pass may use 1 / MEMORY_SHARE of the free memory.
 MEMORY_SHARE = 4
 
@@ -202,8 +204,9 @@ class Removal(ABC):
     def default_mask(self, forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> Tensor | None:
         """Return the feature mask that is used if the user passes none.
 
-        The players of a transformers image model are its patches, or :data:`DEFAULT_GRID` x :data:`DEFAULT_GRID`
-        rectangles if it has no patch tokens.
+        The players of a vision transformer with known tokens are its patches. The players of another transformers image
+        model, and of a convolutional network whose inputs have more than :data:`MAX_PLAYERS` values, are
+        :data:`DEFAULT_GRID` x :data:`DEFAULT_GRID` rectangles.
 
         Args:
             forward_func (Callable): Model.
@@ -217,7 +220,9 @@ class Removal(ABC):
         image_size, patch_size = tuple(inputs[0].shape[2:]), self.patch_size(forward_func)
         if patch_size is not None:
             return patch_mask(image_size, patch_size)
-        return coarse_mask(image_size) if models.needs_grid(forward_func) else None
+        is_large = inputs[0][:1].numel() > MAX_PLAYERS
+        has_grid = models.needs_grid(forward_func) or (is_large and models.is_convolutional(forward_func, inputs[0]))
+        return coarse_mask(image_size) if has_grid else None
 
     def grid_mask(self, forward_func: ForwardFunc, inputs: Tensor, grid: int | None) -> Tensor:
         """Return the feature mask of ``grid`` x ``grid`` players for images ``(B, C, H, W)``.

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel
 
 from captum_moxi import models
 from captum_moxi.arguments import ForwardFunc, ModelOutput, check_natural
@@ -23,6 +22,22 @@ from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, memory_p
 # Maps the tokens of each image (images, tokens, width), the number of prefix tokens, and the image of each row (rows,)
 # to the tokens of each row (rows, tokens, width).
 ChangeTokens = Callable[[Tensor, int, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class KeptTokens:
+    """Tokens of each row that remain.
+
+    Args:
+        tokens (Tensor): Positions of the remaining tokens, of which the first are the prefix tokens. Shape
+            ``(rows, kept)``, int64.
+        n_prefix (int): Number of prefix tokens.
+        n_all (int): Number of tokens before the removal.
+    """
+
+    tokens: Tensor
+    n_prefix: int
+    n_all: int
 
 
 @dataclass(frozen=True)
@@ -36,18 +51,18 @@ class Site:
             prefix tokens receives a sequence of no tokens if no patch is present, which many layers do not accept.
             Default: None
         positions (dict, optional): Modules that run later and return values of the positions of all tokens, such as
-            relative position biases, and how to select those of the kept tokens.
+            relative position biases.
             Default: {}
     """
 
     module: nn.Module
     at_input: bool
     last: nn.Module | None = None
-    positions: Mapping[nn.Module, models.Select] = field(default_factory=dict)
+    positions: Mapping[nn.Module, models.Positions] = field(default_factory=dict)
 
     def seen_in(self, view: models.PrivateView) -> "Site":
         """Return the same place in a view of the model."""
-        positions = {view.module(module): select for module, select in self.positions.items()}
+        positions = {view.module(module): values for module, values in self.positions.items()}
         last = None if self.last is None else view.module(self.last)
         return Site(view.module(self.module), self.at_input, last, positions)
 
@@ -80,23 +95,29 @@ class Site:
         if self.last is not None:
             yield self.last.register_forward_hook(remove_tokens)
 
-    def hook_positions(self, kept: Callable[[], tuple[Tensor, int]]) -> Iterator[RemovableHandle]:
+    def hook_positions(self, kept: Callable[[], KeptTokens]) -> Iterator[RemovableHandle]:
         """Select the values of positions in each forward pass of this thread until the handles are removed.
 
         Args:
-            kept (Callable): Returns the kept tokens of each row ``(rows, kept)``, and the number of prefix tokens.
+            kept (Callable): Returns the tokens that remain. It is called after the sequence was changed.
         """
         this_thread = get_ident()
-        for module, select in self.positions.items():
+        for module, positions in self.positions.items():
 
-            def select_kept(_module: nn.Module, _args: Any, values: Any, select: models.Select = select) -> Any:
+            def select(_module: nn.Module, _args: Any, values: Any, positions: models.Positions = positions) -> Any:
                 if get_ident() != this_thread:
                     return None
-                if isinstance(values, tuple):
-                    return tuple(select(value, *kept()) for value in values)
-                return select(values, *kept())
+                of_all = values if isinstance(values, tuple) else (values,)
+                selected = tuple(positions.select(value, kept().tokens, kept().n_prefix) for value in of_all)
+                return selected if isinstance(values, tuple) else selected[0]
 
-            yield module.register_forward_hook(select_kept)
+            def pass_size(
+                _module: nn.Module, args: Any, kwargs: dict[str, Any], name: str | None = positions.size_argument
+            ) -> tuple[Any, dict[str, Any]] | None:
+                return None if get_ident() != this_thread or name is None else (args, kwargs | {name: kept().n_all})
+
+            yield module.register_forward_hook(select)
+            yield module.register_forward_pre_hook(pass_size, with_kwargs=True)
 
 
 class SequenceRemoval(Removal):
@@ -137,7 +158,10 @@ class SequenceRemoval(Removal):
             )
         site = self.site(call.forward_func)
         owners = _patch_owners(call.players, call.inputs[0], self.patch_size(call.forward_func), name)
-        return _SequenceModel(call, site, owners, self._prefix_tokens(call.forward_func))
+        # A module that the user named is outside the layout, but has the tokens of its model.
+        layout = models.token_layout(call.forward_func)
+        tokens_per_patch = 1 if layout is None else layout.tokens_per_patch
+        return _SequenceModel(call, site, owners, self._prefix_tokens(call.forward_func), tokens_per_patch)
 
     def patch_size(self, forward_func: ForwardFunc) -> tuple[int, int]:
         # If the model has no patch tokens, this raises the error about them, which explains more than one about the
@@ -248,8 +272,11 @@ def _change_first(change: Callable[[Any], Any], output: Any) -> Any:
 class _SequenceModel(MaskedModel):
     """A model whose tokens are removed at one site."""
 
-    def __init__(self, call: ForwardCall, site: Site, patch_owners: Tensor, n_prefix: int | None) -> None:
+    def __init__(
+        self, call: ForwardCall, site: Site, patch_owners: Tensor, n_prefix: int | None, tokens_per_patch: int
+    ) -> None:
         super().__init__(call)
+        self.tokens_per_patch = tokens_per_patch
         self._site = site
         self.patch_owners = patch_owners
         self.n_prefix = n_prefix
@@ -268,18 +295,20 @@ class _SequenceModel(MaskedModel):
 
     def __call__(self, coalitions: Tensor, examples: Tensor) -> ModelOutput:
         patches = self._present_tokens(coalitions, examples).nonzero()[:, 1].reshape(len(coalitions), -1)
-        kept: list[tuple[Tensor, int]] = []
+        kept: list[KeptTokens] = []
         with nullcontext() if patches.shape[1] else EmptyMeanIsZero(), ExitStack() as hooks:
 
             def gather(tokens: Tensor, n_prefix: int, image_of_row: Tensor) -> Tensor:
-                rows = torch.cat([torch.arange(n_prefix).expand(len(patches), -1), patches + n_prefix], 1)
+                first = torch.arange(self.tokens_per_patch) * self.patch_owners.shape[1] + n_prefix
+                tokens_of_patches = (first[:, None] + patches[:, None]).flatten(1)
+                rows = torch.cat([torch.arange(n_prefix).expand(len(patches), -1), tokens_of_patches], 1)
                 if not rows.shape[1]:
-                    # The layers need a token. It is removed after the last of them.
+                    # The layers need a patch. It is removed after the last of them.
                     for handle in self.site.hook_last():
                         hooks.callback(handle.remove)
-                        rows = torch.zeros(len(patches), 1, dtype=torch.long)
-                kept.append((rows.to(tokens.device), n_prefix))
-                return tokens[image_of_row[:, None], kept[-1][0]]
+                        rows = first.expand(len(patches), -1)
+                kept.append(KeptTokens(rows.to(tokens.device), n_prefix, tokens.shape[1]))
+                return tokens[image_of_row[:, None], kept[-1].tokens]
 
             for handle in self.site.hook_positions(lambda: kept[-1]):
                 hooks.callback(handle.remove)
@@ -292,7 +321,7 @@ class _SequenceModel(MaskedModel):
         device = self.call.inputs[0].device
         # A CPU is fastest with passes of 1,600 to 6,400 tokens. 64 KiB per token suffices for a base-size encoder.
         tokens = min(memory_per_pass(device) // 2**16, 4096 if device.type == "cpu" else 2**16)
-        return max(1, tokens // (size + 1))
+        return max(1, tokens // (size * self.tokens_per_patch + 1))
 
     def relaxed(self, coalitions: Tensor, examples: Tensor) -> tuple[ModelOutput, list[Tensor]]:
         """Run the model with all tokens. Each attention is a stage, and its gates weight the keys of the tokens.
@@ -306,7 +335,7 @@ class _SequenceModel(MaskedModel):
             if not n_prefix_seen:
                 return None  # This attention runs before the site.
             stages.append(new_gates(coalitions, query))
-            patch_gates = self._present_tokens(stages[-1], examples)
+            patch_gates = self._present_tokens(stages[-1], examples).repeat(1, self.tokens_per_patch)
             return torch.cat([patch_gates.new_ones(len(patch_gates), n_prefix_seen[0]), patch_gates], 1)
 
         def keep_all(tokens: Tensor, n_prefix: int, image_of_row: Tensor) -> Tensor:
@@ -381,7 +410,7 @@ class _SequenceModel(MaskedModel):
         Raises:
             ValueError: If the sequence does not consist of the patches of these images.
         """
-        n_patches = self.patch_owners.shape[1]
+        n_patches = self.patch_owners.shape[1] * self.tokens_per_patch
         if isinstance(tokens, Tensor) and tokens.dim() == 3 and len(tokens) == n_images:
             n_prefix = tokens.shape[1] - n_patches
             expected = self.n_prefix

@@ -15,8 +15,8 @@ class TokenRemoval(SequenceRemoval):
     embedding module. Each image of a pass is embedded once.
 
     Layers whose attention depends on positions (relative position biases, rotary positions) receive the values of the
-    remaining tokens. The result therefore equals that of a model in which no token attends to an absent patch, and which
-    averages only the present patches.
+    remaining tokens. The result therefore equals that of a model in which no token attends to an absent patch and only
+    present patches are averaged.
 
     If no patch is present, the model receives only its prefix tokens. A classifier that averages the patch tokens then
     receives zeros as their mean.
@@ -56,7 +56,8 @@ class TokenRemoval(SequenceRemoval):
     def site(self, forward_func: ForwardFunc) -> Site:
         if self.embeddings is None:
             layout = known_layout(forward_func, "TokenRemoval", "embeddings")
-            return Site(layout.embeddings, at_input=False, last=layout.layers[-1], positions=layout.positions())
+            at_input, last = layout.family.at_input, layout.layers[-1]
+            return Site(layout.embeddings, at_input=at_input, last=last, positions=layout.positions())
         return Site(find_module(forward_func, self.embeddings, "embeddings"), at_input=False)
 
     def _arguments(self) -> dict[str, object]:

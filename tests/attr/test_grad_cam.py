@@ -126,10 +126,17 @@ def test_the_map_of_an_image_of_another_size_has_its_patches() -> None:
 
 
 @METHODS
-@pytest.mark.parametrize("model", [LinearHead(), zoo.swin()], ids=["network", "swin"])
-def test_models_without_default_layer_need_one(method: type, model: nn.Module) -> None:
+def test_models_without_default_layer_need_one(method: type) -> None:
     with pytest.raises(ValueError, match=r"layer is None, .*; pass the module to use"):
-        method(model)
+        method(LinearHead())
+
+
+@METHODS
+def test_the_default_layer_of_swin_is_its_last_norm(method: type) -> None:
+    model, x = zoo.swin(), torch.randn(2, 3, 32, 32)
+    assert method(model).layer is model.swin.layernorm
+    # two stages, of which the second merges 2 x 2 patches of 4 pixels
+    assert method(model).attribute(x, target=0).shape == (2, 1, 4, 4)
 
 
 @METHODS

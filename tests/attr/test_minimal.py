@@ -12,7 +12,7 @@ import zoo
 from PIL import Image
 from torch import Tensor, nn
 
-from captum_moxi import BaselineRemoval, MoXIDeletion, MoXIInsertion, MoXILocalization, Selection, load, patch_mask
+from captum_moxi import MoXIDeletion, MoXIInsertion, MoXILocalization, Selection, load, patch_mask
 from captum_moxi.attr.moxi import MoXIAttribution
 from captum_moxi.demo import demo_classifier, demo_images
 
@@ -175,7 +175,7 @@ def test_two_identical_players_are_two_groups() -> None:
 def test_minimal_groups_need_a_flip(method: type[MoXIAttribution]) -> None:
     model, calls = zoo.Classes(4), []
     model.register_forward_pre_hook(lambda *_: calls.append(1))
-    with pytest.raises(ValueError, match="minimal is True, but stop is None, .*; pass stop='flip'"):
+    with pytest.raises(ValueError, match=r"minimal is True, but stop is None, .*; pass stop='flip'"):
         method(model).attribute(torch.randn(2, 4), target=0, minimal=True)
     assert not calls
 
@@ -207,15 +207,18 @@ def test_known_groups_must_belong_to_the_search() -> None:
     _, selection = insertion.attribute(x, target=0, return_selection=True)
     with pytest.raises(ValueError, match="known contains a selection of insertion; pass selections of deletion"):
         deletion.alternatives(x, target=0, known=[selection])
-    with pytest.raises(ValueError, match="known contains a selection of 2 examples; pass .* of the 1 examples"):
+    with pytest.raises(ValueError, match=r"known contains a selection of 2 examples; pass .* of the 1 examples"):
         insertion.alternatives(x[:1], target=0, known=[selection])
     with pytest.raises(ValueError, match="3"):
         insertion.alternatives(x, target=0, known=[selection], feature_mask=torch.tensor([0, 1, 2, 2]))
 
 
 def test_alternatives_need_a_target() -> None:
+    def total(logits: Tensor, target: Tensor) -> Tensor:
+        return logits.sum(1)
+
     with pytest.raises(ValueError, match="pass the target whose prediction flips"):
-        MoXIInsertion(lambda x: x.sum(1), reward=lambda logits, target: logits[:, 0]).alternatives(torch.ones(1, 3))
+        MoXIInsertion(zoo.Classes(3), reward=total).alternatives(torch.ones(1, 3))
 
 
 @pytest.mark.real

@@ -25,7 +25,14 @@ def test_the_two_most_likely_classes_are_localized(invoke, model, digits: Path, 
     report = json.loads((tmp_path / "out" / f"{Path(name).stem}-classes.json").read_text())
     assert [entry["index"] for entry in report["classes"]] == [first, second]
     assert report["predicted"] == {"index": first, "label": classifier.labels[first]}
-    settings = {"n_steps": None, "grid": 4, "removal": "TokenRemoval()", "screen": "all", "minimal": False, "device": "cpu"}
+    settings = {
+        "n_steps": None,
+        "grid": 4,
+        "removal": "TokenRemoval()",
+        "screen": "all",
+        "minimal": False,
+        "device": "cpu",
+    }
     assert report["settings"] == settings
     assert report["classes"][1]["gone"] == until_predicted.to_dict()
     assert report["classes"][1]["held"] == until_lost.to_dict()

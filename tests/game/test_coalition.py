@@ -164,7 +164,7 @@ def test_an_error_about_non_finite_logits_names_the_coalition(x: Tensor) -> None
     [
         (lambda x: x.sum(1), torch.zeros(1, MAX_PLAYERS + 1), "a feature_mask that groups values into players"),
         (lambda x: x.sum((1, 2, 3)), torch.zeros(1, 3, 32, 32), r"feature_mask=patch_mask\(\(32, 32\), \(2, 2\)\)"),
-        (zoo.TimmLayout(), torch.zeros(1, 3, 32, 32), r"feature_mask=patch_mask\(\(32, 32\), \(2, 2\)\)"),
+        (nn.Flatten(), torch.zeros(1, 3, 32, 32), r"feature_mask=patch_mask\(\(32, 32\), \(2, 2\)\)"),
     ],
 )
 def test_too_many_default_players_are_rejected_with_a_suggestion(

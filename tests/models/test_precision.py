@@ -68,3 +68,20 @@ def test_a_model_that_a_library_patched_is_not_converted():
     model = Tied()
     model.forward = lambda x: x
     assert in_precision(model, torch.bfloat16) is None
+
+
+def test_a_cache_of_tensors_is_not_shared():
+    class Cached(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias, self.cache = nn.Parameter(torch.randn(4)), {}
+
+        def forward(self, x):
+            return x + self.cache.setdefault("bias", self.bias.detach())
+
+    model, x = Cached(), torch.randn(2, 4)
+    assert in_precision(model, torch.bfloat16)(x).dtype is torch.bfloat16
+    assert torch.equal(model(x), x + model.bias)
+    # the model's own cache is filled now
+    assert in_precision(model, torch.bfloat16)(x).dtype is torch.bfloat16
+    assert model.cache["bias"].dtype is torch.float32

@@ -293,9 +293,9 @@ def test_players_that_were_left_out_have_a_dashed_outline(tmp_path: Path, open_p
             # Player 5 is in row 1 and column 1 of a grid of 4 x 4.
             box, image = (page.locator(f".heat_map {name}").bounding_box() for name in ("path", "img"))
             side = image["width"] / 4
-            assert box["x"] - image["x"] == pytest.approx(side, abs=2)
-            assert box["y"] - image["y"] == pytest.approx(side, abs=2)
-            assert (box["width"], box["height"]) == pytest.approx((side, side), abs=3)
+            # The box of a line includes its width.
+            assert (box["x"] - image["x"], box["y"] - image["y"]) == pytest.approx((side, side), abs=4)
+            assert (box["width"], box["height"]) == pytest.approx((side, side), abs=8)
         assert problems == []
 
 
@@ -348,7 +348,8 @@ def test_labels_with_markup_or_equal_names_are_shown_as_distinct_text(tmp_path: 
 
 
 def test_a_class_of_a_single_logit_may_be_absent(tmp_path: Path, open_page: OpenPage) -> None:
-    path = replace(red_path(8, 8), probabilities=torch.tensor([[0.9], [0.2]]), flip=1)
+    probabilities, predictions = torch.tensor([[0.9], [0.2]]), torch.tensor([0, -1])
+    path = replace(red_path(8, 8), probabilities=probabilities, predictions=predictions, flip=1)
     (tmp_path / "page.html").write_text(path_page([path], labels=["<cat>"], title=""), encoding="utf-8")
     page, _ = open_page(tmp_path / "page.html")
     assert page.get_by_text("The prediction flips at step 1: <cat> (0.90) → not <cat> (0.80).").is_visible()

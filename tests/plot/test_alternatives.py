@@ -50,7 +50,7 @@ def test_a_mode_without_groups_is_a_sentence(image: Tensor, mask: Tensor) -> Non
     assert "Insertion" not in figure.get_supxlabel() and "Deletion" not in figure.get_supxlabel()
 
 
-@pytest.mark.parametrize("count", [1, 4, 5, 6, 11])
+@pytest.mark.parametrize("count", [2, 6])
 def test_many_groups_fill_several_rows_without_overlaps(image: Tensor, mask: Tensor, count: int) -> None:
     figure, axes = alternatives_figure(
         image,

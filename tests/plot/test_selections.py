@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 from selections import make_selection
 from torch import Tensor
 
+from captum_moxi import Selection
 from captum_moxi.arguments import Mode
-from captum_moxi.plot import flip_step, patches_alone, plot_path, show_path, show_steps
+from captum_moxi.plot import faded, flip_step, patches_alone, plot_path, show_path, show_steps
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,9 @@ def test_results_have_a_short_repr_and_a_table(comparison: Comparison) -> None:
     classifier = demo_classifier("cpu")
     curve = comparison.of("up", "insertion").curve
     assert repr(selection) == "Selection(insertion, 2 steps: players 0, 1; confidence 0.10 -> 0.90; flipped)"
-    assert repr(comparison) == "Comparison(up, down, mixed; insertion and deletion; 2 examples)"
+    assert repr(comparison) == (
+        "Comparison(up, down, mixed; insertion and deletion; 2 examples; 3 fractions of the players up to 67%)"
+    )
     assert repr(curve).startswith("Curve(insertion, 2 examples at 3 fractions; mean area 0.")
     assert repr(classifier) == "ImageClassifier('embedded demo': ViTForImageClassification with 31 classes)"
     for result, cell in ((selection, "0.4"), (curve, "66.7 %"), (comparison, "mixed"), (classifier, "56 x 56")):

@@ -38,7 +38,7 @@ def test_the_effect_of_a_token_is_the_derivative_in_its_share_of_attention(
 def with_torchvision_layout(timm: zoo.TimmLayout) -> zoo.TorchvisionLayout:
     """The same network in the other layout."""
     other = zoo.TorchvisionLayout()
-    pairs = [(other.conv_proj, timm.patch_embed), (other.encoder.ln, timm.norm), (other.heads, timm.head)]
+    pairs = [(other.conv_proj, timm.patch_embed.proj), (other.encoder.ln, timm.norm), (other.heads, timm.head)]
     for target, source in zip(other.encoder.layers, timm.blocks, strict=True):
         pairs += [(target.ln_1, source.norm1), (target.ln_2, source.norm2), (target.mlp, source.mlp)]
         pairs += [(target.self_attention.out_proj, source.attn.proj)]

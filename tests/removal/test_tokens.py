@@ -76,6 +76,18 @@ def test_the_user_can_name_or_pass_the_embedding_module(name: str, images: Tenso
 
 
 @pytest.mark.parametrize("name", STAND_INS)
+def test_models_of_timm_and_torchvision_need_no_name(name: str, images: Tensor) -> None:
+    build, embeddings = STAND_INS[name]
+    model, coalitions = zoo.randomised(build()), coalitions_of_all_sizes(16)
+    examples = torch.arange(len(coalitions)) % 2
+    game = CoalitionGame(model, images, target=0)
+    assert torch.equal(game.call.players.positions[0][0, 0], patch_mask(32, 8)[0, 0])
+    named = all_logits(model, images, coalitions, examples, removal=TokenRemoval(embeddings))
+    assert torch.equal(all_logits(model, images, coalitions, examples), named)
+    assert torch.equal(all_logits(nn.Sequential(nn.Identity(), model), images, coalitions, examples), named)
+
+
+@pytest.mark.parametrize("name", STAND_INS)
 def test_a_named_embedding_module_returns_only_the_kept_tokens(name: str, images: Tensor) -> None:
     build, embeddings = STAND_INS[name]
     model = zoo.randomised(build())
@@ -241,7 +253,7 @@ def test_a_model_that_resizes_its_inputs_is_rejected() -> None:
     assert MoXIInsertion(Resizes(), removal=BaselineRemoval()).attribute(x, target=0).shape == x.shape
 
 
-@pytest.mark.parametrize("build", [zoo.swin, zoo.beit, zoo.resnet])
+@pytest.mark.parametrize("build", [zoo.swin, zoo.resnet])
 @pytest.mark.parametrize("removal", [TokenRemoval(), AttentionRemoval(1)], ids=repr)
 def test_models_that_need_the_whole_grid_are_rejected(
     build: Callable[[], nn.Module], removal: TokenRemoval | AttentionRemoval, images: Tensor
@@ -270,7 +282,6 @@ def test_bad_arguments_are_rejected_before_the_model_runs(kwargs: dict[str, Any]
 @pytest.mark.parametrize(
     ("removal", "message"),
     [
-        (TokenRemoval(), r"does not know where the patch tokens of TimmLayout are.*TokenRemoval\(embeddings=...\)"),
         (TokenRemoval("nowhere"), "embeddings is 'nowhere', but the model has no such module"),
         (TokenRemoval("norm_pre", n_prefix=2), "16 patches and 2 prefix tokens"),
         (TokenRemoval("patch_embed"), r"Name the module whose output is \(B, tokens, width\)"),
@@ -283,6 +294,13 @@ def test_a_module_without_the_token_sequence_is_rejected(
     model = zoo.randomised(zoo.TimmLayout())
     with pytest.raises(ValueError, match=message):
         MoXIInsertion(model, removal=removal).attribute(images, target=0)
+
+
+@pytest.mark.parametrize(("removal", "argument"), [(TokenRemoval(), "embeddings"), (AttentionRemoval(1), "layers")])
+def test_an_unknown_model_is_rejected(removal: TokenRemoval | AttentionRemoval, argument: str, images: Tensor) -> None:
+    message = rf"does not know where the patch tokens of UnknownLayout are.*{type(removal).__name__}\({argument}=...\)"
+    with pytest.raises(ValueError, match=message):
+        MoXIInsertion(zoo.UnknownLayout(), removal=removal).attribute(images, target=0)
 
 
 def test_a_module_inside_a_block_fails_because_the_residual_has_another_length(images: Tensor) -> None:
