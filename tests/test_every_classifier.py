@@ -23,6 +23,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 from captum_moxi import (
     AttentionRemoval,
+    AttentionRollout,
     BaselineRemoval,
     CoalitionGame,
     GradCam,
@@ -367,6 +368,25 @@ def test_grad_cam_finds_a_layer_or_says_that_there_is_none(name: str, class_name
         assert attributions.abs().sum() > 0
 
 
+HAVE_CLASS_TOKEN = (
+    *("vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers"),
+    *("clip", "metaclip_2", "beit", "data2vec-vision"),
+)
+
+
+@EVERY
+def test_rollout_reads_the_attention_of_a_class_token_or_says_that_there_is_none(name: str, class_name: str) -> None:
+    model, images = classifiers.build(name, class_name), images_of(name)
+    if name in HAVE_CLASS_TOKEN:
+        scores = AttentionRollout(model).attribute(images)
+        assert scores.shape == images.shape
+        assert ((scores > 0) & (scores < 1)).all()
+        return
+    message = "ran no scaled_dot_product_attention over a class token|needs one token for each patch"
+    with pytest.raises(ValueError, match=message):
+        AttentionRollout(model).attribute(images)
+
+
 @EVERY
 def test_a_saved_model_gives_the_same_explanation(name: str, class_name: str, tmp_path: Path) -> None:
     model, side = classifiers.build(name, class_name), CLASSIFIERS[name].image_size
@@ -417,3 +437,38 @@ def test_a_missing_package_is_named(name: str, package: str, tmp_path: Path) -> 
     save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=f"could not be loaded as an image classifier .*{package}"):
         load(tmp_path)
+
+
+# --- packages that may not be installed ---
+
+
+def test_models_of_timm_are_explained_as_they_are() -> None:
+    timm = pytest.importorskip("timm")
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    wrapper = transformers.TimmWrapperForImageClassification(
+        transformers.TimmWrapperConfig(architecture="vit_tiny_patch16_224", num_labels=5, model_args=sizes)
+    )
+    models = {
+        16: [timm.create_model("vit_tiny_patch16_224", **sizes), wrapper],
+        36: [timm.create_model("resnet18"), timm.create_model("eva02_tiny_patch14_224", **sizes)],
+    }
+    for n_players, of_size in models.items():
+        for model in of_size:
+            x = torch.randn(1, 3, 32, 32)
+            game = CoalitionGame(zoo.randomised(model), x, target=0, reward="output")
+            assert game.n_players == n_players
+            with torch.no_grad():
+                output = model(x)
+            logits = output if isinstance(output, Tensor) else output.logits
+            torch.testing.assert_close(game(torch.ones(1, n_players))[0], logits[0, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_models_of_torchvision_are_explained_as_they_are() -> None:
+    torchvision = pytest.importorskip("torchvision")
+    vit = torchvision.models.VisionTransformer(32, 8, 2, 2, 32, 64, num_classes=5)
+    for model, n_players in ((vit, 16), (torchvision.models.resnet18(), 36)):
+        x = torch.randn(1, 3, 32, 32)
+        game = CoalitionGame(zoo.randomised(model), x, target=0, reward="output")
+        assert game.n_players == n_players
+        with torch.no_grad():
+            torch.testing.assert_close(game(torch.ones(1, n_players))[0], model(x)[0, 0], rtol=1e-4, atol=1e-4)

@@ -25,7 +25,7 @@ from captum_moxi.benchmarks.bench import Bench, GameArguments, short_name
 from captum_moxi.benchmarks.machine import time_call
 from captum_moxi.evaluation.records import Record
 from captum_moxi.game import CoalitionGame
-from captum_moxi.kernels import fast_kernels
+from captum_moxi.kernels import KernelMemory, fast_kernels
 from captum_moxi.models import ImageClassifier, PatchGrid, TokenLayout, call_model, token_layout
 from captum_moxi.removal import TokenRemoval
 from captum_moxi.removal.sequence import KeptTokens
@@ -95,7 +95,7 @@ class BareModel(ABC):
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self._followed_by_gelu: dict[int, str] = {}
+        self._kernel_memory = KernelMemory()
 
     @property
     @abstractmethod
@@ -139,7 +139,7 @@ class BareModel(ABC):
 
     def evaluate(self, passes: Sequence[Tensor]) -> None:
         """Run the passes and discard the logits."""
-        with torch.no_grad(), fast_kernels(self._followed_by_gelu):
+        with torch.no_grad(), fast_kernels(self._kernel_memory):
             for rows in passes:
                 self(rows)
 

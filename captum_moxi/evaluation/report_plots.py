@@ -26,6 +26,10 @@ TEXT_HEIGHT = 1.0
 # Entries of the legend in each of its columns.
 ENTRIES_PER_COLUMN = 16
 
+# Markers of the methods, and their distance relative to the diagonal of a panel.
+MARKERS = "os^DvPX<>*pHdh"
+MARKER_DISTANCE = 0.12
+
 _BANDS = "Lines: means over the images. Bands: 95 % intervals."
 
 
@@ -33,6 +37,9 @@ class LabeledStyle(LineStyle):
     """Keyword arguments of :meth:`matplotlib.axes.Axes.plot` that set the style and the label of a line."""
 
     label: str
+    marker: str
+    markersize: float
+    markevery: float
 
 
 # Style of each line, by run and method.
@@ -42,7 +49,7 @@ Styles: TypeAlias = dict[tuple[str, str], LabeledStyle]
 def line_styles(curves: Sequence[RunCurve]) -> Styles:
     """Choose a line style for each run and method.
 
-    If there are several runs, the color stands for the method and the dash for the run.
+    If there are several runs, the color and the marker stand for the method, and the dash for the run.
 
     Args:
         curves (Sequence[RunCurve]): All curves of a report.
@@ -61,7 +68,14 @@ def line_styles(curves: Sequence[RunCurve]) -> Styles:
             label, style = curve.run, line_style(run)
         else:
             label, style = f"{curve.method}, {curve.run}", line_style(method, dash=run)
-        styles[curve.run, curve.method] = {"label": label, **style}
+        marker = MARKERS[method % len(MARKERS)] if len(runs) > 1 and len(methods) > 1 else ""
+        styles[curve.run, curve.method] = {
+            "label": label,
+            "marker": marker,
+            "markersize": 5,
+            "markevery": MARKER_DISTANCE,
+            **style,
+        }
     return styles
 
 

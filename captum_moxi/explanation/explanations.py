@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -427,7 +427,7 @@ class Explanation:
 
     def _count_alternatives(self, mode: Mode) -> str:
         """Return the number of disjoint groups in words, or an empty string if they were not requested."""
-        if mode not in self.alternatives:
+        if mode not in self.alternatives or not int(self.selections[mode].n_steps[0]):
             return ""
         count = len(self.alternatives[mode])
         at_least = "at least " if count == self.settings.alternatives else ""
@@ -526,8 +526,10 @@ def _search(
     if mode == "deletion" and settings.stop == "flip" and not image.predicts(target):
         # The prediction is flipped before the first step. The search would only warn about that.
         game = image.game(target).with_reward(method.reward)
-        no_players = torch.empty(1, 0, dtype=torch.long)
-        return SearchResult(torch.zeros(image.mask.shape), follow(game, mode, no_players))
+        selection = follow(game, mode, torch.empty(1, 0, dtype=torch.long))
+        # An empty group contains no patch that could be left out.
+        selection = replace(selection, minimal=torch.tensor([settings.searches_minimal]))
+        return SearchResult(torch.zeros(image.mask.shape), selection)
     attribution, selection = method.attribute(
         image.pixel_values,
         target=target,

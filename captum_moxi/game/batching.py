@@ -10,7 +10,7 @@ from torch import Tensor
 from captum_moxi import models
 from captum_moxi.game.memory import is_out_of_memory, too_large
 from captum_moxi.game.outputs import as_tensor, check_row_count
-from captum_moxi.kernels import fast_kernels
+from captum_moxi.kernels import KernelMemory, fast_kernels
 from captum_moxi.removal import MaskedModel
 
 # A row that keeps its activations for a backward pass needs the memory of about this many forward rows.
@@ -100,12 +100,14 @@ class BatchedModel:
         self._has_target = has_target
         # After memory ran out: the divisor of the number of rows per pass, by the memory that a row needs.
         self._divisors: dict[int, int] = {}
-        self._followed_by_gelu: dict[int, str] = {}
+        self._kernel_memory = KernelMemory()
+        self._counts_into: BatchedModel | None = None
 
     def with_masked(self, masked: MaskedModel) -> "BatchedModel":
-        """Return another model that is called in the same way, with a cost of its own."""
+        """Return another model that is called in the same way. What it costs is added to this model as well."""
         model = BatchedModel(masked, perturbations_per_eval=self._per_eval, has_target=self._has_target)
         model.aggregates = self.aggregates
+        model._counts_into = self
         return model
 
     @property
@@ -214,7 +216,7 @@ class BatchedModel:
             output = as_tensor(self.masked.whole_batch(coalitions[0])).clone()
         else:
             # The model may overwrite its output in the next pass.
-            with fast_kernels(self._followed_by_gelu):
+            with fast_kernels(self._kernel_memory):
                 output = as_tensor(self.masked(coalitions, examples)).clone()
             if output.dim() == 0 or (self._per_eval is None and output.numel() == 1 < len(coalitions)):
                 # For a single example, only a pass with several rows shows whether there is one value per row or one
@@ -255,6 +257,8 @@ class BatchedModel:
         self.cost += cost
         if self.on_rows is not None:
             self.on_rows(cost.rows)
+        if self._counts_into is not None:
+            self._counts_into.count(cost)
 
     def _run_in_passes(
         self, coalitions: Tensor, examples: Tensor, sizes: Tensor, run_pass: RunPass, rows_per_row: int = 1

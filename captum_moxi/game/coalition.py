@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from captum_moxi.arguments import (
     parse_target,
 )
 from captum_moxi.game.batching import BatchedModel, Columns, Cost
+from captum_moxi.game.memory import is_out_of_memory
 from captum_moxi.game.outputs import (
     LOGITS_NOT_FINITE,
     Outcome,
@@ -329,11 +330,8 @@ class CoalitionGame:
         coalitions, examples = self._check_rows(coalitions, examples)
         model = self._model_in_precision(dtype)
         device = self.call.inputs[0].device.type
-        cost = model.cost
         with torch.no_grad(), torch.autocast(device, dtype) if model is self._model else nullcontext():
             columns = model.evaluate(coalitions, examples, self._read_outcome)
-        if model is not self._model:
-            self._model.count(model.cost - cost)
         return torch.empty(0) if columns is None else columns[0]
 
     def effects(self, coalitions: Tensor, examples: Tensor | None = None) -> Tensor:
@@ -467,16 +465,26 @@ class CoalitionGame:
         return None if self.targets is None else self.targets.tolist()
 
     def _model_in_precision(self, dtype: torch.dtype) -> BatchedModel:
-        """Return the model with converted weights, or the model itself if they cannot be converted."""
+        """Return the model with converted weights, or the model itself if it does not run with them."""
         if dtype not in self._converted:
-            forward_func = models.in_precision(self.call.forward_func, dtype)
-            self._converted[dtype] = self._model
-            if forward_func is not None and not self._model.aggregates:
-                call = replace(self.call, forward_func=forward_func)
-                # A removal that was created with a module of the original model does not fit the converted one.
-                with suppress(ValueError):
-                    self._converted[dtype] = self._model.with_masked(self.removal.bind(call))
+            self._converted[dtype] = self._convert(dtype) or self._model
         return self._converted[dtype]
+
+    def _convert(self, dtype: torch.dtype) -> BatchedModel | None:
+        forward_func = models.in_precision(self.call.forward_func, dtype)
+        if forward_func is None or self._model.aggregates:
+            return None
+        try:
+            # A removal that was created with a module of the original model does not fit the converted one.
+            model = self._model.with_masked(self.removal.bind(replace(self.call, forward_func=forward_func)))
+            with torch.no_grad():
+                model.evaluate(self.exists[:1], torch.zeros(1, dtype=torch.long), self._read_outcome)
+        except (ValueError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            # The model combines its weights with tensors of another dtype.
+            return None
+        return model
 
     def _select(self, output: Tensor, examples: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the logits ``(rows, classes)`` and the target of each row."""

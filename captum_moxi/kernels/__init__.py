@@ -9,17 +9,28 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from captum_moxi.kernels.choices import KERNEL_SETS, KernelSet, kernel_set, measured_choices, use_kernels
-from captum_moxi.kernels.mode import FastKernels
+from captum_moxi.kernels.mode import FastKernels, KernelMemory
 
-__all__ = ["KERNEL_SETS", "FastKernels", "KernelSet", "fast_kernels", "kernel_set", "measured_choices", "use_kernels"]
+__all__ = [
+    "KERNEL_SETS",
+    "FastKernels",
+    "KernelMemory",
+    "KernelSet",
+    "fast_kernels",
+    "kernel_set",
+    "measured_choices",
+    "use_kernels",
+]
 
 
-def fast_kernels(followed_by_gelu: dict[int, str]) -> AbstractContextManager[object]:
+def fast_kernels(memory: KernelMemory) -> AbstractContextManager[object]:
     """Return a context in which a model runs without gradients, with the kernels that this thread selected.
 
     Args:
-        followed_by_gelu (dict): See :class:`FastKernels`.
+        memory (KernelMemory): Pass the same object whenever the same model runs.
     """
-    if kernel_set() == "torch" or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+    if not memory.is_replaceable or kernel_set() == "torch":
         return nullcontext()
-    return FastKernels(followed_by_gelu)
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return nullcontext()
+    return FastKernels(memory)

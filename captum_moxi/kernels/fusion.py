@@ -4,7 +4,7 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import gelu
 from torch.utils._pytree import tree_leaves
 
@@ -43,28 +43,34 @@ class _Pending:
 
 
 @dataclass(frozen=True, eq=False)
-class _Fused:
-    """A linear layer whose output, which contains GELU, went into GELU. The model may still hold that output."""
+class _Finished:
+    """A linear layer whose output went into GELU, while the model may still hold that output.
+
+    ``has_gelu`` is whether the output contains GELU, which was then computed in the layer.
+    """
 
     call: _LinearCall
     output: "weakref.ref[Tensor]"
+    approximate: str
+    has_gelu: bool
 
 
 class GeluFusion:
     """Replaces linear layers and GELU in one forward pass.
 
-    If the output of a layer contains GELU, and anything but that GELU reads it or could read it later, it is computed
-    again without GELU. The results are therefore correct for any model.
+    A layer is fused with GELU from its second pass on, if the model dropped its output right after GELU in the first
+    pass. If anything but GELU reads the output in a later pass, it is computed again without GELU first, and the layer
+    is never fused again.
 
     Args:
         followed_by_gelu (dict): For each linear layer whose output went into GELU before, by the id of its weight: the
-            argument ``approximate`` of GELU. Layers are added and removed.
+            argument ``approximate`` of GELU, or None if the layer must not be fused. Layers are added and changed.
     """
 
-    def __init__(self, followed_by_gelu: dict[int, str]) -> None:
+    def __init__(self, followed_by_gelu: dict[int, str | None]) -> None:
         self._followed_by_gelu = followed_by_gelu
         self._pending: _Pending | None = None
-        self._fused: _Fused | None = None
+        self._finished: _Finished | None = None
 
     def linear(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Compute ``torch.nn.functional.linear``, and GELU as well if it followed before."""
@@ -79,13 +85,12 @@ class GeluFusion:
         pending, self._pending = self._pending, None
         if pending is None or pending.output is not input:
             return gelu(input, approximate=approximate)
-        if pending.approximate == approximate:
-            self._fused = _Fused(pending.call, weakref.ref(input))
-            return input.detach()
-        if pending.approximate is not None:
-            input.copy_(pending.call.compute(None))
-        self._followed_by_gelu[id(pending.call.weight)] = approximate
-        return gelu(input, approximate=approximate)
+        has_gelu = pending.approximate == approximate
+        if pending.approximate is not None and not has_gelu:
+            self._remove_gelu(pending)
+        else:
+            self._finished = _Finished(pending.call, weakref.ref(input), approximate, has_gelu)
+        return input.detach() if has_gelu else gelu(input, approximate=approximate)
 
     def before(self, func: Any, arguments: object) -> None:
         """Call this before any function of tensors runs.
@@ -96,7 +101,7 @@ class GeluFusion:
         """
         if func in METADATA:
             return
-        self._check_fused()
+        self._check_finished()
         pending = self._pending
         if pending is None or func is gelu:
             return
@@ -107,20 +112,27 @@ class GeluFusion:
 
     def finish(self) -> None:
         """Call this at the end of the pass."""
-        self._check_fused()
+        self._check_finished()
         if self._pending is not None and self._pending.approximate is not None:
             self._remove_gelu(self._pending)
 
-    def _check_fused(self) -> None:
-        """If the model still holds the output of a layer after GELU, replace its values by those without GELU."""
-        fused, self._fused = self._fused, None
-        output = None if fused is None else fused.output()
-        if fused is not None and output is not None:
+    def _check_finished(self) -> None:
+        """Find out whether the model still holds the output of a layer after GELU."""
+        finished, self._finished = self._finished, None
+        if finished is None:
+            return
+        output, weight = finished.output(), finished.call.weight
+        if output is None:
+            # Other weights may be created anew in each pass.
+            if isinstance(weight, nn.Parameter):
+                self._followed_by_gelu.setdefault(id(weight), finished.approximate)
+            return
+        self._followed_by_gelu[id(weight)] = None
+        if finished.has_gelu:
             # The result of GELU shares the old values.
-            output.data = fused.call.compute(None)
-            self._followed_by_gelu.pop(id(fused.call.weight), None)
+            output.data = finished.call.compute(None)
 
     def _remove_gelu(self, pending: _Pending) -> None:
         self._pending = None
+        self._followed_by_gelu[id(pending.call.weight)] = None
         pending.output.copy_(pending.call.compute(None))
-        self._followed_by_gelu.pop(id(pending.call.weight), None)

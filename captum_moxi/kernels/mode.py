@@ -21,22 +21,35 @@ MEASURED_EXAMPLES = 64
 LONGEST_SEQUENCE = 64
 
 
+class KernelMemory:
+    """What earlier passes of a model showed about its linear layers and attention.
+
+    Attributes:
+        followed_by_gelu (dict): See :class:`captum_moxi.kernels.fusion.GeluFusion`.
+        is_replaceable (bool): False if a pass showed that no kernel of the model can be replaced.
+    """
+
+    def __init__(self) -> None:
+        self.followed_by_gelu: dict[int, str | None] = {}
+        self.is_replaceable = True
+
+
 class FastKernels(TorchFunctionMode):
     """Compute linear layers, GELU and attention in float32 by the fastest kernels, in this thread and until exit.
 
     Args:
-        followed_by_gelu (dict): For each linear layer whose output went into GELU before, by the id of its weight: the
-            argument ``approximate`` of GELU. Layers are added and removed. Pass the same dict whenever the same model
-            runs.
+        memory (KernelMemory): Pass the same object whenever the same model runs.
     """
 
-    def __init__(self, followed_by_gelu: dict[int, str]) -> None:
+    def __init__(self, memory: KernelMemory) -> None:
         super().__init__()
-        self._fusion = GeluFusion(followed_by_gelu)
+        self._memory = memory
+        self._saw_replaceable = False
+        self._fusion = GeluFusion(memory.followed_by_gelu)
         self._kernels: dict[Any, Callable[..., Tensor]] = {
             linear: self._linear,
             gelu: self._fusion.gelu,
-            scaled_dot_product_attention: _attention,
+            scaled_dot_product_attention: self._attention,
         }
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -49,34 +62,48 @@ class FastKernels(TorchFunctionMode):
 
     def __exit__(self, *error: object) -> None:
         self._fusion.finish()
+        if error[0] is None and not self._saw_replaceable:
+            self._memory.is_replaceable = False
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if not _is_replaceable_linear(input, weight, bias):
+            return linear(input, weight, bias)
+        self._saw_replaceable = True
         if not _linear_is_replaced(input, weight, bias):
             return linear(input, weight, bias)
         return self._fusion.linear(input, weight, bias)
 
+    def _attention(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        options = _AttentionOptions(*args, **kwargs)
+        if not options.are_plain or not _is_replaceable_attention(query, key, value):
+            return scaled_dot_product_attention(query, key, value, *args, **kwargs)
+        self._saw_replaceable = True
+        if not _attention_is_replaced(query, key, value, options.scale):
+            return scaled_dot_product_attention(query, key, value, scale=options.scale)
+        return _attention_by_products(query, key, value, options.scale)
 
-def _linear_is_replaced(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    # oneDNN has no fast kernel for weights with gaps.
-    if weight.dim() != 2 or inputs.dim() < 2 or not weight.is_contiguous():
-        return False
-    if not _are_plain(inputs, weight, bias) or not onednn.is_available():
-        return False
-    rows = inputs.numel() // inputs.shape[-1]
-    sample = inputs.reshape(-1, inputs.shape[-1])[:MEASURED_ROWS]
-    return is_faster(
-        ("linear", tuple(weight.shape), min(rows, MEASURED_ROWS).bit_length()),
-        lambda: onednn.linear(sample, weight, bias),
-        lambda: linear(sample, weight, bias),
+
+def _is_replaceable_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Return whether oneDNN has a fast kernel for a layer. It has none for weights or inputs with gaps."""
+    return (
+        _are_plain(inputs, weight, bias)
+        and weight.dim() == 2
+        and inputs.dim() >= 2
+        and weight.is_contiguous()
+        and inputs.is_contiguous()
+        and onednn.is_available()
     )
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    options = _AttentionOptions(*args, **kwargs)
-    if not options.are_plain or not _attention_is_replaced(query, key, value, options.scale):
-        return scaled_dot_product_attention(query, key, value, *args, **kwargs)
-    return _attention_by_products(query, key, value, options.scale)
+def _linear_is_replaced(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    rows = inputs.view(-1, inputs.shape[-1])
+    sample = rows[:MEASURED_ROWS]
+    return is_faster(
+        ("linear", tuple(weight.shape), len(sample).bit_length()),
+        lambda: onednn.linear(sample, weight, bias),
+        lambda: linear(sample, weight, bias),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +122,13 @@ class _AttentionOptions:
         return self.attn_mask is None and not self.dropout_p and not self.is_causal and not self.enable_gqa
 
 
+def _is_replaceable_attention(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    if not _are_plain(query, key, value) or query.dim() != 4 or max(query.shape[2], key.shape[2]) > LONGEST_SEQUENCE:
+        return False
+    return query.shape[:2] == key.shape[:2] and key.shape[:3] == value.shape[:3]
+
+
 def _attention_is_replaced(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> bool:
-    if query.dim() != 4 or not _are_plain(query, key, value) or max(query.shape[2], key.shape[2]) > LONGEST_SEQUENCE:
-        return False
-    if query.shape[:2] != key.shape[:2] or key.shape[:3] != value.shape[:3]:
-        return False
     q, k, v = (x[:MEASURED_EXAMPLES] for x in (query, key, value))
     return is_faster(
         ("attention", query.shape[1:], key.shape[2:], value.shape[3], len(q).bit_length()),

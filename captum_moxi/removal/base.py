@@ -1,9 +1,11 @@
 """The interface of a removal, which turns coalitions into inputs of the model."""
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, ClassVar
 
 import torch
@@ -204,7 +206,8 @@ class Removal(ABC):
     def default_mask(self, forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> Tensor | None:
         """Return the feature mask that is used if the user passes none.
 
-        The players of a vision transformer with known tokens are its patches. The players of another transformers image
+        The players of a vision transformer with known tokens are its patches, or squares of 2 x 2, 3 x 3, ... patches
+        if there are more than :data:`MAX_PLAYERS` patches. The players of another transformers image
         model, and of a convolutional network whose inputs have more than :data:`MAX_PLAYERS` values, are
         :data:`DEFAULT_GRID` x :data:`DEFAULT_GRID` rectangles.
 
@@ -219,7 +222,7 @@ class Removal(ABC):
             return None
         image_size, patch_size = tuple(inputs[0].shape[2:]), self.patch_size(forward_func)
         if patch_size is not None:
-            return patch_mask(image_size, patch_size)
+            return patch_mask(image_size, _player_size(image_size, patch_size))
         is_large = inputs[0][:1].numel() > MAX_PLAYERS
         has_grid = models.needs_grid(forward_func) or (is_large and models.is_convolutional(forward_func, inputs[0]))
         return coarse_mask(image_size) if has_grid else None
@@ -245,6 +248,16 @@ class Removal(ABC):
             return patch_mask(image_size, grid=grid)
         mask = self.default_mask(forward_func, (inputs,))
         return coarse_mask(image_size) if mask is None else mask
+
+
+def _player_size(image_size: Sequence[int], patch_size: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of players that consist of as few whole patches as possible."""
+    for multiple in count(1):
+        player_size = (multiple * patch_size[0], multiple * patch_size[1])
+        cells = [-(-side // player_side) for side, player_side in zip(image_size, player_size, strict=True)]
+        if math.prod(cells) <= MAX_PLAYERS:
+            break
+    return player_size
 
 
 def coarse_mask(image_size: Sequence[int]) -> Tensor:

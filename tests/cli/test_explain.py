@@ -379,14 +379,14 @@ def test_advice_for_a_model_without_patch_tokens_names_options(invoke, digits: P
 
 
 def test_minimal_groups_and_alternatives_are_found_and_recorded(invoke, model, digits: Path, tmp_path: Path) -> None:
-    image = digits / "1-2-4-4.png"
+    image = digits / demo_images()[0].name
     options = ["--grid", 4, "--no-interactions", "--device", "cpu", "--out", tmp_path]
     reports = {}
     for name, added in (("greedy", []), ("minimal", ["--minimal"]), ("alternatives", ["--alternatives", 2])):
         result = invoke("explain", image, *model, *options, *added)
         assert result.exit_code == 0, result.output
-        reports[name] = json.loads((tmp_path / "1-2-4-4.json").read_text())
-        assert (tmp_path / "1-2-4-4-alternatives.png").exists() == (name == "alternatives")
+        reports[name] = json.loads((tmp_path / f"{image.stem}.json").read_text())
+        assert (tmp_path / f"{image.stem}-alternatives.png").exists() == (name == "alternatives")
         assert ("disjoint group" in result.output) == (name == "alternatives")
     assert reports["greedy"]["insertion"]["minimal"] == [False]
     assert reports["minimal"]["insertion"]["minimal"] == [True]

@@ -28,8 +28,10 @@ def test_a_method_has_the_same_line_in_every_panel(plot: Callable[..., Figure | 
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["MoXI, run", "Random, other", "MoXI, other"]
     first, second, third = [(line.get_color(), line.get_linestyle()) for line in legend.get_lines()]
-    # The color stands for the method and the dash for the run.
+    # The color and the marker stand for the method, and the dash for the run.
     assert first[0] == third[0] != second[0] and first[1] != second[1] == third[1]
+    markers = [line.get_marker() for line in legend.get_lines()]
+    assert markers[0] == markers[2] != markers[1]
     inserted, deleted = figure.axes[:2]
     assert looks(inserted) == [first] and looks(deleted) == [first, second, third]
 

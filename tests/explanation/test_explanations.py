@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from PIL import Image
 
 from captum_moxi import BaselineRemoval, MoXIDeletion, MoXIInsertion, Selection, patch_mask
+from captum_moxi.demo import demo_images
 from captum_moxi.explanation import ExplainSettings, explain
 from captum_moxi.removal.baseline import blur_fill
 from captum_moxi.search.screens import GradientScreen
@@ -140,6 +142,8 @@ def test_a_target_that_is_not_predicted_has_nothing_to_delete(
         classifier.preprocess(image), target=12, stop="flip", feature_mask=patch_mask(56, grid=2), return_selection=True
     )
     assert explanation.selections["deletion"].to_dict() == expected.to_dict()
+    minimal = explain(classifier, image, target=12, settings=replace(settings, modes="deletion", alternatives=2))
+    assert minimal.selections["deletion"].minimal.all() and "disjoint" not in minimal.summary()
     assert not explanation.results["deletion"].attribution.any()
     sentence = "deletion: nothing to delete, because class 12 is not predicted on the whole image"
     assert "class 12 (confidence 0.00), though class 7 is predicted; " in explanation.summary()
@@ -237,12 +241,18 @@ def test_an_empty_image_that_is_already_predicted_needs_no_patch(classifier, ima
     assert sentence in explanation.figure().axes[-1].texts[0].get_text().replace("\n", " ")
 
 
-def test_minimal_groups_are_those_of_the_attribution_classes(classifier, image, tmp_path: Path) -> None:
+def test_minimal_groups_are_those_of_the_attribution_classes(classifier, tmp_path: Path) -> None:
+    # Without interactions, the search for this image chooses patches that repeat each other.
+    _, image, label = demo_images()[0]
     settings = ExplainSettings(grid=4, interactions=False, minimal=True)
     explanation = explain(classifier, image, settings=settings)
     for mode, method in (("insertion", MoXIInsertion), ("deletion", MoXIDeletion)):
         _, selection = method(classifier.model, interactions=False).attribute(
-            classifier.preprocess(image), target=7, stop="flip", minimal=True, return_selection=True
+            classifier.preprocess(image),
+            target=classifier.class_index(label),
+            stop="flip",
+            minimal=True,
+            return_selection=True,
         )
         assert explanation.selections[mode].to_dict() == selection.to_dict()
     n_dropped = int((explanation.selections["insertion"].removed >= 0).sum())

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 from zoo import TOKEN_MODELS, token_model
 
-from captum_moxi.kernels import fast_kernels, use_kernels
+from captum_moxi.kernels import FastKernels, KernelMemory, fast_kernels, onednn, use_kernels
 
 
 class TwoLayers(nn.Module):
@@ -23,14 +23,20 @@ class TwoLayers(nn.Module):
         return self.second(self.between(self.first(x)))
 
 
-def run(model, *inputs, followed_by_gelu=None, times=3):
+def run(model, *inputs, memory=None, times=3):
     """Run a model several times with the alternative kernels, because it is fused from the second time on."""
-    known = {} if followed_by_gelu is None else followed_by_gelu
+    memory = memory or KernelMemory()
     outputs = []
     for _ in range(times):
-        with torch.no_grad(), use_kernels("alternative"), fast_kernels(known):
+        with torch.no_grad(), use_kernels("alternative"), fast_kernels(memory):
             outputs.append(model(*inputs))
     return outputs
+
+
+@torch.jit.script
+def doubled(x):
+    """A function that torch function modes do not see."""
+    return 2 * x
 
 
 BETWEEN = {
@@ -47,6 +53,8 @@ BETWEEN = {
     "stack": lambda h: torch.stack([h, gelu(h)]).sum(0),
     "numpy": lambda h: torch.from_numpy(h.detach().numpy().copy()) + gelu(h),
     "list": lambda h: torch.tensor(h.tolist()) + gelu(h),
+    "script after gelu": lambda h: gelu(h) + doubled(h),
+    "dlpack after gelu": lambda h: gelu(h) + torch.from_dlpack(h.detach()),
     "in place": lambda h: gelu(h.mul_(2)),
 }
 
@@ -63,31 +71,31 @@ def test_any_use_of_a_layers_output_is_computed_correctly(name):
 def test_a_layer_that_is_not_always_followed_by_gelu_is_computed_correctly():
     model = TwoLayers(gelu)
     x = torch.randn(4, 6)
-    known = {}
-    run(model, x, followed_by_gelu=known)
+    memory = KernelMemory()
+    run(model, x, memory=memory)
     for between in (torch.relu, gelu, lambda h: gelu(h, approximate="tanh"), gelu):
         model.between = between
         expected = model(x).detach()
-        for output in run(model, x, followed_by_gelu=known, times=2):
+        for output in run(model, x, memory=memory, times=2):
             torch.testing.assert_close(output, expected)
 
 
 def test_a_layer_at_the_end_of_the_model_is_computed_correctly():
     model = TwoLayers(gelu)
     x = torch.randn(4, 6)
-    known = {}
-    run(model, x, followed_by_gelu=known)
-    torch.testing.assert_close(run(model.first, x, followed_by_gelu=known)[0], model.first(x).detach())
+    memory = KernelMemory()
+    run(model, x, memory=memory)
+    torch.testing.assert_close(run(model.first, x, memory=memory)[0], model.first(x).detach())
 
 
 def test_hooks_see_the_output_of_a_layer_without_gelu():
     model = TwoLayers(gelu)
     x = torch.randn(4, 6)
-    known = {}
-    run(model, x, followed_by_gelu=known)
+    memory = KernelMemory()
+    run(model, x, memory=memory)
     seen = []
     model.first.register_forward_hook(lambda _module, _args, output: seen.append(output.clone()))
-    run(model, x, followed_by_gelu=known)
+    run(model, x, memory=memory)
     for output in seen:
         torch.testing.assert_close(output, nn.functional.linear(x, model.first.weight, model.first.bias).detach())
 
@@ -114,11 +122,11 @@ def test_gradients_and_autocast_use_the_kernels_of_pytorch():
     model = TwoLayers(gelu)
     x = torch.randn(4, 6)
     with use_kernels("alternative"):
-        with fast_kernels({}):
+        with fast_kernels(KernelMemory()):
             assert model(x).requires_grad
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             expected = model(x)
-            with fast_kernels({}):
+            with fast_kernels(KernelMemory()):
                 assert torch.equal(model(x), expected)
 
 
@@ -179,7 +187,7 @@ def test_other_threads_keep_the_kernels_of_pytorch():
 
     thread = Thread(target=call_directly)
     thread.start()
-    with torch.no_grad(), use_kernels("alternative"), fast_kernels({}):
+    with torch.no_grad(), use_kernels("alternative"), fast_kernels(KernelMemory()):
         inside.wait()
         for _ in range(20):
             model(x)
@@ -194,3 +202,43 @@ def test_a_compiled_model_is_computed_correctly():
     x = torch.randn(4, 6)
     for output in run(compiled, x):
         torch.testing.assert_close(output, model(x).detach())
+
+
+def keep_output(h):
+    result = gelu(h)
+    return result + 0 * h
+
+
+@pytest.mark.parametrize(("between", "fused"), [(gelu, [0, 1, 1, 1]), (keep_output, [0, 0, 0, 0])])
+def test_a_layer_is_fused_from_the_second_pass_on_if_the_model_drops_its_output(between, fused, monkeypatch):
+    calls = []
+    compute = onednn.linear_gelu
+    monkeypatch.setattr(onednn, "linear_gelu", lambda *args: calls.append(1) or compute(*args))
+    model, memory = TwoLayers(between), KernelMemory()
+    counts = []
+    for _ in range(4):
+        run(model, torch.randn(4, 6), memory=memory, times=1)
+        counts.append(len(calls))
+        calls.clear()
+    assert counts == fused
+
+
+def test_a_layer_that_was_fused_wrongly_is_never_fused_again():
+    model, memory = TwoLayers(gelu), KernelMemory()
+    x = torch.randn(4, 6)
+    run(model, x, memory=memory)
+    model.between = keep_output
+    run(model, x, memory=memory)
+    assert memory.followed_by_gelu == {id(model.first.weight): None}
+
+
+@pytest.mark.parametrize("model", [nn.Conv2d(3, 4, 2), TwoLayers(gelu).bfloat16()])
+def test_a_model_without_replaceable_kernels_runs_without_the_mode(model):
+    memory = KernelMemory()
+    x = torch.randn(2, 3, 4, 4) if isinstance(model, nn.Conv2d) else torch.randn(4, 6, dtype=torch.bfloat16)
+    run(model, x, memory=memory, times=1)
+    used = KernelMemory()
+    run(TwoLayers(gelu), torch.randn(4, 6), memory=used, times=1)
+    with torch.no_grad():
+        assert not isinstance(fast_kernels(memory), FastKernels)
+        assert isinstance(fast_kernels(used), FastKernels)

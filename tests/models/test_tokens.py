@@ -4,6 +4,7 @@ import pytest
 import torch
 import zoo
 from torch import nn
+from transformers import ViTConfig, ViTForImageClassification
 
 from captum_moxi import CoalitionGame, models, patch_mask
 from captum_moxi.models import PatchGrid
@@ -45,6 +46,21 @@ def test_the_default_players_of_other_image_models_are_a_grid_of_6_by_6() -> Non
     # An image that is smaller than the grid has a player for each of its 4 x 5 pixels.
     assert CoalitionGame(zoo.resnet().eval(), torch.randn(1, 3, 4, 5), target=0).n_players == 20
     assert CoalitionGame(nn.Flatten(), torch.randn(1, 3, 4, 4), target=0).n_players == 48
+
+
+def test_more_patches_than_players_are_grouped() -> None:
+    config = {**zoo.SIZE, "image_size": 104, "patch_size": 4, "num_hidden_layers": 1}
+    model = ViTForImageClassification(ViTConfig(**config)).eval()
+    game = CoalitionGame(model, torch.randn(1, 3, 104, 104), target=0)
+    # 26 x 26 patches are more than 600
+    assert torch.equal(game.call.players.positions[0][0, 0], patch_mask(104, 8)[0, 0])
+
+
+def test_a_convolutional_network_of_another_package_has_a_grid() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert CoalitionGame(network, torch.randn(1, 3, 20, 20), target=0).n_players == 36
+    # as in Captum, each value of a small input is a player
+    assert CoalitionGame(network, torch.randn(1, 3, 5, 5), target=0).n_players == 75
 
 
 @pytest.mark.parametrize("build", [zoo.TimmLayout, zoo.TorchvisionLayout])

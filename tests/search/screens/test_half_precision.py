@@ -79,3 +79,33 @@ def test_only_half_precision_dtypes_are_accepted(dtype: Any, error: type[Excepti
 def test_a_game_without_approximations_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"HalfPrecisionScreen needs .* approximate, but game is a TableGame; pass"):
         greedy(random_game(n=12), "insertion", screen=HalfPrecisionScreen())
+
+
+class MixesDtypes(torch.nn.Module):
+    """Multiplies by a float32 tensor that is not a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(12, 3)
+        self.matrix = torch.randn(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) @ self.matrix
+
+
+def test_a_model_that_does_not_run_with_converted_weights_runs_under_autocast() -> None:
+    model, x = MixesDtypes(), torch.randn(2, 12)
+    exact = MoXIInsertion(model).attribute(x, target=1)
+    assert torch.equal(MoXIInsertion(model, screen=HalfPrecisionScreen()).attribute(x, target=1), exact)
+
+
+def test_the_rows_of_approximations_are_counted_pass_by_pass() -> None:
+    model = zoo.token_model("vit")
+    game = CoalitionGame(model, torch.randn(1, 3, 32, 32), target=1, perturbations_per_eval=4)
+    coalitions, examples = torch.ones(20, game.n_players, dtype=torch.bool), torch.zeros(20, dtype=torch.long)
+    game.approximate(coalitions[:4], examples[:4], torch.bfloat16)
+    rows, before = [], game.cost
+    with game.report_rows(rows.append):
+        game.approximate(coalitions, examples, torch.bfloat16)
+    assert rows == [4] * 5
+    assert (game.cost - before).rows == 20
