@@ -2,6 +2,7 @@
 
 import io
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".g
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 # Formats in which Pillow's mode I contains values of 16 bits.
 SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
+REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 def expand_paths(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -58,12 +60,28 @@ def as_text(path: str) -> str:
     """Return a path as text that can be printed, drawn and stored.
 
     Bytes of a file name that are not UTF-8 become replacement characters. Python represents them by surrogates, which
-    cannot be encoded.
+    cannot be encoded. The same applies to line breaks, control characters of terminals and other characters that
+    cannot be printed.
 
     Args:
         path (str): Path as Python represents it.
     """
-    return os.fsencode(path).decode("utf-8", errors="replace")
+    text = os.fsencode(path).decode("utf-8", errors="replace")
+    return "".join(char if _can_be_printed(char) else REPLACEMENT_CHARACTER for char in text)
+
+
+def _can_be_printed(char: str) -> bool:
+    # Python does not count spaces such as U+202F, which macOS writes into the names of screenshots.
+    return char.isprintable() or unicodedata.category(char) == "Zs"
+
+
+def is_utf8(path: str) -> bool:
+    """Return whether a path, as Python represents it, is text in UTF-8.
+
+    Args:
+        path (str): Path as Python represents it.
+    """
+    return os.fsencode(path).decode("utf-8", errors="replace") == path
 
 
 def open_image(source: str | os.PathLike[str] | io.BytesIO, *, name: str | None = None) -> Image.Image:
@@ -97,6 +115,9 @@ def open_image(source: str | os.PathLike[str] | io.BytesIO, *, name: str | None 
         raise ValueError("not an image that Pillow can read; pass a JPEG, PNG or similar file") from None
     except MemoryError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # The warning is an error only with Python's option -W error.
+        raise ValueError(f"the image has too many pixels ({str(error).rstrip('.')}); pass a smaller image") from None
     except Exception as error:
         # Pillow raises errors of many types for truncated files and invalid metadata.
         raise ValueError(f"the image cannot be read and may be truncated ({error}); pass a complete file") from None
@@ -126,6 +147,8 @@ def to_rgb(image: Image.Image, *, name: str | None = None) -> Image.Image:
         >>> to_rgb(Image.fromarray(numpy.array([[0, 257, 65535]], dtype="uint16"))).getpixel((1, 0))
         (1, 1, 1)
     """
+    # The converted image does not know its file.
+    name = name or as_text(str(getattr(image, "filename", ""))) or "the image"
     if image.mode in DEEP_MODES:
         image = _to_8_bits(image)
     try:
@@ -137,7 +160,6 @@ def to_rgb(image: Image.Image, *, name: str | None = None) -> Image.Image:
     least_opaque, _ = rgba.getchannel("A").getextrema()
     if least_opaque == 255:
         return rgba.convert("RGB")
-    name = name or str(getattr(image, "filename", "")) or "the image"
     warn_user(f"{name} has transparent pixels, which are put on white; pass an opaque image for another background")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 

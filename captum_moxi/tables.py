@@ -17,7 +17,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
             digits, or as whole numbers from 1000 on. Thousands are separated by commas.
 
     Returns:
-        str: The table, without a newline at its end. Line breaks in cells become spaces, and borders are escaped.
+        str: The table, without a newline at its end. Line breaks in cells become spaces. Borders and HTML are escaped.
 
     Examples::
 
@@ -96,4 +96,6 @@ def _cell(value: object) -> str:
 
 
 def _markdown_cell(text: str) -> str:
+    # Markdown may contain HTML. The sign ">" starts none, and is part of many cells.
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
     return " ".join(text.replace("|", "\\|").split())

@@ -68,7 +68,7 @@ def explain(
         raise click.UsageError("--no-interactions ranks all patches at once; pass it without --screen and --beam-width")
     if settings.searches_minimal and settings.stop != "flip":
         option = "--minimal" if settings.minimal else "--alternatives"
-        raise click.UsageError(f"{option} needs the flip of the prediction; pass it without --stop never")
+        raise click.UsageError(f"{option} requires a flip, but --stop is never; pass --stop flip")
     classifier, sources = load_sources(images, model=model, device=device, classes=classes, template=template)
     if model is None and settings.grid is None:
         settings = replace(settings, grid=demo.GRID)

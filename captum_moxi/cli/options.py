@@ -215,7 +215,7 @@ removal = partial(
     cls=RegistryOption,
     type=ItemType(REMOVALS),
     help=f"How absent patches are removed: {CHOICES}. token removes their tokens. attention masks the attention to "
-    "them from LAYER on (0 if left out). zero, mean and blur fill their pixels. Default: token if the model has patch "
+    "them from LAYER on (default 0). zero, mean and blur fill their pixels. Default: token if the model has patch "
     "tokens, otherwise zero.",
 )
 reward = partial(
@@ -232,16 +232,17 @@ interactions = partial(
     click.option,
     "--interactions/--no-interactions",
     default=True,
-    help="Whether each step counts the interaction with the patches chosen before. If not, each patch is ranked "
-    "independently, which the paper calls MoXI(-). Default: --interactions.",
+    help="Whether each step counts the interaction with the patches chosen before. --no-interactions ranks each patch "
+    "independently. The paper calls this MoXI(-). Default: --interactions.",
 )
 screen = partial(
     click.option,
     "--screen",
     cls=RegistryOption,
     type=ItemType(SCREENS),
-    help=f"Which patches each step evaluates: {CHOICES}. M is their number. gradient is used only for deletion, and "
-    "insertion then evaluates all. The others are used for both modes. Default: all, the exact search.",
+    help=f"Which patches each step evaluates: {CHOICES}. M is the number of patches. gradient applies only to "
+    "deletion, and insertion then evaluates all patches. The others apply to both modes. Join names with + to apply "
+    "screens one after the other, for example gradient:32+half-precision. Default: all, the exact search.",
 )
 beam_width = partial(
     click.option,
@@ -257,7 +258,8 @@ minimal = partial(
     click.option,
     "--minimal",
     is_flag=True,
-    help="After the flip, leave out the patches that the flip does not need, until none can be left out.",
+    help="After the flip, leave out the patches that the flip does not need. The group is then minimal: no single patch "
+    "can be left out without losing the flip.",
 )
 alternatives = partial(
     click.option,

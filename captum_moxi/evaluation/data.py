@@ -12,7 +12,7 @@ from PIL import Image
 
 from captum_moxi.arguments import warn_user
 from captum_moxi.evaluation.labels import DataLabels, read_labels
-from captum_moxi.images import IMAGE_SUFFIXES, as_text, open_image
+from captum_moxi.images import IMAGE_SUFFIXES, is_utf8, open_image
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -216,7 +216,7 @@ def _load_folder(folder: Path) -> "DatasetDict":
 def _file_patterns(folder: Path, files: Sequence[Path]) -> str | list[str]:
     """Return the patterns of the files to load, without images whose names the package datasets cannot store."""
     names = [str(file.relative_to(folder)) for file in files]
-    left_out = [name for name in names if as_text(name) != name]
+    left_out = [name for name in names if not is_utf8(name)]
     if not left_out:
         # Without a pattern, the package datasets creates splits from names that contain "train" or "test".
         return "**"
@@ -225,7 +225,7 @@ def _file_patterns(folder: Path, files: Sequence[Path]) -> str | list[str]:
         f"rename them, for example {left_out[0]!r}"
     )
     metadata = [str(file.relative_to(folder)) for file in folder.rglob("metadata.*")]
-    patterns = [glob.escape(name) for name in [*names, *metadata] if as_text(name) == name]
+    patterns = [glob.escape(name) for name in [*names, *metadata] if is_utf8(name)]
     if not patterns:
         raise ValueError("no image has a name in UTF-8")
     return patterns

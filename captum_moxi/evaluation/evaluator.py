@@ -1,7 +1,7 @@
 """Explains batches of images by every method, and returns the rows of a run."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -340,17 +340,16 @@ def _describe_error(error: Exception) -> str:
     return " ".join(str(error).split()) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)
 
 
-def remaining_batches(evaluator: Evaluator, folder: Path, *, batch_size: int) -> list[list[int]]:
+def remaining_batches(evaluator: Evaluator, finished: Container[str], *, batch_size: int) -> list[list[int]]:
     """Return the images that a run has not finished, in batches.
 
     Args:
         evaluator (Evaluator): Evaluator with the images of the run.
-        folder (Path): Folder of the run.
+        finished (Container[str]): Names of the images that the run has finished.
         batch_size (int): Number of images in a batch.
 
     Returns:
         list[list[int]]: Indices of the images in each batch.
     """
-    finished = store.finished_images(folder)
     remaining = [index for index, name in enumerate(evaluator.images.names) if name not in finished]
     return [remaining[start : start + batch_size] for start in range(0, len(remaining), batch_size)]

@@ -5,6 +5,7 @@ Each line contains a checksum, so that damaged and edited lines are reported.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -67,7 +68,8 @@ class Records:
 
     def _read(self, path: Path) -> None:
         # A damaged byte becomes a character that does not match the checksum.
-        text = path.read_text(encoding="utf-8", errors="replace")
+        contents = path.read_bytes()
+        text = contents.decode(errors="replace")
         complete, newline, partial = text.rpartition("\n")
         for number, line in enumerate(complete.splitlines(), 1):
             try:
@@ -83,8 +85,9 @@ class Records:
         if partial:
             if not partial.startswith(LINE_START[: len(partial)]):
                 raise _foreign_file(path, complete.count("\n") + 1 + bool(newline))
-            # The process was killed while it wrote the last line.
-            path.write_text(complete + newline)
+            # The process was killed while it wrote the last line. The other lines must survive a full disk, so they are
+            # not written again.
+            os.truncate(path, contents.rfind(b"\n") + 1)
 
 
 def _foreign_file(path: Path, line: int) -> ValueError:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from captum_moxi.evaluation.bootstrap import bootstrap_band
 from captum_moxi.evaluation.curves import RunCurve
 from captum_moxi.plot.curves import GOOD_ORDER
-from captum_moxi.plot.style import LineStyle, describe, label_curves, line_style, plain_text
+from captum_moxi.plot.style import LineStyle, describe, label_curves, line_style
 
 # Size of a panel and of the legend, and height of the title and the sentence on how to read the figure, in inches.
 PANEL_WIDTH = 4.6
@@ -79,7 +79,6 @@ def line_styles(curves: Sequence[RunCurve]) -> Styles:
     return styles
 
 
-@plain_text
 def plot_mean_curves(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) -> Figure | None:
     """Draw accuracy and confidence over the fraction of players: means over images with 95 % bands.
 
@@ -119,7 +118,6 @@ def plot_mean_curves(curves: Sequence[RunCurve], *, styles: Styles, resamples: i
     return figure
 
 
-@plain_text
 def plot_flips(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) -> Figure:
     """Draw the fraction of images whose prediction flipped over the number of players, with 95 % bands.
 

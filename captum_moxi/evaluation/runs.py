@@ -60,7 +60,7 @@ def run_evaluation(
         ValueError: If the settings do not fit the model or the data, the folder holds another run or other files,
             another process is writing to it, or ``batch_size`` is less than 1.
         RuntimeError: If every image of a batch fails.
-        OSError: If rows cannot be written. Finished rows are kept.
+        OSError: If rows cannot be read or written. Finished rows are kept.
 
     Examples::
 
@@ -75,8 +75,8 @@ def run_evaluation(
     evaluator = Evaluator.load(settings, device=selected_engine.model_device(resources), limit=limit)
     evaluator.check()
     store.open_run(folder, settings.to_dict(), images=len(evaluator.images))
-    with store.locked_run(folder):
-        batches = remaining_batches(evaluator, folder, batch_size=batch_size)
+    with store.locked_run(folder) as finished_images:
+        batches = remaining_batches(evaluator, finished_images, batch_size=batch_size)
         total, remaining = len(evaluator.images), sum(map(len, batches))
         finished = selected_engine.run(evaluator, folder, batches, resources=resources) if batches else ()
         # None disables the bar unless standard error is a terminal.
@@ -97,7 +97,8 @@ def summarize_run(folder: Path) -> str:
         str: Several lines of text.
 
     Raises:
-        ValueError: If the folder holds no run, or a file of its rows cannot be read.
+        ValueError: If the folder holds no run, or a file of its rows is damaged.
+        OSError: If a file of its rows cannot be read.
     """
     rows = store.read_rows(folder, ["image", "status", "error"]).to_pylist()
     statuses = list({row["image"]: row["status"] for row in rows}.values())
@@ -117,7 +118,7 @@ def describe_finished(folder: Path) -> str:
 
     Returns:
         str: For example ``"120 images are finished and stored in run"``. Failed images are not counted, because they
-        will be repeated. If a file of rows cannot be read, the text names the file.
+        will be repeated. If a file of rows is damaged, the text names the file.
     """
     if not (folder / store.MANIFEST).exists():
         return f"{folder} does not hold a run yet"
@@ -125,5 +126,7 @@ def describe_finished(folder: Path) -> str:
         rows = store.read_rows(folder, ["image", "status"]).to_pylist()
     except ValueError as error:
         return str(error)
+    except OSError:
+        return f"the number of finished images in {folder} is unknown"
     finished = {row["image"] for row in rows if row["status"] != "failed"}
     return f"{len(finished)} images are finished and stored in {folder}"

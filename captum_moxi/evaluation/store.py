@@ -7,6 +7,7 @@ are processed again when the run continues. A copy of a part adds no rows.
 """
 
 import hashlib
+import itertools
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +83,7 @@ def _check_settings(folder: Path, previous: Mapping[str, Any], settings: Mapping
 
 
 @contextmanager
-def locked_run(folder: Path) -> Iterator[None]:
+def locked_run(folder: Path) -> Iterator[set[str]]:
     """Lock the folder of a run against other processes, and remove parts whose images are processed again.
 
     Incomplete and failed parts are deleted. Damaged parts are moved to the subfolder ``damaged``, with a warning. The
@@ -91,8 +92,12 @@ def locked_run(folder: Path) -> Iterator[None]:
     Args:
         folder (Path): Folder of the run.
 
+    Yields:
+        set[str]: Names of the images that have rows.
+
     Raises:
-        ValueError: If another process holds the lock.
+        ValueError: If another process holds the lock, or the folder holds no run.
+        OSError: If a part cannot be read. It may be intact, so it is not moved.
     """
     lock = FileLock(folder / ".lock")
     try:
@@ -104,20 +109,26 @@ def locked_run(folder: Path) -> Iterator[None]:
     try:
         for part in [*(folder / ROWS).glob(".*"), *(folder / ROWS).glob(f"{FAILED_PREFIX}*")]:
             part.unlink()
-        _move_damaged_parts(folder)
-        yield
+        tables, damaged = _read_parts(folder, ["image"])
+        _move_damaged_parts(folder, damaged)
+        yield set(pa.concat_tables(tables)["image"].to_pylist())
     finally:
         lock.release()
 
 
-def _move_damaged_parts(folder: Path) -> None:
-    _, damaged = _read_parts(folder, ["image"])
+def _move_damaged_parts(folder: Path, damaged: Mapping[Path, str]) -> None:
     for part, reason in damaged.items():
         (folder / DAMAGED).mkdir(exist_ok=True)
-        part.replace(folder / DAMAGED / part.name)
+        part.rename(_unused_path(folder / DAMAGED / part.name))
         warn_user(
             f"{part} is damaged ({reason}); it was moved to {folder / DAMAGED}, and its images are processed again"
         )
+
+
+def _unused_path(path: Path) -> Path:
+    """Return a path, with a number after its name if the path exists."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(unused for unused in itertools.chain([path], numbered) if not unused.exists())
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -186,7 +197,7 @@ def write_part(folder: Path, rows: Sequence[Row]) -> None:
 
     Raises:
         ValueError: If the folder holds no run, or if its manifest is damaged or was edited.
-        OSError: If the part cannot be written.
+        OSError: If the part cannot be written, or an earlier part of the same name cannot be read.
     """
     run = read_manifest(folder).run
     for prefix, failed in (("part-", False), (FAILED_PREFIX, True)):
@@ -207,7 +218,7 @@ def _rename_part_of_other_images(path: Path, prefix: str, *, run: str | None) ->
     """Give a part that somebody renamed the name of its own images, before the part of other images replaces it."""
     try:
         images: list[str] = decode_part(path.read_bytes(), run=run, columns=["image"])["image"].to_pylist()
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return
     path.replace(path.with_name(_part_name(prefix, images)))
 
@@ -225,6 +236,7 @@ def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     Raises:
         ValueError: If the folder holds no run, or if its manifest or parts are damaged. The message lists the parts.
+        OSError: If a part cannot be read.
     """
     tables, damaged = _read_parts(folder, list(columns or SCHEMA.names))
     if damaged:
@@ -244,9 +256,11 @@ def _read_parts(folder: Path, columns: Sequence[str]) -> tuple[list[pa.Table], d
     tables, damaged = [SCHEMA.empty_table().select(names)], {}
     seen: set[str] = set()
     for part in sorted((folder / ROWS).glob("part-*.parquet"), key=_reading_order):
+        # An intact part cannot be read either if too many files are open, or if access to it is denied.
+        contents = part.read_bytes()
         try:
-            table = decode_part(part.read_bytes(), run=run, columns=names)
-        except (ValueError, OSError) as error:
+            table = decode_part(contents, run=run, columns=names)
+        except ValueError as error:
             damaged[part] = str(error)
             continue
         images = set(table["image"].unique().to_pylist())
@@ -271,6 +285,7 @@ def finished_images(folder: Path) -> set[str]:
 
     Raises:
         ValueError: If the folder holds no run, or if its manifest or parts are damaged.
+        OSError: If a part cannot be read.
     """
     return set(read_rows(folder, ["image"])["image"].to_pylist())
 
@@ -282,7 +297,8 @@ def package_versions() -> dict[str, str]:
 
 def _atomic_write(path: Path, contents: bytes) -> None:
     """Write a file under a temporary name, and rename it when it is complete and on disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Workers on several machines may have the same process id.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("wb") as file:
             file.write(contents)

@@ -344,7 +344,7 @@ def gallery_figure(results: Results, *, count: int = GALLERY_PICTURES) -> Figure
         ax.set_title(f"{mode},\n{classes} classes", fontsize=9)
     sentences = [
         "Below each picture: the number of patches inserted until the class is predicted, or deleted until it is lost",
-        "Gray patches are left out",
+        "Gray patches are absent",
     ]
     if not all(bool(selection.flipped[:count].all()) for selection in results.selections.values()):
         sentences.append(UNFLIPPED_NOTE)

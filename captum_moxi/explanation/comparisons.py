@@ -25,7 +25,6 @@ from captum_moxi.plot import (
     comparison_figure,
     describe,
     draw_from_game,
-    plain_text,
     plot_curves,
     save_figure,
 )
@@ -304,7 +303,6 @@ def _append_rows(path: Path, rows: list[Record], *, first: bool) -> None:
         raise
 
 
-@plain_text
 def _curves_figure(comparison: Comparison) -> Figure:
     """Plot the accuracy above the confidence, with one column for each mode."""
     columns = len(_modes(comparison))

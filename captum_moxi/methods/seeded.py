@@ -43,8 +43,12 @@ DRAWS = frozenset(
         Tensor.uniform_,
     }
 )
-# Functions that accept no generator in all supported versions of PyTorch, and the functions that replace them.
-DRAWS_LIKE = {torch.rand_like: torch.rand, torch.randint_like: torch.randint, torch.randn_like: torch.randn}
+# Functions that accept no generator in all supported versions of PyTorch, and the methods that draw the same values.
+DRAWS_LIKE = {
+    torch.rand_like: Tensor.uniform_,
+    torch.randint_like: Tensor.random_,
+    torch.randn_like: Tensor.normal_,
+}
 # Classes of Captum that draw from NumPy's global generator.
 NUMPY_CLASSES = (GradientShap, LayerGradientShap, NeuronGradientShap)
 
@@ -69,7 +73,9 @@ class SeededRandom(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in DRAWS_LIKE:
-            func, args, kwargs = _with_size(func, args, kwargs)
+            requires_grad = kwargs.pop("requires_grad", False)
+            values, limits = _empty_like(*args, **kwargs)
+            return self.__torch_function__(DRAWS_LIKE[func], types, (values, *limits)).requires_grad_(requires_grad)
         # Functions of torch.nn.init pass on a generator, which is None by default.
         if (func in DRAWS or "generator" in kwargs) and kwargs.get("generator") is None:
             device = _device_of_draw(args, kwargs)
@@ -130,13 +136,13 @@ def _fits_with_numpy(model: object) -> bool:
     return model.construct_kwargs.get("random_state") is None
 
 
-def _with_size(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """Replace a draw with the size of a tensor by a draw with an explicit size, which accepts a generator."""
-    template, *rest = args if args else (kwargs["input"],)
-    ignored = ("input", "memory_format")
-    options = {name: value for name, value in kwargs.items() if name not in ignored and value is not None}
-    options = {"dtype": template.dtype, "device": template.device, **options, "size": template.shape}
-    return DRAWS_LIKE[func], tuple(rest), options
+def _empty_like(input: Tensor, *limits: int, **options: Any) -> tuple[Tensor, list[int]]:
+    """Return a tensor to draw into, and the limits of the draw, given the arguments of a function in ``DRAWS_LIKE``.
+
+    The tensor has the memory format of the input, which determines the order in which its values are drawn.
+    """
+    named_limits = [options.pop(name) for name in ("low", "high") if name in options]
+    return torch.empty_like(input, **options), [*limits, *named_limits]
 
 
 def _device_of_draw(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.device:

@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
 )
 
 CONFIG = "config.json"
-# Maximum time to wait for an answer of the hub. The hub's own client tries again for more than a minute.
+# Maximum time to wait for an answer of the hub, in seconds.
 TIMEOUT_SECONDS = 5
 
 

@@ -20,6 +20,7 @@ from transformers import (
     AutoModelForZeroShotImageClassification,
     AutoTokenizer,
     BaseImageProcessor,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 
@@ -31,6 +32,9 @@ from captum_moxi.models.zero_shot import check_classes, join_patches, split_patc
 from captum_moxi.tables import html_table
 
 ImageSource: TypeAlias = Image.Image | str | os.PathLike[str]
+
+# The attention of transformers itself. Other names are packages or kernels, which transformers may download and run.
+ATTENTION = (None, "eager", "sdpa", "flex_attention")
 
 
 @dataclass(frozen=True)
@@ -214,8 +218,9 @@ def load(
 
     Raises:
         ValueError: If there is no such folder or hub model, if it is not an image classifier, if its weights are
-            incomplete or not in the safetensors format, or if the device is not available. If the hub cannot be
-            reached, the error is raised after a few seconds, unless the model is in the cache of the hub. Also if a
+            incomplete or not in the safetensors format, if its configuration names an implementation of attention that
+            is not part of transformers, or if the device is not available. If the hub cannot be reached, the error is
+            raised after a few seconds, unless the model is in the cache of the hub. Also if a
             zero-shot classifier has no classes, if another classifier has some, if a class is empty, repeated or too
             long, if there is only one although the model compares classes, or if the template has no place for it.
         TypeError: If ``classes`` is not a list of str, or ``template`` is not a str.
@@ -232,16 +237,29 @@ def load(
     options = {"local_files_only": is_local(name), "trust_remote_code": False}
     with _loading_errors(name):
         config = AutoConfig.from_pretrained(name, **options)
+    _check_attention(config, str(name))
     texts = check_classes(config, str(name), classes, template)
     with _loading_errors(name):
         processor = AutoImageProcessor.from_pretrained(name, **options)
         tokenizer = None if texts is None else AutoTokenizer.from_pretrained(name, **options)
     auto_class = AutoModelForImageClassification if texts is None else AutoModelForZeroShotImageClassification
-    model: Any = _load_model(auto_class, name, dtype=dtype, **options)
+    model: Any = _load_model(auto_class, name, config=config, dtype=dtype, **options)
     model.to(torch.device(device)).eval()
     if classes is not None and texts is not None and tokenizer is not None:
         model = with_classes(model, tokenizer, labels=classes, texts=texts)
     return ImageClassifier(model, processor, str(name))
+
+
+def _check_attention(config: PreTrainedConfig, name: str) -> None:
+    attention = config._attn_implementation
+    if attention not in ATTENTION:
+        raise ValueError(
+            f"model {name!r} requests the attention implementation {attention!r}, which may be code from the hub; "
+            "remove attn_implementation from its config.json"
+        )
+    for part in vars(config).values():
+        if isinstance(part, PreTrainedConfig):
+            _check_attention(part, name)
 
 
 def _load_model(auto_class: Any, name: str | os.PathLike[str], **options: Any) -> PreTrainedModel:

@@ -72,7 +72,7 @@ const number = (n, i) => `<text x="${n.x}" y="${n.y}" font-size="${n.size}" stro
 const numbers = `<svg viewBox="0 0 ${path.size[0]} ${path.size[1]}" aria-hidden="true">`
   + `<path class="removed" d="${path.removed}"/>` + path.numbers.slice(0, step).map(number).join("") + "</svg>"
 const numbered = "the chosen patches, brightest first, numbered up to this step"
-  + (path.removed === "" ? "" : "; dashed: chosen, and then dropped, because the flip does not need them")
+  + (path.removed === "" ? "" : "; dashed: chosen, and then left out, because the flip does not need them")
 const picture = (url, caption, style, marks = "") => `<figure class="${style}"><div class="picture">`
   + `<img src="${url}" alt="${caption}">${marks}</div><figcaption>${caption}</figcaption></figure>`
 pictures.text = `<div class="pictures">`

@@ -46,7 +46,6 @@ from captum_moxi.plot.style import (
     label_curves,
     line_style,
     patches_label,
-    plain_text,
     save_figure,
 )
 
@@ -83,7 +82,6 @@ __all__ = [
     "localization_figure",
     "patches_alone",
     "patches_label",
-    "plain_text",
     "plot_curve",
     "plot_curves",
     "plot_interactions",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_moxi.arguments import Mode
 from captum_moxi.plot.selections import minimal_note, show_steps
-from captum_moxi.plot.style import AxesArray, count_patches, describe, plain_text, wrap_text
+from captum_moxi.plot.style import AxesArray, count_patches, describe, wrap_text
 from captum_moxi.search import Selection
 
 # Groups in one row of panels.
@@ -23,7 +23,6 @@ _READINGS: dict[Mode, str] = {
 }
 
 
-@plain_text
 def alternatives_figure(
     image: Tensor,
     mask: Tensor,

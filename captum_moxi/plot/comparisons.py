@@ -12,13 +12,12 @@ from torch import Tensor
 from captum_moxi.arguments import Mode
 from captum_moxi.comparison import Comparison
 from captum_moxi.plot.patches import DrawPlayers, draw_group, highlight_patches
-from captum_moxi.plot.style import GRAY_NOTE, AxesArray, describe, figure_of, plain_text
+from captum_moxi.plot.style import GRAY_NOTE, AxesArray, describe, figure_of, show_dollar_signs
 
 # Explains the numbers of a gallery that start with ">".
 UNFLIPPED_NOTE = "“>”: the patches in the picture do not flip the prediction"
 
 
-@plain_text
 def comparison_figure(
     images: Tensor,
     masks: Tensor,
@@ -39,7 +38,7 @@ def comparison_figure(
         draw (Sequence[Callable], optional): Draws what the model sees, as in :func:`show_comparison`.
             Default: None
         note (str, optional): How ``draw`` shows absent players.
-            Default: ``"gray patches are left out"``
+            Default: ``"gray patches are absent"``
 
     Returns:
         Figure: The figure, which is not registered with pyplot.
@@ -52,7 +51,6 @@ def comparison_figure(
     return figure
 
 
-@plain_text
 def show_comparison(
     images: Tensor,
     masks: Tensor,
@@ -109,8 +107,8 @@ def show_comparison(
             ax.imshow(picture.numpy(), interpolation="nearest")
             write_below(ax, caption)
     for ax, title in zip(grid[0], ["image", *methods], strict=True):
-        # The axes may be the user's own, which parse titles by default.
-        ax.set_title(title, fontsize=9, parse_math=False)
+        # The axes may be the user's own, in which all other text remains as it is.
+        show_dollar_signs(ax.set_title(title, fontsize=9))
     for ax in grid.ravel():
         ax.axis("off")
     if axes is None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from captum_moxi.arguments import Mode
 from captum_moxi.comparison import Comparison
 from captum_moxi.metrics.curves import Curve, Quantity
-from captum_moxi.plot.style import AxesArray, canvas, describe, figure_of, label_curves, line_style, plain_text
+from captum_moxi.plot.style import AxesArray, canvas, describe, figure_of, label_curves, line_style, show_dollar_signs
 
 _YLABELS: dict[Quantity, str] = {
     "confidences": "confidence in the target",
@@ -23,7 +23,6 @@ GOOD_ORDER = "A good order raises the insertion curve early, and lowers the dele
 CURVES_READING = f"Means over the examples. {GOOD_ORDER}"
 
 
-@plain_text
 def plot_curves(
     comparison: Comparison, *, quantity: Quantity = "confidences", axes: Sequence[Axes] | AxesArray | None = None
 ) -> tuple[Figure, AxesArray]:
@@ -52,7 +51,8 @@ def plot_curves(
     figure, panels = _panels(axes, n_modes=len(modes))
     for ax, mode in zip(panels, modes, strict=True):
         _plot_mode(ax, comparison, mode, quantity)
-    panels[-1].legend(fontsize=8, framealpha=0.8)
+    # The axes may be the user's own, in which all other text remains as it is.
+    show_dollar_signs(panels[-1].legend(fontsize=8, framealpha=0.8))
     if axes is None:
         describe(
             figure, title=f"{_YLABELS[quantity].capitalize()} along the order of each method", reading=CURVES_READING
@@ -60,7 +60,6 @@ def plot_curves(
     return figure, panels
 
 
-@plain_text
 def plot_curve(curve: Curve, *, quantity: Quantity = "confidences", ax: Axes | None = None) -> tuple[Figure, Axes]:
     """Plot one insertion or deletion curve: the mean over the examples, and each example as a thin line.
 

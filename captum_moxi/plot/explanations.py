@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_moxi.plot.patches import DrawPlayers, show_patches
 from captum_moxi.plot.selections import flip_step, minimal_label, minimal_note, plot_path, show_steps
-from captum_moxi.plot.style import GRAY_NOTE, AxesArray, count_patches, describe, figure_of, plain_text, wrap_text
+from captum_moxi.plot.style import GRAY_NOTE, AxesArray, count_patches, describe, figure_of, wrap_text
 from captum_moxi.search import Selection
 
 _READING = (
@@ -27,7 +27,6 @@ _WIDTH_RATIOS = (1, 1, 1, 1.4)
 _SENTENCE_HEIGHT = 0.3
 
 
-@plain_text
 def explanation_figure(
     image: Tensor,
     mask: Tensor,
@@ -64,7 +63,7 @@ def explanation_figure(
             :func:`captum_moxi.plot.draw_from_game`.
             Default: None, absent players are gray
         note (str, optional): How ``draw`` shows absent players.
-            Default: ``"gray patches are left out"``
+            Default: ``"gray patches are absent"``
 
     Returns:
         tuple[Figure, ndarray of Axes]: The figure, which is not registered with pyplot, and its axes: one for the

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from captum_moxi.plot.patches import center_of, highlight_patches
-from captum_moxi.plot.style import BLUE, VERMILION, DashPattern, canvas, describe, plain_text
+from captum_moxi.plot.style import BLUE, VERMILION, DashPattern, canvas, describe, show_dollar_signs
 
 # Smallest default scale, in the unit of the reward. An interaction of 1 in log-odds multiplies the odds by e. An
 # interaction in probabilities is never stronger than 2.
@@ -33,7 +33,6 @@ NEGATIVE_DASH: DashPattern = (0, (3, 2))
 DIAGONAL_GRAY = "0.88"
 
 
-@plain_text
 def plot_interactions(
     matrix: Tensor, players: Sequence[int], *, title: str = "", scale: float | None = None, ax: Axes | None = None
 ) -> tuple[Figure, Axes]:
@@ -88,11 +87,10 @@ def plot_interactions(
             fontsize=10,
         )
     else:
-        ax.set_title(title, fontsize=10)
+        show_dollar_signs(ax.set_title(title, fontsize=10))
     return figure, ax
 
 
-@plain_text
 def show_links(
     image: Tensor,
     mask: Tensor,
@@ -141,7 +139,7 @@ def show_links(
             fontsize=10,
         )
     else:
-        ax.set_title(title, fontsize=10)
+        show_dollar_signs(ax.set_title(title, fontsize=10))
     centers = [center_of(mask, player) for player in players]
     _draw_links(ax, matrix, centers, scale=limit)
     for (x, y), player in zip(centers, players, strict=True):

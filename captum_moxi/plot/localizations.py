@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_moxi.plot.patches import DrawPlayers, show_patches
 from captum_moxi.plot.selections import minimal_note, outline_removed, show_steps
-from captum_moxi.plot.style import GRAY_NOTE, AxesArray, count_patches, describe, figure_of, plain_text, wrap_text
+from captum_moxi.plot.style import GRAY_NOTE, AxesArray, count_patches, describe, figure_of, wrap_text
 from captum_moxi.search import Selection
 
 # Name of the class, heat map (H, W), and the selections that MoXILocalization returns: the first deletes players until
@@ -17,7 +17,6 @@ from captum_moxi.search import Selection
 LocalizedClass = tuple[str, Tensor, tuple[Selection, Selection]]
 
 
-@plain_text
 def localization_figure(
     image: Tensor,
     mask: Tensor,
@@ -47,7 +46,7 @@ def localization_figure(
             :func:`captum_moxi.plot.draw_from_game`.
             Default: None, absent players are gray
         note (str, optional): How ``draw`` shows absent players.
-            Default: ``"gray patches are left out"``
+            Default: ``"gray patches are absent"``
 
     Returns:
         tuple[Figure, ndarray of Axes]: The figure, which is not registered with pyplot, and its axes: one for the

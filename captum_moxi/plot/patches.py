@@ -16,7 +16,7 @@ from torch import Tensor
 
 from captum_moxi.arguments import Mode
 from captum_moxi.game import CoalitionGame
-from captum_moxi.plot.style import HEAT_COLORS, add_colorbar, canvas, describe, plain_text
+from captum_moxi.plot.style import HEAT_COLORS, add_colorbar, canvas, describe
 from captum_moxi.removal.base import GRAY, ToImages
 
 # Draws what the model sees if only some players are present: ids of the present players -> image (H, W, 3) in [0, 1].
@@ -114,7 +114,6 @@ def faded(image: Tensor) -> Tensor:
     return (0.55 + 0.4 * image.mean(2, keepdim=True)).expand_as(image)
 
 
-@plain_text
 def show_patches(
     image: Tensor,
     mask: Tensor,
@@ -153,7 +152,7 @@ def show_patches(
         describe(
             figure,
             title=f"{count} alone" if keep else f"Without {count}",
-            reading="The input of the model." + (" Gray patches are left out." if draw is None else ""),
+            reading="The input of the model." + (" Gray patches are absent." if draw is None else ""),
         )
     return figure, new_ax
 
@@ -183,7 +182,6 @@ def heat_picture(
     return torch.where(scores[:, :, None] > 0, (1 - opacity) * image + opacity * colors, faded(image))
 
 
-@plain_text
 def show_heat_map(
     image: Tensor,
     attribution: Tensor,

@@ -26,7 +26,7 @@ from captum_moxi.plot.style import (
     describe,
     figure_of,
     patches_label,
-    plain_text,
+    show_dollar_signs,
     wrap_text,
 )
 from captum_moxi.search import Selection, has_flipped
@@ -90,19 +90,18 @@ def minimal_note(selections: Sequence[Selection]) -> str:
         return ""
     note = " Minimal: without any one of these patches, there is no flip."
     if any(bool((selection.removed >= 0).any()) for selection in selections):
-        note += " Dashed outline: patches that were chosen, and then dropped, because the flip does not need them."
+        note += " Dashed outline: patches that were chosen, and then left out, because the flip does not need them."
     return note
 
 
 def minimal_label(selection: Selection, *, example: int = 0) -> str:
-    """Return whether a group is minimal and how many players were left out: ``"minimal (2 dropped)"``, or ``""``."""
+    """Return whether a group is minimal and how many players were left out: ``"minimal (2 left out)"``, or ``""``."""
     if not selection.minimal[example]:
         return ""
     n_removed = len(removed_players(selection, example=example))
-    return f"minimal ({n_removed} dropped)" if n_removed else "minimal"
+    return f"minimal ({n_removed} left out)" if n_removed else "minimal"
 
 
-@plain_text
 def show_steps(
     image: Tensor,
     mask: Tensor,
@@ -168,7 +167,6 @@ def show_steps(
     return figure, new_ax
 
 
-@plain_text
 def show_path(
     image: Tensor,
     mask: Tensor,
@@ -220,13 +218,12 @@ def show_path(
             figure,
             title=f"What the model sees during {selection.mode}",
             reading=f"Below each picture: {patches_label(selection.mode)}, and the confidence in the target."
-            + (" Gray patches are left out." if draw is None else ""),
+            + (" Gray patches are absent." if draw is None else ""),
             fontsize=10,
         )
     return figure, new_ax
 
 
-@plain_text
 def plot_path(
     selection: Selection,
     *,
@@ -362,7 +359,7 @@ def _plot_confidences(ax: Axes, selection: Selection, *, example: int, target_na
     ax.plot(np.arange(n_steps + 1), confidences, color=BLUE, marker=marker, markersize=4)
     ax.set_ylim(0, 1.02)
     label = "confidence" if target_name is None else f"confidence in\n{target_name}"
-    ax.set_ylabel(wrap_text(label, width=LABEL_WIDTH, fontsize=9), fontsize=9)
+    show_dollar_signs(ax.set_ylabel(wrap_text(label, width=LABEL_WIDTH, fontsize=9), fontsize=9))
 
 
 def _mark_flip(ax: Axes, flip: int) -> None:

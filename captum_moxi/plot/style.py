@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
 from captum_moxi.arguments import Mode
@@ -36,12 +38,9 @@ DashPattern = tuple[int, tuple[int, ...]]
 AxesArray = npt.NDArray[np.object_]
 
 # How a picture shows absent players, if the removal does not fill them.
-GRAY_NOTE = "gray patches are left out"
+GRAY_NOTE = "gray patches are absent"
 
 POINTS_PER_INCH = 72
-
-# Decorator of functions that draw. Names of files and classes are plain text, even if they contain dollar signs.
-plain_text = rc_context({"text.parse_math": False})
 
 # Space between the title, the axes and the text below, in inches.
 LINE_PAD = 0.09
@@ -116,7 +115,8 @@ def count_patches(count: int) -> str:
 def describe(figure: Figure, *, title: str, reading: str, fontsize: float = 11) -> None:
     """Write what a figure shows above it, and how to read it below it, in small text.
 
-    Long text is broken into lines that fit the width of the figure.
+    Long text is broken into lines that fit the width of the figure. Functions that draw a figure call this function
+    last, because it also shows the dollar signs in all text of the figure, see :func:`show_dollar_signs`.
 
     Args:
         figure (Figure): Figure with a constrained layout.
@@ -133,6 +133,22 @@ def describe(figure: Figure, *, title: str, reading: str, fontsize: float = 11) 
         wrap_text(title, width=width, fontsize=fontsize, weight="bold"), fontsize=fontsize, fontweight="bold"
     )
     figure.supxlabel(wrap_text(reading, width=width, fontsize=fontsize - 3), fontsize=fontsize - 3, color="0.3")
+    show_dollar_signs(figure)
+
+
+def show_dollar_signs(artist: Artist) -> None:
+    """Show the dollar signs in the text of a figure, of axes or of a part of them, instead of reading formulas.
+
+    Names of files and classes may contain dollar signs. Text without them does not change, so that formulas can still
+    be added to the figure.
+
+    Args:
+        artist (Artist): Figure, axes or part of them.
+    """
+    # matplotlib's setting text.parse_math would change the figures of other threads.
+    for text in artist.findobj(Text):
+        if isinstance(text, Text) and "$" in text.get_text():
+            text.set_parse_math(False)
 
 
 def wrap_text(text: str, *, width: float, fontsize: float, weight: str = "normal") -> str:
@@ -166,7 +182,9 @@ def _wrap_line(line: str, *, width: float, font: FontProperties) -> str:
 
 def _text_width(text: str, font: FontProperties) -> float:
     """Return the width of a line of text in points."""
-    return float(TextPath((0, 0), text, prop=font).get_extents().width) if text.strip() else 0.0
+    # Escaped dollar signs do not start formulas.
+    plain = text.replace("$", r"\$")
+    return float(TextPath((0, 0), plain, prop=font).get_extents().width) if text.strip() else 0.0
 
 
 def add_colorbar(

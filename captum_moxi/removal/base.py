@@ -185,7 +185,7 @@ class Removal(ABC):
     @property
     def picture_note(self) -> str:
         """How :meth:`MaskedModel.pictures` shows absent players, in a few words."""
-        return "gray patches are left out"
+        return "gray patches are absent"
 
     @abstractmethod
     def bind(self, call: ForwardCall) -> MaskedModel:

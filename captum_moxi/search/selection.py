@@ -4,6 +4,7 @@ import json
 import math
 import os
 import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -145,7 +146,7 @@ class Selection:
     def _flip_summary(self) -> list[str]:
         """Return whether the prediction of the only example flips, and whether the flip needs all players."""
         n_removed = int((self.removed[0] >= 0).sum())
-        minimal = f"minimal ({n_removed} dropped)" if n_removed else "minimal"
+        minimal = f"minimal ({n_removed} left out)" if n_removed else "minimal"
         return ["flipped" if self.flipped[0] else "not flipped", *([minimal] if self.minimal[0] else [])]
 
     def to_dict(self) -> dict[str, JsonValue]:
@@ -312,7 +313,23 @@ def _parse_tensors(values: dict[str, JsonValue]) -> dict[str, Tensor]:
     is_player = tensors["removed"] >= 0
     if bool((tensors["removed"] < -1).any() or (is_player[:, 1:] & ~is_player[:, :-1]).any()):
         raise _not_a_selection("removed does not have players, and then -1")
+    _check_values(tensors)
     return tensors
+
+
+def _check_values(tensors: Mapping[str, Tensor]) -> None:
+    """Check that players are unique, that counts are not negative, and that confidences are probabilities.
+
+    Raises:
+        ValueError: If a value is impossible.
+    """
+    players = torch.cat([tensors["order"], tensors["removed"]], dim=1).sort(dim=1).values
+    if bool(((players[:, 1:] == players[:, :-1]) & (players[:, 1:] >= 0)).any()):
+        raise _not_a_selection("order and removed contain a player more than once")
+    if bool((tensors["n_evaluated"] < 0).any()):
+        raise _not_a_selection("n_evaluated contains a number below 0")
+    if bool(((tensors["confidences"] < 0) | (tensors["confidences"] > 1)).any()):
+        raise _not_a_selection("confidences contains a number outside 0 to 1")
 
 
 def _to_tensor(name: str, value: JsonValue) -> Tensor:

@@ -399,8 +399,8 @@ def test_minimal_groups_and_alternatives_are_found_and_recorded(invoke, model, d
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--minimal", "--stop", "never"], "--minimal needs the flip of the prediction; pass it without --stop never"),
-        (["--alternatives", "2", "--stop", "never"], "--alternatives needs the flip"),
+        (["--minimal", "--stop", "never"], "--minimal requires a flip, but --stop is never; pass --stop flip"),
+        (["--alternatives", "2", "--stop", "never"], "--alternatives requires a flip"),
         (["--alternatives", "0"], "--alternatives"),
     ],
 )

@@ -65,7 +65,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Set
     folder = tmp_path_factory.mktemp("whole") / "run"
     evaluator = Evaluator.load(settings, device="cpu")
     store.open_run(folder, settings.to_dict())
-    batches = remaining_batches(evaluator, folder, batch_size=2)
+    batches = remaining_batches(evaluator, (), batch_size=2)
     assert sum(LocalEngine().run(evaluator, folder, batches, resources=CPU)) == TOTAL
     return settings, folder
 
@@ -122,7 +122,7 @@ def test_ray_repeats_the_batch_of_a_worker_that_was_killed(
     settings, folder = whole
     evaluator = Evaluator.load(settings, device="cpu")
     store.open_run(tmp_path, settings.to_dict())
-    batches = remaining_batches(evaluator, tmp_path, batch_size=2)
+    batches = remaining_batches(evaluator, (), batch_size=2)
     resources = Resources(device="cpu", workers=2)
     assert sum(RayEngine().run(evaluator, tmp_path, batches, resources=resources)) == TOTAL
     assert (tmp_path / ".killed").exists()

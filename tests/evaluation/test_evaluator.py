@@ -309,7 +309,8 @@ def test_labels_beyond_the_limit_are_not_checked(settings: Settings, tmp_path: P
 def test_batches_contain_the_images_without_rows(settings: Settings, tmp_path: Path) -> None:
     evaluator = Evaluator.load(settings, device="cpu")
     store.open_run(tmp_path, settings.to_dict())
-    batches = remaining_batches(evaluator, tmp_path, batch_size=3)
+    batches = remaining_batches(evaluator, set(), batch_size=3)
     assert [index for batch in batches for index in batch] == list(range(TOTAL))
     store.write_part(tmp_path, evaluator.rows([0, 2, 4, 5]))
-    assert remaining_batches(evaluator, tmp_path, batch_size=4) == [[1, 3, 6, 7], [8, 9, 10, 11], [12, 13]]
+    finished = store.finished_images(tmp_path)
+    assert remaining_batches(evaluator, finished, batch_size=4) == [[1, 3, 6, 7], [8, 9, 10, 11], [12, 13]]

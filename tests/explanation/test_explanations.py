@@ -255,13 +255,13 @@ def test_minimal_groups_are_those_of_the_attribution_classes(classifier, tmp_pat
             return_selection=True,
         )
         assert explanation.selections[mode].to_dict() == selection.to_dict()
-    n_dropped = int((explanation.selections["insertion"].removed >= 0).sum())
-    assert n_dropped and explanation.changes["insertion"].flipped
-    assert f"minimal ({n_dropped} dropped)" in explanation.figure().axes[1].get_title()
+    n_left_out = int((explanation.selections["insertion"].removed >= 0).sum())
+    assert n_left_out and explanation.changes["insertion"].flipped
+    assert f"minimal ({n_left_out} left out)" in explanation.figure().axes[1].get_title()
     path = explanation.save(tmp_path)
     report = json.loads(path.with_suffix(".json").read_text())
     assert report["settings"]["minimal"] is True and report["alternatives"] == {}
-    assert len(report["insertion"]["removed"][0]) == n_dropped
+    assert len(report["insertion"]["removed"][0]) == n_left_out
     assert [path.name for path in tmp_path.glob("*.png")] == ["image.png"]
 
 

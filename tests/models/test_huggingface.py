@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import zero_shot_models
 import zoo
 from captum.attr import FeatureAblation
 from PIL import Image
 from torch import nn
-from transformers import ViTImageProcessor
+from transformers import PreTrainedModel, ViTImageProcessor, modeling_utils
 
 from captum_moxi import CoalitionGame, models, patch_mask
 from captum_moxi.demo import FOLDER, demo_classifier
@@ -245,3 +246,50 @@ def test_code_in_a_model_folder_does_not_run(file: str, tmp_path: Path, monkeypa
     with pytest.raises(ValueError, match="could not be loaded as an image classifier"):
         models.load(tmp_path / "model", "cpu")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.fixture
+def requested_kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kernels that transformers would download and run."""
+    requested: list[str] = []
+    monkeypatch.setattr(modeling_utils, "lazy_import_flash_attention", lambda name, **_: requested.append(name))
+    return requested
+
+
+def write_model(model: PreTrainedModel, folder: Path, **settings: Any) -> Path:
+    """Write a model whose config.json has additional settings."""
+    model.save_pretrained(folder)
+    ViTImageProcessor().save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | settings))
+    return folder
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+@pytest.mark.parametrize("value", ["owner/kernel", "owner/kernel@v1:attention", {"": "owner/kernel"}])
+def test_attention_kernels_do_not_run(key: str, value: Any, tmp_path: Path, requested_kernels: list[str]) -> None:
+    folder = write_model(zoo.token_model("vit"), tmp_path, **{key: value})
+    with pytest.raises(ValueError, match=r"requests the attention implementation 'owner/kernel.*remove") as error:
+        models.load(folder, "cpu")
+    assert "\n" not in str(error.value)
+    assert not requested_kernels
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_attention_kernels_of_a_part_of_a_model_do_not_run(
+    key: str, tmp_path: Path, requested_kernels: list[str]
+) -> None:
+    model = tiny_clip()
+    vision = model.config.vision_config.to_dict() | {key: "owner/kernel"}
+    folder = write_model(model, tmp_path, vision_config=vision)
+    with pytest.raises(ValueError, match="requests the attention implementation 'owner/kernel'"):
+        models.load(folder, "cpu", classes=["cat", "dog"])
+    assert not requested_kernels
+
+
+@pytest.mark.parametrize("value", [None, "eager", "sdpa"])
+def test_the_attention_of_transformers_is_accepted(value: str | None, tmp_path: Path) -> None:
+    model = zoo.token_model("vit")
+    loaded = models.load(write_model(model, tmp_path, attn_implementation=value), "cpu").model
+    x = torch.randn(1, 3, 32, 32)
+    torch.testing.assert_close(loaded(x).logits, model(x).logits)

@@ -24,11 +24,11 @@ def test_an_explanation_has_the_image_and_four_plots_per_search(image: Tensor, m
     figure.canvas.draw()
     assert len(axes) == 9 and not set(axes) - set(figure.axes)
     assert figure.get_suptitle() == "a title"
-    assert "gray patches are left out" in figure.get_supxlabel().replace("\n", " ")
+    assert "gray patches are absent" in figure.get_supxlabel().replace("\n", " ")
     assert axes[0].get_title() == "cat 0.9"
     assert [axes[index].get_title() for index in (1, 2)] == [
         "insertion: 2 of 4 patches",
-        "2 patches (gray patches are left out):\ntarget predicted",
+        "2 patches (gray patches are absent):\ntarget predicted",
     ]
     assert axes[6].get_title() == "without 1 patch:\ntarget lost"
     assert axes[3].get_ylabel().replace("\n", " ") == "confidence in the target"
@@ -57,7 +57,7 @@ def test_an_explanation_shows_what_the_model_sees_at_the_flip(image: Tensor, mas
 def test_an_explanation_says_that_the_prediction_does_not_flip(image: Tensor, mask: Tensor) -> None:
     selection = make_selection("insertion", [1, 1, 0], [0.1, 0.4, 0.9])
     _, axes = explanation_figure(image, mask, [selection], target=0, min_confidence=0.95)
-    assert axes[2].get_title() == "2 patches (gray patches are left out):\nnot flipped"
+    assert axes[2].get_title() == "2 patches (gray patches are absent):\nnot flipped"
 
 
 def test_a_search_without_steps_is_a_sentence(image: Tensor, mask: Tensor) -> None:
@@ -106,7 +106,7 @@ def test_minimal_groups_are_named_and_explained(image: Tensor, mask: Tensor) -> 
     for selection, title, words in (
         (whole, "insertion: 2 of 4 patches", ()),
         (minimal, "insertion: 2 of 4 patches\nminimal", ("Minimal:",)),
-        (smaller, "insertion: 2 of 4 patches\nminimal (1 dropped)", ("Minimal:", "Dashed outline:")),
+        (smaller, "insertion: 2 of 4 patches\nminimal (1 left out)", ("Minimal:", "Dashed outline:")),
     ):
         figure, axes = explanation_figure(image, mask, [selection], target=0)
         assert axes[1].get_title() == title

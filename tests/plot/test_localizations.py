@@ -28,7 +28,7 @@ def test_a_localization_counts_the_patches_that_hide_and_support_each_class(imag
         *("dog is predicted\nwithout 1 patch", "dog:\nnot lost without these 2 patches"),
         *("cow is not predicted\nwithout 2 patches", "cow:\nnot located"),
     ]
-    assert "gray patches are left out" in figure.get_supxlabel().replace("\n", " ")
+    assert "gray patches are absent" in figure.get_supxlabel().replace("\n", " ")
     without = torch.tensor(axes[3].images[0].get_array())
     assert torch.equal(without[mask != 0], image[mask != 0])
     assert (without[mask == 0] == 0.5).all()

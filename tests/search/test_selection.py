@@ -249,4 +249,4 @@ def test_a_minimal_selection_says_so() -> None:
     assert "minimal" not in repr(selection)
     minimal = replace(selection, minimal=torch.tensor([True]))
     assert repr(minimal).endswith("minimal)")
-    assert repr(replace(minimal, removed=torch.tensor([[4, 5]]))).endswith("minimal (2 dropped))")
+    assert repr(replace(minimal, removed=torch.tensor([[4, 5]]))).endswith("minimal (2 left out))")

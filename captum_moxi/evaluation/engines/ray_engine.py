@@ -54,6 +54,6 @@ class RayEngine(Engine):
             resources=resources,
             kernels=kernel_set(),
         )
-        # "local" is Ray's own name for a new cluster on this machine.
-        has_cluster = ray.is_initialized() or os.environ.get("RAY_ADDRESS", "local") != "local"
+        # "local" is Ray's own name for a new cluster on this machine. An empty variable counts as unset.
+        has_cluster = ray.is_initialized() or (os.environ.get("RAY_ADDRESS") or "local") != "local"
         yield from job.run_in_cluster() if has_cluster else run_in_private_session(job.to_json())

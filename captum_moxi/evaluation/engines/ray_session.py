@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 TOKEN_BYTES = 32
 # Time in which a session that is interrupted can shut down by itself.
@@ -47,7 +48,8 @@ def run_in_private_session(job: str) -> Iterator[int]:
         tempfile.TemporaryDirectory(prefix="ray-", dir=parent, ignore_cleanup_errors=True) as folder,
         tempfile.TemporaryFile("w+", errors="replace") as log,
         subprocess.Popen(
-            [sys.executable, "-c", START, folder],
+            # Without -P, the process imports modules from the working directory.
+            [sys.executable, "-P", "-c", START, folder],
             env=os.environ | private_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -57,8 +59,10 @@ def run_in_private_session(job: str) -> Iterator[int]:
     ):
         assert process.stdin is not None and process.stdout is not None
         try:
-            process.stdin.write(f"{job}\n")
-            process.stdin.flush()
+            # If the process ends before it reads the job, the reason is reported below.
+            with suppress(BrokenPipeError):
+                process.stdin.write(f"{job}\n")
+                process.stdin.flush()
             for line in process.stdout:
                 message = json.loads(line)
                 if "images" in message:
@@ -68,7 +72,8 @@ def run_in_private_session(job: str) -> Iterator[int]:
             process.wait()
         finally:
             # The end of its input tells the session that nobody waits for it any more.
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
         if error is None and process.returncode:
             log.seek(0)
             last_line = (log.read().strip().splitlines() or ["no reason"])[-1]
@@ -93,6 +98,9 @@ def serve() -> None:
 
     The only argument of the process is the folder of the session.
     """
+    folder = sys.argv[1]
+    # The workers of Ray import modules from the working directory of this process.
+    os.chdir(folder)
     messages = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     # Other output, also that of C++ code, must not mix with the messages.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -104,7 +112,7 @@ def serve() -> None:
 
         job = RayJob.from_json(text)
         # Ray lets all users write to its folder, but they cannot open the folder above it.
-        temp_dir = os.path.join(sys.argv[1], "ray")
+        temp_dir = os.path.join(folder, "ray")
         for count in job.run_in_cluster(address="local", include_dashboard=False, _temp_dir=temp_dir):
             print(json.dumps({"images": count}), file=messages)
     except tuple(REPORTED_ERRORS.values()) as error:

@@ -20,7 +20,7 @@ from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orde
 from captum_moxi.heads import head_of
 from captum_moxi.models import call_model
 from captum_moxi.perturbations.adversarial import attack, perturbation_norms
-from captum_moxi.plot import describe, line_style, plain_text, save_figure
+from captum_moxi.plot import describe, line_style, save_figure
 from captum_moxi.tables import markdown_table
 
 # Numbers of players in the table.
@@ -183,7 +183,6 @@ def attack_table(attacks: Sequence[AttackRecord]) -> str:
     return f"{summary}\n\n{markdown_table(['norm on the first', *map(str, counts)], rows)}"
 
 
-@plain_text
 def plot_attacks(attacks: Sequence[AttackRecord]) -> Figure:
     """Draw the mean norm of the perturbations on the first players of each order.
 

@@ -18,7 +18,7 @@ from captum_moxi.evaluation.rows import Row
 from captum_moxi.metrics import Curve, rank_positions
 from captum_moxi.models import preserved_state
 from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupted_inputs
-from captum_moxi.plot import describe, label_curves, line_style, plain_text, save_figure
+from captum_moxi.plot import describe, label_curves, line_style, save_figure
 from captum_moxi.removal import BaselineRemoval
 from captum_moxi.search import follow
 from captum_moxi.tables import markdown_table
@@ -108,8 +108,7 @@ def corrupt_run(orders: Orders, out: Path, *, corruption: str, severity: int = 5
     settings = orders.evaluator.settings.to_dict() | {"modes": ["deletion"], "stop": None}
     settings |= {"corruption": corruption, "severity": severity}
     store.open_run(out, settings, images=len(orders.images))
-    with store.locked_run(out):
-        finished = store.finished_images(out)
+    with store.locked_run(out) as finished:
         for image in orders.images:
             if image.name not in finished:
                 store.write_part(out, _corrupt_image(orders.evaluator, image, corruption=corruption, severity=severity))
@@ -135,7 +134,6 @@ def corruption_table(runs: Sequence[Sequence[RunCurve]]) -> str:
     return markdown_table(["area under the deletion curve", *methods], rows)
 
 
-@plain_text
 def plot_corruptions(runs: Sequence[Sequence[RunCurve]], *, resamples: int) -> Figure:
     """Draw the mean deletion curves, with a panel for each corruption and a 95 % band for the first method.
 

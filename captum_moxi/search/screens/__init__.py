@@ -39,7 +39,9 @@ class ScreenRegistry(Registry[AnyScreen | None]):
             return screens[0]
         stages = [stage for screen in screens if screen is not None for stage in screen.stages]
         if len(stages) < len(screens):
-            raise ValueError(f"screen {spec!r} contains all, which selects all candidates; pass the others without it")
+            raise ValueError(
+                f"screen is {spec!r}, but 'all' cannot be part of a cascade; pass the other screens only"
+            )
         return Cascade(*stages)
 
 
@@ -49,7 +51,11 @@ SCREENS.register("all", lambda: None, help="all candidates: the exact search")
 SCREENS.register("gradient", GradientScreen, argument="M", help="M candidates by gradient, only for deletion")
 SCREENS.register("last-gains", LastGainsScreen, argument="M", help="M candidates by their last gain")
 SCREENS.register("random", RandomScreen, argument="M", help="M random candidates")
-SCREENS.register("half-precision", HalfPrecisionScreen, help="all candidates in half precision, then the best exactly")
+SCREENS.register(
+    "half-precision",
+    HalfPrecisionScreen,
+    help="all candidates in half precision, then the best again in full precision",
+)
 
 
 def get_screen(screen: object) -> AnyScreen | None:
