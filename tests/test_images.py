@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captum_moxi.demo import demo_classifier
-from captum_moxi.images import expand_paths, open_image, to_rgb
+from captum_moxi.images import as_text, expand_paths, open_image, to_rgb
 
 Array = NDArray[Any]
 # Fractions of white, with both ends.
@@ -213,3 +213,28 @@ def test_models_receive_scaled_images() -> None:
     shallow = np.rint(deep / 257).astype(np.uint8)
     x = demo_classifier("cpu").preprocess([Image.fromarray(deep), Image.fromarray(shallow)])
     assert (x[0] == x[1]).all() and len(x.unique()) > 100
+
+
+def test_names_contain_no_characters_that_change_a_terminal() -> None:
+    assert as_text("a\nb\x1b[31m\u202e\x7f.png") == "a\ufffdb\ufffd[31m\ufffd\ufffd.png"
+    assert as_text("Größe 1\u202fPM 貓 😀.png") == "Größe 1\u202fPM 貓 😀.png"
+
+
+@pytest.mark.parametrize("size", [150, 250], ids=["warning", "error"])
+def test_an_image_with_too_many_pixels_is_rejected_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    path = save(np.zeros((1, size), dtype=np.uint8), tmp_path / "large.png")
+    # Pillow warns of images with more pixels, and rejects those with more than twice as many.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match=r"too many pixels .*; pass a smaller image"):
+            open_image(path)
+
+
+def test_the_file_of_a_16_bit_image_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "logo.png"
+    gray_key("uint16", 257).save(path, transparency=7)
+    with Image.open(path) as image, pytest.warns(UserWarning, match=r"logo\.png has transparent pixels"):
+        assert gray(to_rgb(image)).tolist() == [[100, 255]]

@@ -15,6 +15,10 @@ def test_text_cannot_break_a_markdown_table() -> None:
     assert markdown_table(["a"], [["x | y\nz"]]).splitlines()[2] == r"| x \| y z |"
 
 
+def test_text_cannot_add_html_to_a_markdown_table() -> None:
+    assert markdown_table(["a"], [["<b>x</b> & &lt;"]]).splitlines()[2] == "| &lt;b>x&lt;/b> &amp; &amp;lt; |"
+
+
 def test_a_table_without_rows_has_its_header() -> None:
     assert markdown_table(["a", "b"], []).splitlines() == ["| a | b |", "| --- | --- |"]
 

@@ -7,8 +7,16 @@ import click
 
 from captum_moxi.cli import options
 from captum_moxi.cli.labels import label_sources
-from captum_moxi.cli.runner import Command, SourceImage, load_sources, on_terminal, replaced_note, run_over_images
-from captum_moxi.explanation import CompareSettings, ComparisonReport, compare_image
+from captum_moxi.cli.runner import (
+    Command,
+    SourceImage,
+    check_outputs,
+    load_sources,
+    on_terminal,
+    replaced_note,
+    run_over_images,
+)
+from captum_moxi.explanation import COMPARISON_FIGURES, CompareSettings, ComparisonReport, compare_image
 from captum_moxi.methods import DEFAULT_METHODS, METHODS
 from captum_moxi.metrics import METRICS
 from captum_moxi.removal import REMOVALS
@@ -39,8 +47,8 @@ from captum_moxi.search.screens import SCREENS
 @options.screen(
     default="gradient:8",
     show_default=True,
-    help=f"Which patches each step of MoXI evaluates: {options.CHOICES}. M is their number. gradient is used only for "
-    "deletion, and insertion then evaluates all. The others are used for both modes.",
+    help=f"Which patches each step of MoXI evaluates: {options.CHOICES}. M is the number of patches. gradient applies "
+    "only to deletion, and insertion then evaluates all patches. The others apply to both modes.",
 )
 @options.html()
 @options.device()
@@ -76,6 +84,7 @@ def compare(
     settings.check(classifier)
     class_index = None if target is None else classifier.class_index(target)
     sources = label_sources(sources, classifier.labels, pattern=label_pattern, label_map=label_map)
+    check_outputs(sources, [out / name for name in COMPARISON_FIGURES])
     out.mkdir(parents=True, exist_ok=True)
     existing = set(out.iterdir())
     report = ComparisonReport(out, settings)

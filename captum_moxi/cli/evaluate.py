@@ -48,8 +48,8 @@ from captum_moxi.search.screens import SCREENS
     type=SpecType(SCREENS),
     default="gradient:8",
     show_default=True,
-    help=f"Which patches each step of MoXI evaluates: {options.CHOICES}. M is their number. gradient is used only for "
-    "deletion, and insertion then evaluates all. The others are used for both modes.",
+    help=f"Which patches each step of MoXI evaluates: {options.CHOICES}. M is the number of patches. gradient applies "
+    "only to deletion, and insertion then evaluates all patches. The others apply to both modes.",
 )
 @options.batch_size()
 @options.device(type=options.TEXT)

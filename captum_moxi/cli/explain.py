@@ -9,8 +9,17 @@ import click
 from captum_moxi import demo, explanation
 from captum_moxi.cli import options
 from captum_moxi.cli.labels import label_sources
-from captum_moxi.cli.runner import Command, SourceImage, load_sources, on_terminal, replaced_note, run_over_images
-from captum_moxi.explanation import ExplainSettings
+from captum_moxi.cli.runner import (
+    Command,
+    SourceImage,
+    check_outputs,
+    figures_of,
+    load_sources,
+    on_terminal,
+    replaced_note,
+    run_over_images,
+)
+from captum_moxi.explanation import EXPLANATION_FIGURES, ExplainSettings
 from captum_moxi.removal import REMOVALS
 from captum_moxi.rewards import REWARDS
 from captum_moxi.search.screens import SCREENS
@@ -75,6 +84,7 @@ def explain(
     settings.check(classifier)
     sources = label_sources(sources, classifier.labels, pattern=label_pattern, label_map=label_map)
     class_index = None if target is None else classifier.class_index(target)
+    check_outputs(sources, figures_of(sources, out, endings=EXPLANATION_FIGURES))
     out.mkdir(parents=True, exist_ok=True)
     existing = set(out.iterdir())
 

@@ -8,8 +8,17 @@ import click
 from captum_moxi import explanation
 from captum_moxi.cli import options
 from captum_moxi.cli.labels import label_sources
-from captum_moxi.cli.runner import Command, SourceImage, load_sources, on_terminal, replaced_note, run_over_images
-from captum_moxi.explanation import LocalizeSettings
+from captum_moxi.cli.runner import (
+    Command,
+    SourceImage,
+    check_outputs,
+    figures_of,
+    load_sources,
+    on_terminal,
+    replaced_note,
+    run_over_images,
+)
+from captum_moxi.explanation import LOCALIZATION_FIGURES, LocalizeSettings
 from captum_moxi.removal import REMOVALS
 from captum_moxi.search.screens import SCREENS
 
@@ -32,7 +41,7 @@ from captum_moxi.search.screens import SCREENS
 @options.screen(
     default="gradient:8",
     show_default=True,
-    help=f"Which patches each step evaluates: {options.CHOICES}. M is their number.",
+    help=f"Which patches each step evaluates: {options.CHOICES}. M is the number of patches.",
 )
 @options.minimal()
 @options.device()
@@ -62,6 +71,7 @@ def localize(
     class_indices = [classifier.class_index(target) for target in targets]
     settings.check()
     sources = label_sources(sources, classifier.labels, pattern=label_pattern, label_map=label_map)
+    check_outputs(sources, figures_of(sources, out, endings=LOCALIZATION_FIGURES))
     out.mkdir(parents=True, exist_ok=True)
     existing = set(out.iterdir())
 

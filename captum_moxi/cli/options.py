@@ -258,8 +258,8 @@ minimal = partial(
     click.option,
     "--minimal",
     is_flag=True,
-    help="After the flip, leave out the patches that the flip does not need. The group is then minimal: no single patch "
-    "can be left out without losing the flip.",
+    help="After the flip, leave out the patches that the flip does not need. The group is then minimal: no single "
+    "patch can be left out without losing the flip.",
 )
 alternatives = partial(
     click.option,

@@ -2,10 +2,11 @@
 
 import errno
 import logging
+import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from tqdm.auto import tqdm
 
 from captum_moxi.attr.progress import logger as search_logger
 from captum_moxi.demo import demo_classifier, demo_images
+from captum_moxi.explanation import EXPLANATION_FIGURES
 from captum_moxi.images import as_text, expand_paths, open_image
 from captum_moxi.models import ImageClassifier, load
 from captum_moxi.registry import Registry
@@ -34,6 +36,12 @@ OPTIONS_FOR_ARGUMENTS = {
     "grid": (r"a feature_mask with fewer than \d+ players", "a smaller --grid"),
     "removal": (r"removal=BaselineRemoval\(\)", "--removal zero"),
 }
+
+
+# Text of the user in a message: in quotation marks, but not after an apostrophe, or a path.
+USER_TEXT = r"""(?<!\w)'[^']*'|(?<!\w)"[^"]*"|[^\s'"]*[/\\][^\s'"]*"""
+# End of the name of an argument, if no quoted value follows: not before another value, and not in the name of a file.
+END_OF_NAME = r"\b(?![=/\\-]|\.\w)"
 
 
 class CommandError(click.ClickException):
@@ -128,6 +136,8 @@ class SourceImage:
         path_in_folder (str): Path of the image in the folder that the user passed, or the name of its file.
         label (str, optional): Label of the image according to the data.
             Default: None, unknown
+        file (Path, optional): File of the image.
+            Default: None, an embedded image
     """
 
     name: str
@@ -135,6 +145,7 @@ class SourceImage:
     open: Callable[[], Image.Image]
     path_in_folder: str
     label: str | None = None
+    file: Path | None = None
 
 
 def load_sources(
@@ -195,6 +206,7 @@ def file_sources(paths: Sequence[str]) -> list[SourceImage]:
             partial(open_image, name),
             as_text(path_in_folder),
             as_text(Path(path_in_folder).parent.name) or None,
+            Path(name),
         )
         for (name, path_in_folder), stem in zip(files, stems, strict=True)
     ]
@@ -206,6 +218,41 @@ def demo_sources() -> list[SourceImage]:
         SourceImage(demo.name, Path(demo.name).stem, demo.image.copy, demo.name, label=demo.label)
         for demo in demo_images()
     ]
+
+
+def check_outputs(sources: Sequence[SourceImage], figures: Iterable[Path]) -> None:
+    """Check that no figure replaces one of the images.
+
+    Args:
+        sources (Sequence[SourceImage]): Images of the command.
+        figures (Iterable[Path]): Files that the command writes.
+
+    Raises:
+        CommandError: If a figure has the path of an image, or if a link to an image has the path of a figure.
+    """
+    files = {_file_id(source.file) for source in sources if source.file is not None and source.file.exists()}
+    for figure in figures:
+        if figure.exists() and _file_id(figure) in files:
+            raise CommandError(
+                f"the figure {as_text(str(figure))!r} would replace an image; pass another folder as --out"
+            )
+
+
+def figures_of(sources: Sequence[SourceImage], out: Path, *, endings: Sequence[str]) -> Iterator[Path]:
+    """Return the files of figures.
+
+    Args:
+        sources (Sequence[SourceImage]): Images of the command.
+        out (Path): Folder of the figures.
+        endings (Sequence[str]): What the name of each figure adds to the stem of its image.
+    """
+    return (out / f"{source.stem}{ending}" for source in sources for ending in endings)
+
+
+def _file_id(path: Path) -> tuple[int, int]:
+    """Return what two paths of the same file have in common, also if one is a link."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def replaced_note(path: Path, existing: Container[Path]) -> str:
@@ -290,7 +337,7 @@ def with_options(message: str) -> str:
     """Replace arguments in a message of the library by the options of the current command.
 
     For example, ``keep='all'`` becomes ``--keep all``, and ``label_map`` becomes ``--label-map``. Names that are also
-    words, such as data, are replaced only where a value follows.
+    words, such as data, are replaced only where a value follows. Paths and other values of the user do not change.
 
     Args:
         message (str): Message of the library, in terms of its arguments.
@@ -300,11 +347,22 @@ def with_options(message: str) -> str:
         if isinstance(param, click.Option) and param.name:
             if param.name in OPTIONS_FOR_ARGUMENTS:
                 message = re.sub(*OPTIONS_FOR_ARGUMENTS[param.name], message)
-            option = param.opts[-1]
-            message = re.sub(rf"\b{param.name}='([^' ]*)'", rf"{option} \1", message)
-            if "_" in param.name:
-                message = re.sub(rf"\b{param.name}\b(?!=)", option, message)
+            message = _replace_argument(message, name=param.name, option=param.opts[-1])
     return message
+
+
+def _replace_argument(message: str, *, name: str, option: str) -> str:
+    """Replace an argument by an option, except in quotation marks and in paths."""
+    # Names without an underscore may be words.
+    no_value = f"|{END_OF_NAME}" if "_" in name else ""
+    argument = rf"(?<![\w.-]){name}(?:='(?P<value>[^' ]*)'{no_value})"
+
+    def replace(match: re.Match[str]) -> str:
+        if match["user"] is not None:
+            return match["user"]
+        return option if match["value"] is None else f"{option} {match['value']}"
+
+    return re.sub(f"{argument}|(?P<user>{USER_TEXT})", replace, message)
 
 
 def _path_in_folder(name: str, path: str) -> str:
@@ -317,13 +375,14 @@ def _one_line(reason: object) -> str:
 
 
 def _unique_stems(names: Sequence[str]) -> list[str]:
-    """Return the stem of each file name, with a number added to stems that occurred before."""
-    # A dictionary keeps the order and finds a stem fast.
-    stems: dict[str, None] = {}
+    """Return the stem of each file name, with a number added if a figure of an earlier image has the same name."""
+    stems: list[str] = []
+    taken: set[str] = set()
     for name in names:
         stem, count = Path(name).stem, 1
-        while stem in stems:
+        while not taken.isdisjoint(figures := {f"{stem}{ending}" for ending in EXPLANATION_FIGURES}):
             count += 1
             stem = f"{Path(name).stem}-{count}"
-        stems[stem] = None
-    return list(stems)
+        stems.append(stem)
+        taken |= figures
+    return stems

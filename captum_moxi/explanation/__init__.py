@@ -4,8 +4,15 @@ Each function takes a classifier and an image. It returns an object that convert
 HTML page, and that saves itself. The command line is a thin layer over these functions.
 """
 
-from captum_moxi.explanation.comparisons import CompareSettings, ComparisonReport, ImageComparison, compare_image
+from captum_moxi.explanation.comparisons import (
+    COMPARISON_FIGURES,
+    CompareSettings,
+    ComparisonReport,
+    ImageComparison,
+    compare_image,
+)
 from captum_moxi.explanation.explanations import (
+    EXPLANATION_FIGURES,
     Change,
     ExplainSettings,
     Explanation,
@@ -14,9 +21,18 @@ from captum_moxi.explanation.explanations import (
     explain,
 )
 from captum_moxi.explanation.images import PreparedImage, prepare_image
-from captum_moxi.explanation.localizations import Localization, LocalizedClass, LocalizeSettings, localize
+from captum_moxi.explanation.localizations import (
+    LOCALIZATION_FIGURES,
+    Localization,
+    LocalizedClass,
+    LocalizeSettings,
+    localize,
+)
 
 __all__ = [
+    "COMPARISON_FIGURES",
+    "EXPLANATION_FIGURES",
+    "LOCALIZATION_FIGURES",
     "Change",
     "CompareSettings",
     "ComparisonReport",

@@ -32,6 +32,16 @@ from captum_moxi.removal import Removal, get_removal
 from captum_moxi.search.screens import AnyScreen, get_screen, screen_for_mode
 from captum_moxi.tables import Record, markdown_table
 
+_CURVES_FILE = "curves.png"
+
+
+def _gallery_file(mode: Mode) -> str:
+    return f"{mode}.png"
+
+
+# File names of all figures.
+COMPARISON_FIGURES = (*map(_gallery_file, MODES), _CURVES_FILE)
+
 
 @dataclass(frozen=True)
 class CompareSettings:
@@ -255,8 +265,8 @@ class ComparisonReport:
         pictures, masks = torch.stack(self._pictures), torch.stack(self._masks)
         for mode in _modes(gallery):
             figure = comparison_figure(pictures, masks, gallery, mode=mode, draw=self._draw, note=self._note)
-            save_figure(figure, self.folder / f"{mode}.png")
-        save_figure(_curves_figure(join(self._comparisons)), self.folder / "curves.png")
+            save_figure(figure, self.folder / _gallery_file(mode))
+        save_figure(_curves_figure(join(self._comparisons)), self.folder / _CURVES_FILE)
 
     def summary(self) -> str:
         """Return a Markdown table with a row for each method and mode, and a line about the images."""

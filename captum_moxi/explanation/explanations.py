@@ -39,6 +39,9 @@ from captum_moxi.rewards import Reward
 from captum_moxi.search import Selection, follow
 from captum_moxi.search.screens import AnyScreen, get_screen, screen_for_mode
 
+# Endings of the file names of the figures: of the explanation, and of the alternative groups.
+EXPLANATION_FIGURES = (".png", "-alternatives.png")
+
 _SEARCHES: dict[Mode, type[MoXIAttribution]] = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
 
 
@@ -389,10 +392,11 @@ class Explanation:
             ImportError: If ``html`` is True and Bokeh is not installed.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{stem or Path(self.image.name).stem}.png"
+        stem = stem or Path(self.image.name).stem
+        path, alternatives_path = (folder / f"{stem}{ending}" for ending in EXPLANATION_FIGURES)
         save_figure(self.figure(), path)
         if self.alternatives:
-            save_figure(self.alternatives_figure(), path.with_name(f"{path.stem}-alternatives.png"))
+            save_figure(self.alternatives_figure(), alternatives_path)
         if html:
             path.with_suffix(".html").write_text(self.page(), encoding="utf-8")
         path.with_suffix(".json").write_text(json.dumps(self.to_dict(), indent=1) + "\n")

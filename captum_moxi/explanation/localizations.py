@@ -19,6 +19,9 @@ from captum_moxi.removal import Removal, get_removal
 from captum_moxi.search import Selection
 from captum_moxi.search.screens import AnyScreen, get_screen
 
+# Endings of the file names of the figures.
+LOCALIZATION_FIGURES = ("-classes.png",)
+
 
 @dataclass(frozen=True)
 class LocalizeSettings:
@@ -183,7 +186,7 @@ class Localization:
             Path: File of the figure.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{stem or Path(self.image.name).stem}-classes.png"
+        path = folder / f"{stem or Path(self.image.name).stem}{LOCALIZATION_FIGURES[0]}"
         save_figure(self.figure(), path)
         path.with_suffix(".json").write_text(json.dumps(self.to_dict(), indent=1) + "\n")
         return path

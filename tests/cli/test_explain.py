@@ -380,7 +380,7 @@ def test_advice_for_a_model_without_patch_tokens_names_options(invoke, digits: P
 
 def test_minimal_groups_and_alternatives_are_found_and_recorded(invoke, model, digits: Path, tmp_path: Path) -> None:
     image = digits / demo_images()[0].name
-    options = ["--grid", 4, "--no-interactions", "--device", "cpu", "--out", tmp_path]
+    options = ["--grid", 4, "--mode", "insertion", "--no-interactions", "--device", "cpu", "--out", tmp_path]
     reports = {}
     for name, added in (("greedy", []), ("minimal", ["--minimal"]), ("alternatives", ["--alternatives", 2])):
         result = invoke("explain", image, *model, *options, *added)
@@ -409,3 +409,27 @@ def test_minimal_groups_need_the_flip(invoke, tmp_path: Path, options: list[str]
     assert result.exit_code == 2
     assert message in result.output.replace("\n", " ")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["explain", "localize", "compare"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_no_figure_replaces_an_image(invoke, model, digits: Path, tmp_path: Path, command: str, linked: bool) -> None:
+    stem = {"explain": "cat", "localize": "cat-classes", "compare": "curves"}[command]
+    image = digits / f"{stem}.png"
+    (digits / "1-2-4-4.png").rename(image)
+    contents = image.read_bytes()
+    images, out = [image], digits
+    if command == "localize":
+        # The figure of the other image has the name of this one.
+        other = digits / "cat.png"
+        (digits / "6-4-6-3.png").rename(other)
+        images = [other, image]
+    if linked:
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / image.name).symlink_to(image)
+    result = invoke(command, *images, *model, "--out", out)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("Error: the figure '")
+    assert f"{image.name}' would replace an image; pass another folder as --out" in result.stderr
+    assert image.read_bytes() == contents and not list(out.glob("*.json"))

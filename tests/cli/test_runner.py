@@ -76,6 +76,30 @@ def test_arguments_in_a_message_are_written_as_options() -> None:
     assert result.stderr == f"Error: {message}\n"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/tmp/label_map",
+        "'/tmp/my label_map'",
+        "label_map/config",
+        "label_map.png",
+        "my-label_map",
+        "'keep label_map'",
+        '"it\'s label_map"',
+        "/tmp/keep='all'",
+    ],
+)
+def test_paths_and_values_of_the_user_are_not_written_as_options(text: str) -> None:
+    @click.command(cls=Command)
+    @click.option("--keep")
+    @click.option("--label-map", "label_map")
+    def command(keep: str, label_map: str) -> None:
+        raise ValueError(f"the user's {text} is a folder, and the model's name is not; pass label_map")
+
+    result = CliRunner().invoke(command)
+    assert result.stderr == f"Error: the user's {text} is a folder, and the model's name is not; pass --label-map\n"
+
+
 def test_a_command_can_exit_with_a_code_of_its_own() -> None:
     @click.command(cls=Command)
     @click.pass_context
@@ -92,6 +116,12 @@ def test_sources_open_their_own_file_and_have_different_stems(tmp_path: Path) ->
     sources = file_sources([str(tmp_path / folder) for folder in "abc"])
     assert [source.stem for source in sources] == ["x", "x-2", "x-3"]
     assert [source.open().getpixel((0, 0)) for source in sources] == [(255, 0, 0), (0, 0, 255), (0, 255, 0)]
+
+
+def test_figures_of_different_images_have_different_names() -> None:
+    names = ["cat.png", "cat-alternatives.png", "dog-alternatives.png", "dog.png"]
+    figures = [f"{source.stem}{ending}" for source in file_sources(names) for ending in (".png", "-alternatives.png")]
+    assert len(set(figures)) == 8 and figures[:2] == ["cat.png", "cat-alternatives.png"]
 
 
 def test_debug_keeps_the_traceback_of_an_error() -> None:

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,27 @@ def test_a_partial_last_line_is_measured_again_and_the_others_remain(tmp_path: P
     assert Records(path).get({"m": 8}, lambda: {"seconds": 2}) == {"seconds": 2}
     assert Records(path).get({"m": 4}, fail_to_measure) == {"seconds": 1}
     assert Records(path).get({"m": 8}, fail_to_measure) == {"seconds": 2}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="uses the file size limit of POSIX")
+def test_measurements_survive_a_partial_last_line_and_a_full_disk(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    Records(path).get({"m": 4}, lambda: {"seconds": 1})
+    contents = path.read_bytes()
+    path.write_bytes(contents + b'{"settings": {"m": 8}, "meas')
+    code = """
+import resource, sys
+from pathlib import Path
+from captum_moxi.evaluation.records import Records
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    Records(Path(sys.argv[1])).get({"m": 8}, lambda: {"seconds": 2})
+except OSError:
+    print("disk full")
+"""
+    run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert run.stdout == "disk full\n"
+    assert path.read_bytes() == contents
 
 
 @pytest.mark.parametrize("text", ["hello\n", "hello", '{"a": 1}', '{"settings": 1}\n', "[1, 2]\n"])

@@ -1,4 +1,7 @@
+import errno
+import os
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +31,23 @@ def test_a_run_continues_with_more_images_but_not_with_other_settings(settings: 
         run_evaluation(replace(settings, modes=["insertion"]), run, device="cpu")
 
 
+def test_a_run_is_read_when_it_starts_and_when_it_is_summarized(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_evaluation(settings, tmp_path / "run", limit=2, batch_size=1, device="cpu")
+    reads, read = Counter[Path](), Path.read_bytes
+
+    def count(path: Path) -> bytes:
+        reads[path] += 1
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", count)
+    run_evaluation(settings, tmp_path / "run", limit=2, batch_size=1, device="cpu")
+    parts = sorted((tmp_path / "run" / "rows").iterdir())
+    assert len(parts) == 2
+    assert [reads[part] for part in parts] == [2, 2]
+
+
 def test_rejected_settings_leave_no_folder(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="engine 'magic' is unknown; pass one of local, ray"):
         run_evaluation(settings, tmp_path / "run", engine="magic")
@@ -46,7 +66,7 @@ def test_a_summary_shows_the_first_errors(tmp_path: Path) -> None:
     assert len(lines) == 12
 
 
-def test_what_an_interrupted_run_has_finished_is_described(tmp_path: Path) -> None:
+def test_what_an_interrupted_run_has_finished_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     assert describe_finished(run) == f"{run} does not hold a run yet"
     store.open_run(run, {})
@@ -55,3 +75,13 @@ def test_what_an_interrupted_run_has_finished_is_described(tmp_path: Path) -> No
     assert describe_finished(run) == f"1 images are finished and stored in {run}"
     (run / "rows" / "part-torn.parquet").write_bytes(b"PAR1")
     assert "part-torn.parquet (it has no checksum)" in describe_finished(run)
+
+    read = Path.read_bytes
+
+    def fail(path: Path) -> bytes:
+        if path.suffix != ".parquet":
+            return read(path)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    assert describe_finished(run) == f"the number of finished images in {run} is unknown"

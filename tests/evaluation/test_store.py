@@ -1,3 +1,4 @@
+import errno
 import os
 import random
 import shutil
@@ -82,8 +83,8 @@ def test_failed_images_are_repeated(tmp_path: Path) -> None:
     store.open_run(tmp_path, {})
     store.write_part(tmp_path, [row("a.png"), row("b.png", status="failed", error="out of memory")])
     assert store.finished_images(tmp_path) == {"a.png", "b.png"}
-    with store.locked_run(tmp_path):
-        assert store.finished_images(tmp_path) == {"a.png"}
+    with store.locked_run(tmp_path) as finished:
+        assert finished == store.finished_images(tmp_path) == {"a.png"}
 
 
 def test_only_one_process_writes_to_a_run(tmp_path: Path) -> None:
@@ -150,12 +151,59 @@ def test_a_damaged_part_is_named_and_its_images_are_processed_again(
         assert intact.name not in str(error.value)
     with (
         pytest.warns(UserWarning, match=rf"{damaged.name} is damaged .* its images are processed again"),
-        store.locked_run(tmp_path),
+        store.locked_run(tmp_path) as finished,
     ):
-        assert store.finished_images(tmp_path) == {"c.png"}
+        assert finished == store.finished_images(tmp_path) == {"c.png"}
     assert (tmp_path / "damaged" / damaged.name).exists()
     store.write_part(tmp_path, [row("a.png", seconds=1.0), row("b.png", seconds=2.0)])
     assert store.read_rows(tmp_path)["seconds"].to_pylist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_a_part_that_cannot_be_read_is_not_damaged(tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, _ = write_two_parts(tmp_path)
+    rows, read = store.read_rows(tmp_path), Path.read_bytes
+
+    def fail(path: Path) -> bytes:
+        if path == part:
+            raise OSError(code, os.strerror(code), str(path))
+        return read(path)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_bytes", fail)
+        with pytest.raises(OSError, match=part.name), store.locked_run(tmp_path):
+            pytest.fail("the run continues")
+        with pytest.raises(OSError, match=part.name):
+            store.read_rows(tmp_path)
+        with pytest.raises(OSError, match=part.name):
+            store.write_part(tmp_path, [row("a.png"), row("b.png")])
+    assert store.read_rows(tmp_path).equals(rows)
+
+
+def test_parts_that_are_damaged_again_are_all_kept(tmp_path: Path) -> None:
+    contents = [b"first", b"second", b"third"]
+    for content in contents:
+        part, _ = write_two_parts(tmp_path)
+        part.write_bytes(content)
+        with pytest.warns(UserWarning, match="is damaged"), store.locked_run(tmp_path):
+            pass
+    assert sorted(path.read_bytes() for path in (tmp_path / "damaged").iterdir()) == contents
+
+
+def test_two_workers_may_write_the_same_part_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.open_run(tmp_path, {})
+    fsync, batch = os.fsync, [row("a.png"), row("b.png")]
+
+    def write_in_between(file: int) -> None:
+        # The other worker has the same process id, as on another machine.
+        monkeypatch.setattr(os, "fsync", fsync)
+        store.write_part(tmp_path, batch)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", write_in_between)
+    store.write_part(tmp_path, batch)
+    assert store.read_rows(tmp_path)["image"].to_pylist() == ["a.png", "b.png"]
+    assert len(list((tmp_path / "rows").iterdir())) == 1
 
 
 def test_many_damaged_parts_are_counted(tmp_path: Path) -> None:

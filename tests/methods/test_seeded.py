@@ -30,6 +30,7 @@ from captum_moxi.models import LogitsModel
 
 TARGETS = [1, 3]
 HALF = torch.full((20,), 0.5)
+CHANNELS_LAST = torch.zeros(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
 
 DRAWS: dict[str, Callable[[], Tensor]] = {
     "rand": lambda: torch.rand(3),
@@ -40,6 +41,11 @@ DRAWS: dict[str, Callable[[], Tensor]] = {
     "randn_like": lambda: torch.randn_like(HALF, dtype=torch.float64),
     "randint_like": lambda: torch.randint_like(HALF, 2, 99),
     "randint_like, by name": lambda: torch.randint_like(input=HALF, high=99, dtype=None),
+    "rand_like, channels last": lambda: torch.rand_like(CHANNELS_LAST),
+    "randn_like, channels last": lambda: torch.randn_like(CHANNELS_LAST),
+    "randint_like, channels last": lambda: torch.randint_like(CHANNELS_LAST, 2, high=99),
+    "rand_like, other format": lambda: torch.rand_like(CHANNELS_LAST, memory_format=torch.contiguous_format),
+    "randn_like, with gradients": lambda: torch.randn_like(HALF, requires_grad=True),
     "normal": lambda: torch.normal(0, HALF),
     "bernoulli": lambda: torch.bernoulli(HALF),
     "multinomial": lambda: HALF.multinomial(10),
@@ -76,6 +82,7 @@ def test_draws_are_those_of_the_global_generator_with_the_same_seed(name: str) -
     with SeededRandom(5):
         first, second = DRAWS[name](), DRAWS[name]()
     assert torch.equal(first, expected[0]) and torch.equal(second, expected[1])
+    assert first.stride() == expected[0].stride() and first.requires_grad == expected[0].requires_grad
     assert not torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), state)
 

@@ -1,5 +1,6 @@
 """Models are found in folders, on a hub, or in its cache. The hub is a server of the test."""
 
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -120,6 +121,40 @@ def test_a_hub_that_cannot_be_reached_is_reported_unless_the_model_is_cached(use
         ValueError, match=r"is not a folder, is not in the hub's cache, and the hub http://127\.0\.0\.1:9 could"
     ):
         load("owner/model")
+    put_into_cache(empty_cache, "owner/model")
+    assert hub.is_local("owner/model")
+
+
+@pytest.fixture
+def silent_hub(use_hub: Callable[[str], None]) -> Iterator[list[bytes]]:
+    """A hub that accepts requests and does not answer them before the test ends. The list contains the requests."""
+    requests: list[bytes] = []
+    is_over = threading.Event()
+
+    class Silence(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            requests.append(self.request.recv(4096))
+            # A client without a timeout finds the model in the end.
+            is_over.wait(5)
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nX-Repo-Commit: 0\r\nETag: 0\r\nContent-Length: 2\r\n\r\n")
+
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Silence)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    use_hub(f"http://127.0.0.1:{server.server_address[1]}")
+    yield requests
+    is_over.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_hub_that_does_not_answer_is_reported_unless_the_model_is_cached(
+    silent_hub: list[bytes], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "TIMEOUT_SECONDS", 0.2)
+    with pytest.raises(ValueError, match=r"is not in the hub's cache, and the hub http://127.* could not be reached"):
+        hub.is_local("owner/model")
+    assert len(silent_hub) == 1
     put_into_cache(empty_cache, "owner/model")
     assert hub.is_local("owner/model")
 

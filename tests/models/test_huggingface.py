@@ -13,7 +13,7 @@ import zoo
 from captum.attr import FeatureAblation
 from PIL import Image
 from torch import nn
-from transformers import PreTrainedModel, ViTImageProcessor, modeling_utils
+from transformers import ViTImageProcessor, modeling_utils
 
 from captum_moxi import CoalitionGame, models, patch_mask
 from captum_moxi.demo import FOLDER, demo_classifier
@@ -256,32 +256,26 @@ def requested_kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return requested
 
 
-def write_model(model: PreTrainedModel, folder: Path, **settings: Any) -> Path:
-    """Write a model whose config.json has additional settings."""
-    model.save_pretrained(folder)
-    ViTImageProcessor().save_pretrained(folder)
+def add_settings(folder: Path, **settings: Any) -> None:
+    """Add settings to the config.json of a model."""
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | settings))
-    return folder
 
 
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
 @pytest.mark.parametrize("value", ["owner/kernel", "owner/kernel@v1:attention", {"": "owner/kernel"}])
 def test_attention_kernels_do_not_run(key: str, value: Any, tmp_path: Path, requested_kernels: list[str]) -> None:
-    folder = write_model(zoo.token_model("vit"), tmp_path, **{key: value})
+    folder = shutil.copytree(FOLDER / "model", tmp_path / "model")
+    add_settings(folder, **{key: value})
     with pytest.raises(ValueError, match=r"requests the attention implementation 'owner/kernel.*remove") as error:
         models.load(folder, "cpu")
     assert "\n" not in str(error.value)
     assert not requested_kernels
 
 
-@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
-def test_attention_kernels_of_a_part_of_a_model_do_not_run(
-    key: str, tmp_path: Path, requested_kernels: list[str]
-) -> None:
-    model = tiny_clip()
-    vision = model.config.vision_config.to_dict() | {key: "owner/kernel"}
-    folder = write_model(model, tmp_path, vision_config=vision)
+def test_attention_kernels_of_a_part_of_a_model_do_not_run(tmp_path: Path, requested_kernels: list[str]) -> None:
+    folder = zero_shot_models.save("clip", tmp_path)
+    add_settings(folder, _attn_implementation={"vision_config": "owner/kernel"})
     with pytest.raises(ValueError, match="requests the attention implementation 'owner/kernel'"):
         models.load(folder, "cpu", classes=["cat", "dog"])
     assert not requested_kernels
@@ -289,7 +283,9 @@ def test_attention_kernels_of_a_part_of_a_model_do_not_run(
 
 @pytest.mark.parametrize("value", [None, "eager", "sdpa"])
 def test_the_attention_of_transformers_is_accepted(value: str | None, tmp_path: Path) -> None:
-    model = zoo.token_model("vit")
-    loaded = models.load(write_model(model, tmp_path, attn_implementation=value), "cpu").model
-    x = torch.randn(1, 3, 32, 32)
-    torch.testing.assert_close(loaded(x).logits, model(x).logits)
+    folder = shutil.copytree(FOLDER / "model", tmp_path / "model")
+    add_settings(folder, attn_implementation=value)
+    x = torch.randn(1, 3, 56, 56)
+    with torch.no_grad():
+        logits = models.load(folder, "cpu").model(x).logits
+        torch.testing.assert_close(logits, demo_classifier("cpu").model(x).logits)

@@ -1,8 +1,12 @@
 """Line styles, and figures in memory and on disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -14,11 +18,14 @@ from PIL import Image
 from selections import make_selection
 from torch import Tensor
 
-from captum_moxi import Selection
+from captum_moxi import Comparison, Selection
 from captum_moxi.plot import (
     AxesArray,
+    DrawPlayers,
+    explanation_figure,
     figure_of,
     line_style,
+    plot_curves,
     plot_interactions,
     plot_path,
     save_figure,
@@ -89,3 +96,57 @@ def test_wrapped_text_fits_the_width(text: str, weight: str) -> None:
 def test_wrapping_keeps_line_breaks_and_short_lines() -> None:
     assert wrap_text("a b\nc d", width=2, fontsize=10) == "a b\nc d"
     assert wrap_text("", width=2, fontsize=10) == ""
+
+
+# Invalid as a formula.
+DOLLARS = r"$x^{$ \$"
+
+
+def test_names_with_dollar_signs_are_text_in_new_figures_and_in_those_of_the_user(
+    image: Tensor, mask: Tensor, comparison: Comparison
+) -> None:
+    selection = make_selection("insertion", [1, 1, 0], [0.1, 0.4, 0.9])
+    result = replace(comparison.results[0], method=DOLLARS)
+    named = replace(comparison, results=(result,))
+    own, axes = plt.subplots(1, 3)
+    plot_path(selection, target_name=DOLLARS, axes=axes[:2])
+    plot_curves(named, axes=axes[2:])
+    axes[0].set_title("$x^2$")
+    figures = [
+        own,
+        explanation_figure(image, mask, [selection], target=0, title=DOLLARS, target_name=DOLLARS)[0],
+        plot_curves(named)[0],
+        plot_interactions(torch.eye(2), [0, 1], title=DOLLARS)[0],
+        show_links(image, mask, matrix=torch.ones(2, 2), players=[0, 1], title=DOLLARS)[0],
+    ]
+    for figure in figures:
+        FigureCanvasAgg(figure).draw()
+        plt.close(figure)
+    # Formulas of the user are still read.
+    assert axes[0].title.get_parse_math()
+
+
+def test_figures_of_several_threads_do_not_change_settings_of_matplotlib(image: Tensor, mask: Tensor) -> None:
+    settings = matplotlib.rcParams.copy()
+    selection = make_selection("insertion", [1, 1, 0], [0.1, 0.4, 0.9])
+    second_started, first_ended = Event(), Event()
+
+    def draw_first(players: Sequence[int]) -> Tensor:
+        assert second_started.wait(60)
+        return image
+
+    def draw_second(players: Sequence[int]) -> Tensor:
+        second_started.set()
+        assert first_ended.wait(60)
+        return image
+
+    def plot(draw: DrawPlayers) -> Figure:
+        return explanation_figure(image, mask, [selection], target=0, title=DOLLARS, draw=draw)[0]
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(plot, draw_first)
+        first.add_done_callback(lambda _: first_ended.set())
+        second = threads.submit(plot, draw_second)
+        for future in (first, second):
+            FigureCanvasAgg(future.result()).draw()
+    assert matplotlib.rcParams == settings

@@ -39,9 +39,7 @@ class ScreenRegistry(Registry[AnyScreen | None]):
             return screens[0]
         stages = [stage for screen in screens if screen is not None for stage in screen.stages]
         if len(stages) < len(screens):
-            raise ValueError(
-                f"screen is {spec!r}, but 'all' cannot be part of a cascade; pass the other screens only"
-            )
+            raise ValueError(f"screen is {spec!r}, but 'all' cannot be part of a cascade; pass the other screens only")
         return Cascade(*stages)
 
 

@@ -1,5 +1,6 @@
 """What other processes can reach while Ray runs on this machine."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -10,17 +11,18 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("ray")
-
 from captum_moxi.demo import FOLDER
 from captum_moxi.evaluation import store
-from captum_moxi.evaluation.engines import RayEngine, Resources
-from captum_moxi.evaluation.engines.ray_session import private_environment
+from captum_moxi.evaluation.engines import RayEngine, Resources, ray_session
+from captum_moxi.evaluation.engines.ray_session import private_environment, run_in_private_session
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.settings import Settings
 
-psutil = pytest.importorskip("psutil")
+if importlib.util.find_spec("psutil"):
+    import psutil
 
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="requires Ray")
+needs_psutil = pytest.mark.skipif(importlib.util.find_spec("psutil") is None, reason="requires psutil")
 # Runs a function in the cluster at an address.
 ATTACK = """
 import sys, ray
@@ -28,6 +30,8 @@ ray.init(address=sys.argv[1], log_to_driver=False)
 print(ray.get(ray.remote(num_cpus=0)(lambda: "ran").remote()))
 """
 SECONDS = 120
+# Modules that a session or its workers import.
+IMPORTED = ["captum", "datasets", "secrets", "transformers"]
 
 
 def start_run(pictures: Path, folder: Path, *, workers: int = 1) -> Iterator[int]:
@@ -71,15 +75,42 @@ def listening(process: Any) -> list[tuple[str, int]]:
     return [tuple(c.laddr) for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
 
 
+@pytest.fixture
+def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that exists once a module of the working directory was imported."""
+    folder, imported = tmp_path / "trap", tmp_path / "imported"
+    folder.mkdir()
+    for name in IMPORTED:
+        (folder / f"{name}.py").write_text(f"open({str(imported)!r}, 'w').close()\n")
+    monkeypatch.chdir(folder)
+    return imported
+
+
+def test_a_session_imports_nothing_from_the_working_directory(trap: Path) -> None:
+    with pytest.raises(RuntimeError, match="the process that runs Ray ended with code 1"):
+        list(run_in_private_session("{}"))
+    assert not trap.exists()
+
+
+def test_a_session_that_ends_before_it_reads_its_job_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_session, "START", "raise SystemExit('out of memory')")
+    # The job is larger than the buffer of a pipe.
+    with pytest.raises(RuntimeError, match=r"the process that runs Ray ended with code 1 \(out of memory\)"):
+        list(run_in_private_session("x" * 1_000_000))
+
+
+@needs_ray
+@needs_psutil
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads sockets and environments of other processes")
 def test_ray_on_this_machine_serves_only_the_run(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: Path, tmp_path: Path, trap: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     environment, before = ray_variables(), set(psutil.Process().children(recursive=True))
     run = start_run(pictures, tmp_path / "run")
     assert next(run) == 1
+    assert not trap.exists()
     processes = [child for child in psutil.Process().children(recursive=True) if child not in before]
     driver = next(process for process in processes if process.ppid() == os.getpid())
     token, folder = driver.environ()["RAY_AUTH_TOKEN"], Path(driver.cmdline()[-1])
@@ -112,6 +143,7 @@ def test_ray_on_this_machine_serves_only_the_run(
     assert not folder.exists()
 
 
+@needs_ray
 @pytest.mark.slow
 def test_a_private_session_reports_errors_of_its_job(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
