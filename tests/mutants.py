@@ -180,8 +180,8 @@ MUTANTS = [
     Mutant(
         "a hook acts in all threads",
         "removal/sequence.py",
-        "change(output) if get_ident() == this_thread else None",
-        "change(output)",
+        "_change_first(change, output) if get_ident() == this_thread else None",
+        "_change_first(change, output)",
         ("tests/test_threads.py::test_four_threads_that_mix_everything_get_the_results_of_one",),
     ),
 ]
