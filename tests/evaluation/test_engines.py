@@ -19,6 +19,7 @@ from captum_moxi.evaluation.engines import ENGINES, LocalEngine, RayEngine, Reso
 from captum_moxi.evaluation.evaluator import Evaluator, remaining_batches
 from captum_moxi.evaluation.runs import run_evaluation
 from captum_moxi.evaluation.settings import Settings
+from captum_moxi.kernels import kernel_set
 
 if TYPE_CHECKING:
     import pandas
@@ -140,7 +141,14 @@ def test_a_ray_worker_with_other_images_is_rejected(
 ) -> None:
     settings, _ = whole
     with pytest.raises(ValueError, match="contains different images on this machine"):
-        ray_job.RayWorker(settings=settings, device="cpu", limit=None, names=["another.png"], folder=str(tmp_path))
+        ray_job.RayWorker(
+            settings=settings,
+            device="cpu",
+            limit=None,
+            names=["another.png"],
+            folder=str(tmp_path),
+            kernels=kernel_set(),
+        )
 
 
 def test_ray_needs_a_cluster_that_is_large_enough(

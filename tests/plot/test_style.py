@@ -127,6 +127,8 @@ def test_names_with_dollar_signs_are_text_in_new_figures_and_in_those_of_the_use
 
 
 def test_figures_of_several_threads_do_not_change_settings_of_matplotlib(image: Tensor, mask: Tensor) -> None:
+    # The name of the backend is not known before it is used.
+    matplotlib.get_backend()
     settings = matplotlib.rcParams.copy()
     selection = make_selection("insertion", [1, 1, 0], [0.1, 0.4, 0.9])
     second_started, first_ended = Event(), Event()
