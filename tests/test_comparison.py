@@ -184,7 +184,7 @@ DEFAULTS = ["MoXI", "MoXI(-)", "Shapley, 25", "Grad-CAM", "Grad-CAM++", "Rollout
     [
         (zoo.token_model("vit"), []),
         (zoo.resnet().eval(), ["Rollout"]),
-        (zoo.swin(), ["Grad-CAM", "Grad-CAM++", "Rollout"]),
+        (zoo.swin(), ["Rollout"]),
         (plain, ["Grad-CAM", "Grad-CAM++", "Rollout"]),
     ],
 )
