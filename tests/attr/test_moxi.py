@@ -444,12 +444,16 @@ def test_a_convergence_delta_of_ranks_is_rejected() -> None:
         MoXIInsertion(zoo.Classes(3)).attribute(torch.ones(1, 3), target=0, return_convergence_delta=True)
 
 
-def test_the_suggested_mask_for_too_many_players_consists_of_whole_patches() -> None:
+def test_players_of_too_many_patches_are_squares_of_whole_patches() -> None:
+    # 27 x 27 patches of 8 pixels are more than 600. Squares of 2 x 2 patches are 14 x 14 players.
     config = zoo.ViTConfig(**{**zoo.SIZE, "image_size": 216})
     model, x = zoo.randomised(zoo.ViTForImageClassification(config)), torch.randn(1, 3, 216, 216)
-    with pytest.raises(ValueError, match=r"729 players.*feature_mask=patch_mask\(\(216, 216\), \(16, 16\)\)"):
-        MoXIInsertion(model).attribute(x, target=0)
-    assert CoalitionGame(model, x, target=0, feature_mask=patch_mask((216, 216), (16, 16))).n_players == 196
+    attr, selection = MoXIInsertion(model).attribute(x, target=0, n_steps=2, return_selection=True)
+    mask = patch_mask((216, 216), (16, 16))
+    assert CoalitionGame(model, x, target=0, feature_mask=mask).n_players == 196
+    expected, own = MoXIInsertion(model).attribute(x, target=0, n_steps=2, feature_mask=mask, return_selection=True)
+    assert torch.equal(attr, expected)
+    assert torch.equal(selection.order, own.order)
 
 
 def test_stopping_at_the_flip_needs_a_target() -> None:
