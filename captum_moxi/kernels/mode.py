@@ -131,7 +131,7 @@ def _is_replaceable_attention(query: Tensor, key: Tensor, value: Tensor) -> bool
 def _attention_is_replaced(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> bool:
     q, k, v = (x[:MEASURED_EXAMPLES] for x in (query, key, value))
     return is_faster(
-        ("attention", query.shape[1:], key.shape[2:], value.shape[3], len(q).bit_length()),
+        ("attention", tuple(query.shape[1:]), tuple(key.shape[2:]), value.shape[3], len(q).bit_length()),
         lambda: _attention_by_products(q, k, v, scale),
         lambda: scaled_dot_product_attention(q, k, v, scale=scale),
     )
