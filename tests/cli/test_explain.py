@@ -365,7 +365,9 @@ def test_help_lists_and_explains_removals_rewards_and_screens(invoke) -> None:
     for title, registry in (("Removals:", REMOVALS), ("Rewards:", REWARDS), ("Screens:", SCREENS)):
         listed = text.partition(title)[2]
         for entry in registry.entries:
-            assert re.search(rf"^  {re.escape(entry.spec)} +{re.escape(entry.help)}$", listed, re.MULTILINE)
+            # Long descriptions are wrapped.
+            description = r"\s+".join(map(re.escape, entry.help.split()))
+            assert re.search(rf"^  {re.escape(entry.spec)} +{description}$", listed, re.MULTILINE)
 
 
 def test_advice_for_a_model_without_patch_tokens_names_options(invoke, digits: Path, tmp_path: Path) -> None:
