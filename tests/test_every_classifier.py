@@ -16,6 +16,7 @@ import torch
 import transformers
 import zoo
 from classifiers import CLASSIFIERS, N_CLASSES
+from packaging.version import Version
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Siglip2ImageProcessor, ViTImageProcessor
@@ -390,6 +391,8 @@ def test_rollout_reads_the_attention_of_a_class_token_or_says_that_there_is_none
 @EVERY
 def test_a_saved_model_gives_the_same_explanation(name: str, class_name: str, tmp_path: Path) -> None:
     model, side = classifiers.build(name, class_name), CLASSIFIERS[name].image_size
+    if name == "pvt" and Version(transformers.__version__) < Version("5.1"):
+        pytest.skip("transformers 5.0 cannot load the PVT models that it saves")
     model.save_pretrained(tmp_path)
     if name == "siglip2":
         Siglip2ImageProcessor(patch_size=8, max_num_patches=16).save_pretrained(tmp_path)
