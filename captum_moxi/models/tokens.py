@@ -19,8 +19,8 @@ from captum_moxi.models.unwrap import module_of, on_one_device, transformer
 # No known model has more prefix tokens. A sequence with more tokens beyond the patches is not a sequence of patches.
 MAX_PREFIX = 16
 
-# Maps the values of all tokens, the kept tokens of each row ``(rows, kept)``, of which the first are the prefix tokens,
-# and the number of prefix tokens to the values of the kept tokens.
+# Maps the values of all tokens, the kept tokens of each row ``(rows, kept)`` and the number of prefix tokens to the
+# values of the kept tokens. The prefix tokens come first.
 Select = Callable[[Tensor, Tensor, int], Tensor]
 
 
@@ -301,13 +301,13 @@ def token_layout(forward_func: ForwardFunc) -> TokenLayout | None:
         base = model.base_model if hasattr(model.base_model, family.vision or family.embeddings) else model
         return TokenLayout(model, base.get_submodule(family.vision), family)
     module = module_of(forward_func) if model is None else model
-    found = [
+    layouts = [
         TokenLayout(part, part, structure.family)
         for part in (module.modules() if module is not None else ())
         for structure in STRUCTURES.values()
         if structure.matches(part)
     ]
-    return found[0] if len(found) == 1 else None
+    return layouts[0] if len(layouts) == 1 else None
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ class KeptTokens:
     """Tokens of each row that remain.
 
     Args:
-        tokens (Tensor): Positions of the remaining tokens, of which the first are the prefix tokens. Shape
-            ``(rows, kept)``, int64.
+        tokens (Tensor): Positions of the remaining tokens. The prefix tokens come first. Shape ``(rows, kept)``, int64.
         n_prefix (int): Number of prefix tokens.
         n_all (int): Number of tokens before the removal.
     """
