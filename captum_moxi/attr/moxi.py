@@ -1,8 +1,8 @@
 """MoXIInsertion and MoXIDeletion: MoXI's greedy search as attribution methods."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, Literal, NoReturn, TypeAlias, TypedDict, overload
+from typing import ClassVar, Literal, NoReturn, TypeAlias, TypedDict, TypeVar, overload
 
 import torch
 from captum.attr import PerturbationAttribution
@@ -40,6 +40,8 @@ from captum_moxi.search import (
     rank_independently,
 )
 from captum_moxi.search.screens import AnyScreen, get_screen
+
+R = TypeVar("R")
 
 # ``attribute`` returns the attributions, followed by the results that the caller requested in addition.
 Results: TypeAlias = Inputs | tuple[Inputs | Selection | Tensor, ...]
@@ -412,28 +414,20 @@ class MoXIAttribution(PerturbationAttribution):
             torch.OutOfMemoryError: If a single row does not fit into memory, on a GPU or a CPU.
         """
         _check_options(n_steps, stop, min_confidence, minimal, score, return_convergence_delta)
-        _warn_if_random(self.forward_func)
-        # Screens may compute gradients, which tensors created in inference mode do not support.
-        with preserved_state(self.forward_func, input_devices(inputs)), torch.inference_mode(False), torch.no_grad():
-            game = self._game(
-                inputs,
-                baselines=baselines,
-                target=target,
-                additional_forward_args=additional_forward_args,
-                feature_mask=feature_mask,
-                perturbations_per_eval=perturbations_per_eval,
-            )
-            _check_flip_target(stop, game)
-            with self._progress(game, n_steps=n_steps, stop=stop, show=show_progress) as progress:
-                search = self._searcher(
-                    game,
-                    n_steps=n_steps,
-                    stop=stop,
-                    min_confidence=min_confidence,
-                    minimal=minimal,
-                    progress=progress,
-                )
-                selection = search(None)
+        game, selection = self._with_search(
+            inputs,
+            baselines=baselines,
+            target=target,
+            additional_forward_args=additional_forward_args,
+            feature_mask=feature_mask,
+            n_steps=n_steps,
+            stop=stop,
+            min_confidence=min_confidence,
+            minimal=minimal,
+            perturbations_per_eval=perturbations_per_eval,
+            show_progress=show_progress,
+            work=lambda game, search: (game, search(None)),
+        )
         if self.mode == "deletion" and stop == "flip":
             _warn_if_nothing_to_delete(selection)
         attributions = scores_to_inputs(
@@ -505,28 +499,25 @@ class MoXIAttribution(PerturbationAttribution):
         check_positive_int("at_most", at_most)
         _check_options(n_steps, "flip", min_confidence, minimal=True, score="rank", return_convergence_delta=False)
         _check_known(known, self.mode)
-        _warn_if_random(self.forward_func)
-        with preserved_state(self.forward_func, input_devices(inputs)), torch.inference_mode(False), torch.no_grad():
-            game = self._game(
-                inputs,
-                baselines=baselines,
-                target=target,
-                additional_forward_args=additional_forward_args,
-                feature_mask=feature_mask,
-                perturbations_per_eval=perturbations_per_eval,
-            )
-            _check_flip_target("flip", game)
+
+        def search_groups(game: CoalitionGame, search: SearchAmong) -> list[Selection]:
             _check_known_players(known, game)
-            with self._progress(game, n_steps=n_steps, stop="flip", show=show_progress) as progress:
-                search = self._searcher(
-                    game,
-                    n_steps=n_steps,
-                    stop="flip",
-                    min_confidence=min_confidence,
-                    minimal=True,
-                    progress=progress,
-                )
-                return disjoint_selections(search, game, at_most=at_most, known=known)
+            return disjoint_selections(search, game, at_most=at_most, known=known)
+
+        return self._with_search(
+            inputs,
+            baselines=baselines,
+            target=target,
+            additional_forward_args=additional_forward_args,
+            feature_mask=feature_mask,
+            n_steps=n_steps,
+            stop="flip",
+            min_confidence=min_confidence,
+            minimal=True,
+            perturbations_per_eval=perturbations_per_eval,
+            show_progress=show_progress,
+            work=search_groups,
+        )
 
     def attribute_future(self, *args: object, **kwargs: object) -> NoReturn:
         """Not supported: each step of the search depends on the previous one. Use :meth:`attribute`."""
@@ -605,6 +596,46 @@ class MoXIAttribution(PerturbationAttribution):
             reward=self.reward,
             perturbations_per_eval=perturbations_per_eval,
         )
+
+    def _with_search(
+        self,
+        inputs: TensorOrTuple,
+        *,
+        baselines: Baselines,
+        target: Target,
+        additional_forward_args: ForwardArgs,
+        feature_mask: TensorOrTuple | None,
+        n_steps: int | None,
+        stop: Stop,
+        min_confidence: float,
+        minimal: bool,
+        perturbations_per_eval: int | None,
+        show_progress: bool,
+        work: Callable[[CoalitionGame, SearchAmong], R],
+    ) -> R:
+        """Call ``work`` with the game and a function that searches it, without gradients and with a progress bar."""
+        _warn_if_random(self.forward_func)
+        # Screens may compute gradients, which tensors created in inference mode do not support.
+        with preserved_state(self.forward_func, input_devices(inputs)), torch.inference_mode(False), torch.no_grad():
+            game = self._game(
+                inputs,
+                baselines=baselines,
+                target=target,
+                additional_forward_args=additional_forward_args,
+                feature_mask=feature_mask,
+                perturbations_per_eval=perturbations_per_eval,
+            )
+            _check_flip_target(stop, game)
+            with self._progress(game, n_steps=n_steps, stop=stop, show=show_progress) as progress:
+                search = self._searcher(
+                    game,
+                    n_steps=n_steps,
+                    stop=stop,
+                    min_confidence=min_confidence,
+                    minimal=minimal,
+                    progress=progress,
+                )
+                return work(game, search)
 
     @contextmanager
     def _progress(self, game: CoalitionGame, *, n_steps: int | None, stop: Stop, show: bool) -> Iterator[Progress]:
