@@ -35,13 +35,14 @@ class Search:
             Default: ``"all"``
         beam_width (int, optional): Number of groups that the search keeps.
             Default: 1
-        device (str or None, optional): Type of device on which the search is worthwhile, for example ``"cuda"``.
-            Default: None, all types
+        promises_exact (bool, optional): Whether the search is meant to choose the same players as the exact search. The
+            benchmark lists the first step at which it does not.
+            Default: False
     """
 
     screen: str = "all"
     beam_width: int = 1
-    device: str | None = None
+    promises_exact: bool = False
 
     @property
     def title(self) -> str:
@@ -53,21 +54,22 @@ class Search:
 
 
 EXACT = Search()
-# Searches that are compared in each mode. Half precision does not save time on a CPU.
+# Searches that are compared in each mode.
 STUDIED: dict[Mode, tuple[Search, ...]] = {
     "deletion": (
         *(Search(f"gradient:{m}") for m in (4, 8, 16, 32)),
         *(Search("gradient:4", beam_width=width) for width in (2, 4)),
         *(Search(f"gradient:{m}", beam_width=2) for m in (6, 8)),
         Search("last-gains:16"),
-        Search("half-precision", device="cuda"),
+        Search("half-precision", promises_exact=True),
+        Search("gradient:32+half-precision"),
     ),
     "insertion": (
         *(Search(beam_width=width) for width in (2, 4, 8)),
         *(Search(f"last-gains:{m}") for m in (4, 8, 16, 32)),
         Search("gradient:16"),
         Search("random:16"),
-        Search("half-precision", device="cuda"),
+        Search("half-precision", promises_exact=True),
     ),
 }
 
@@ -84,30 +86,28 @@ def compare_screens(bench: Bench) -> str:
                     settings | {"search": search.title, "most_steps": bench.most_steps},
                     partial(_measure, bench, classifier, image, mode=mode, search=search),
                 )
-                records.setdefault((classifier.name, mode, search), []).append(record)
+                records.setdefault((classifier.name, mode, search), []).append({"image": name, **record})
     header = ["model", "mode", "search", "flipped", "players to flip, median", "mean", "against exact"]
-    header += ["mean confidence on the way", "rows per image", "times fewer", "seconds per image"]
+    header += ["mean confidence on the way", "same order", "rows per image", "times fewer", "seconds per image"]
     rows = [
         [short_name(model), mode, search.title, *_summary(measured, exact=records[model, mode, EXACT])]
         for (model, mode, search), measured in records.items()
     ]
-    return markdown_table([*header, "times faster, median"], rows) + LEGEND
+    return markdown_table([*header, "times faster, median"], rows) + LEGEND + _describe_differences(records)
 
 
-def searches(mode: Mode, device: str) -> list[Search]:
-    """Return the searches of a mode that are worthwhile on a type of device.
+def searches(mode: Mode) -> list[Search]:
+    """Return the searches of a mode that are compared.
 
     They are the exact search, the searches in ``STUDIED``, and all other registered screens with default arguments.
 
     Args:
         mode (str): ``"insertion"`` or ``"deletion"``.
-        device (str): Type of the device, for example ``"cpu"``.
     """
     known = (EXACT, *(search for studied in STUDIED.values() for search in studied))
     names = {search.screen.partition(":")[0] for search in known}
     others = [Search(entry.name) for entry in SCREENS.entries if entry.name not in names and not entry.required]
-    studied = [search for search in STUDIED[mode] if search.device in (None, device)]
-    return [EXACT, *studied, *others]
+    return [EXACT, *STUDIED[mode], *others]
 
 
 def mean_confidence(confidences: list[float], points: int) -> float:
@@ -118,7 +118,7 @@ def mean_confidence(confidences: list[float], points: int) -> float:
 
 def _chosen_searches(bench: Bench) -> dict[Mode, list[Search]]:
     """Return the selected searches of each mode. They always include the exact search."""
-    available = {mode: searches(mode, bench.device.type) for mode in STUDIED}
+    available = {mode: searches(mode) for mode in STUDIED}
     titles = sorted({search.title for searches_of_mode in available.values() for search in searches_of_mode})
     unknown = sorted(set(bench.searches) - set(titles))
     if unknown:
@@ -147,7 +147,37 @@ def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, *, m
         "steps": int(selection.n_steps[0]),
         "flipped": bool(selection.flipped[0]),
         "confidences": selection.confidences[0].tolist(),
+        "order": selection.order[0].tolist(),
+        "rewards": selection.rewards[0].tolist(),
     }
+
+
+def _describe_differences(records: dict[tuple[str, Mode, Search], list[Record]]) -> str:
+    """List where searches that promise the exact selection chose another player first, with the rewards of both."""
+    lines = []
+    for (model, mode, search), measured in records.items():
+        if not search.promises_exact:
+            continue
+        for record, exact in zip(measured, records[model, mode, EXACT], strict=True):
+            if record["order"] == exact["order"]:
+                continue
+            step = _first_difference(record["order"], exact["order"])
+            chosen, best = (
+                f"player {found['order'][step]} with the reward {found['rewards'][step + 1]:.6g}"
+                for found in (record, exact)
+            )
+            lines.append(
+                f"- {short_name(model)}, {record['image']}, {mode}, step {step + 1}: {search.title} chose {chosen}, "
+                f"the exact search {best}."
+            )
+    return "\n\n" + "\n".join(
+        ["Steps at which a search differs that promises the exact selection:", *(lines or ["none"])]
+    )
+
+
+def _first_difference(order: list[int], reference: list[int]) -> int:
+    """Return the first index at which two orders differ. Up to this index, the two searches made the same decisions."""
+    return next(step for step, players in enumerate(zip(order, reference, strict=False)) if len({*players}) > 1)
 
 
 def _summary(records: list[Record], *, exact: list[Record]) -> list[object]:
@@ -162,6 +192,7 @@ def _summary(records: list[Record], *, exact: list[Record]) -> list[object]:
         steps / count,
         f"{steps / exact_steps - 1:+.1%}" if exact_steps else "-",
         fmean(mean_confidence(record["confidences"], len(reference["confidences"])) for record, reference in pairs),
+        f"{sum(record['order'] == reference['order'] for record, reference in pairs)} of {count}",
         rows / count,
         exact_rows / rows,
         fmean(record["seconds"] for record in records),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_moxi.benchmarks import Bench
-from captum_moxi.benchmarks.screens import EXACT, compare_screens, mean_confidence, searches
+from captum_moxi.benchmarks.screens import EXACT, Search, compare_screens, mean_confidence, searches
 from captum_moxi.search.screens import SCREENS, Screen, SearchStep
 
 ParseTable = Callable[[str], dict[str, list[str]]]
@@ -45,7 +45,7 @@ def test_the_exact_search_is_the_reference(bench: Bench, parse_table: ParseTable
 
 
 def test_every_registered_screen_is_measured(first_screen: str, bench: Bench, parse_table: ParseTable) -> None:
-    titles = {search.title.partition(":")[0] for mode in ("insertion", "deletion") for search in searches(mode, "cuda")}
+    titles = {search.title.partition(":")[0] for mode in ("insertion", "deletion") for search in searches(mode)}
     assert set(SCREENS) - {"all"} <= titles
     columns = parse_table(compare_screens(replace(bench, searches=[first_screen])))
     assert list(zip(columns["mode"], columns["search"], strict=True)) == [
@@ -56,10 +56,32 @@ def test_every_registered_screen_is_measured(first_screen: str, bench: Bench, pa
     ]
 
 
-def test_half_precision_is_measured_on_a_gpu_only() -> None:
-    for mode in ("insertion", "deletion"):
-        assert "half-precision" in [search.title for search in searches(mode, "cuda")]
-        assert "half-precision" not in [search.title for search in searches(mode, "cpu")]
+def test_half_precision_is_compared_with_the_exact_search(bench: Bench, parse_table: ParseTable) -> None:
+    text = compare_screens(replace(bench, searches=["half-precision"]))
+    columns = parse_table(text)
+    assert columns["search"] == ["exact", "half-precision"] * 2
+    count = len(bench.images)
+    assert columns["same order"] == [f"{count} of {count}"] * 4
+    assert text.endswith("promises the exact selection:\nnone")
+
+
+def test_a_step_that_differs_from_the_exact_search_is_listed(
+    first_screen: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The players with the lowest ids are not the best ones.
+    promise = Search("first:1", promises_exact=True)
+    monkeypatch.setattr("captum_moxi.benchmarks.screens.STUDIED", {"deletion": (promise,), "insertion": ()})
+    text = compare_screens(replace(bench, searches=["first:1"]))
+    classifier, (name, image) = bench.classifiers[0], bench.images[0]
+    game = bench.game(classifier, [image])
+    present = torch.ones(game.n_players, game.n_players, dtype=torch.bool).fill_diagonal_(False)
+    rewards = game.outcome(present, torch.zeros(game.n_players, dtype=torch.long)).rewards
+    best = int(rewards.argmin())
+    assert best != 0, "the example needs another image"
+    assert (
+        f"{name}, deletion, step 1: first:1 chose player 0 with the reward {rewards[0]:.6g}, "
+        f"the exact search player {best} with the reward {rewards[best]:.6g}."
+    ) in text
 
 
 def test_searches_can_be_selected(bench: Bench, parse_table: ParseTable) -> None:
