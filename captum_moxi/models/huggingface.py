@@ -22,6 +22,7 @@ from transformers import (
     BaseImageProcessor,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 
 from captum_moxi.arguments import ForwardFunc, ModelOutput
@@ -241,7 +242,7 @@ def load(
     texts = check_classes(config, str(name), classes, template)
     with _loading_errors(name):
         processor = AutoImageProcessor.from_pretrained(name, **options)
-        tokenizer = None if texts is None else AutoTokenizer.from_pretrained(name, **options)
+    tokenizer = None if texts is None else _load_tokenizer(name, **options)
     auto_class = AutoModelForImageClassification if texts is None else AutoModelForZeroShotImageClassification
     model: Any = _load_model(auto_class, name, config=config, dtype=dtype, **options)
     model.to(torch.device(device)).eval()
@@ -274,6 +275,19 @@ def _load_model(auto_class: Any, name: str | os.PathLike[str], **options: Any) -
         )
     loaded: PreTrainedModel = model
     return loaded
+
+
+def _load_tokenizer(name: str | os.PathLike[str], **options: Any) -> PreTrainedTokenizerBase:
+    try:
+        with _loading_errors(name):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, **options)
+    except AttributeError as error:
+        # transformers 5.0 raises this error if the tokenizer is based on a package that is not installed.
+        raise ValueError(
+            f"the tokenizer of model {str(name)!r} could not be loaded ({error}); run pip install sentencepiece, or "
+            "pip install --upgrade transformers"
+        ) from error
+    return tokenizer
 
 
 @contextmanager

@@ -15,6 +15,11 @@ CLASSES = ["--classes", KEYBOARD, "--classes", CUP]
 SEARCH = ["--n-steps", "2", "--mode", "insertion", "--device", "cpu"]
 
 
+@pytest.fixture(autouse=True)
+def siglip_tokenizer(request: pytest.FixtureRequest) -> None:
+    zero_shot_models.skip_without_tokenizer(request.node.name)
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("zero-shot")

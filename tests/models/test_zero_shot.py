@@ -1,12 +1,9 @@
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import transformers
 import zero_shot_models
-from packaging.version import Version
 from PIL import Image
 from torch import Tensor
 from transformers import (
@@ -36,9 +33,7 @@ CLASSES = ["a cat", "the dog on a desk", "coffee"]
 
 @pytest.fixture(autouse=True)
 def siglip_tokenizer(request: pytest.FixtureRequest) -> None:
-    """Skips SigLIP where its tokenizer cannot be loaded."""
-    if Version(transformers.__version__) < Version("5.1") and re.search("siglip(?!2)", request.node.name):
-        pytest.skip("transformers 5.0 cannot load the fast tokenizer of a SigLIP model from a folder")
+    zero_shot_models.skip_without_tokenizer(request.node.name)
 
 
 SIGMOIDS = {"siglip", "siglip2"}
