@@ -5,13 +5,15 @@ has a meaning, a hatch, a dash or a number has the same meaning, so that figures
 """
 
 import os
+from io import BytesIO
+from pathlib import Path
 from textwrap import wrap
 from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -19,9 +21,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from captum_moxi.arguments import Mode
+from captum_moxi.files import write_file
 
 BLUE = "#0072B2"
 ORANGE = "#E69F00"
@@ -182,9 +185,9 @@ def _wrap_line(line: str, *, width: float, font: FontProperties) -> str:
 
 def _text_width(text: str, font: FontProperties) -> float:
     """Return the width of a line of text in points."""
-    # Escaped dollar signs do not start formulas.
-    plain = text.replace("$", r"\$")
-    return float(TextPath((0, 0), plain, prop=font).get_extents().width) if text.strip() else 0.0
+    # The extents of a TextPath take much longer, because they solve an equation for each curve of the letters.
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width)
 
 
 def add_colorbar(
@@ -211,10 +214,14 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
     Args:
         figure (Figure): The figure.
-        path (str or PathLike): Output file. The suffix selects the format.
+        path (str or PathLike): Output file. The suffix selects the format. An existing file is replaced when the new
+            one is complete.
     """
+    path, contents = Path(path), BytesIO()
+    file_format = path.suffix[1:] or rcParams["savefig.format"]
     with rc_context({"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}):
-        figure.savefig(path, dpi=300, bbox_inches="tight")
+        figure.savefig(contents, format=file_format, dpi=300, bbox_inches="tight")
+    write_file(path if path.suffix else path.with_suffix(f".{file_format}"), contents.getvalue())
 
 
 def canvas(ax: Axes | None, *, size: tuple[float, float] = (4, 4)) -> tuple[Figure, Axes]:
