@@ -18,6 +18,6 @@ curves          converts the rows of a run to curves
 report_plots    the figures of a report; a new figure goes here
 galleries       figures with the selected patches of the first images
 reports         the table of a report; a new column of the table goes here
-replays         reuse the orders of a run for corruptions and adversarial attacks
+replays         reuse the orders of a run for corruptions, adversarial attacks and other removals
 ==============  =====================================================================================================
 """

@@ -13,6 +13,7 @@ from PIL import Image
 from captum_moxi.arguments import warn_user
 from captum_moxi.evaluation.labels import DataLabels, read_labels
 from captum_moxi.images import IMAGE_SUFFIXES, is_utf8, open_image
+from captum_moxi.models.hub import check_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -190,8 +191,12 @@ def _load_splits(data: str) -> "DatasetDict":
 
 def _load_from_hub(data: str) -> "DatasetDict":
     import datasets
+    from datasets.naming import camelcase_to_snakecase
 
     name, _, configuration = data.partition(":")
+    owner, slash, short_name = name.rpartition("/")
+    folder = f"{owner}{'___' if slash else ''}{camelcase_to_snakecase(short_name)}"
+    check_dataset(name, cached=Path(datasets.config.HF_DATASETS_CACHE, folder))
     return datasets.load_dataset(name, configuration or None)
 
 

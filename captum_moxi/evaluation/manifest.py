@@ -1,4 +1,4 @@
-"""The manifest of a run: a JSON file with its settings, in which any change is detected."""
+"""The manifest of a run: a JSON file with its settings and a checksum."""
 
 import hashlib
 import json
@@ -14,8 +14,8 @@ class Manifest:
     Args:
         settings (Mapping[str, Any]): Settings by name, in JSON types.
         versions (Mapping[str, str]): Versions of the packages when the run started.
-        run (str or None): Id of the run, which its parts contain. None for a run of a version without ids.
-        images (int or None): Number of images that the run has when it is finished. None if it is unknown.
+        run (str or None): Id of the run. Its parts contain the same id. None for runs of versions without ids.
+        images (int or None): Number of images of the finished run. None if it is unknown.
     """
 
     settings: Mapping[str, Any]
@@ -49,7 +49,9 @@ class Manifest:
             raise ValueError(f"it is {_shorten(entries)}, not an object with settings")
         checksum = entries.pop("checksum", None)
         if checksum not in (None, _checksum(entries)):
-            raise ValueError("it does not match its checksum; if you changed it on purpose, delete the entry checksum")
+            raise ValueError(
+                "it does not match its checksum; if you edited it, delete its entry 'checksum'; if not, restore it"
+            )
         for name, (check, expected) in _ENTRIES.items():
             if not check(entries.get(name)):
                 raise ValueError(f"{name} is {_shorten(entries.get(name))}, not {expected}")

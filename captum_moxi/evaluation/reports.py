@@ -18,7 +18,8 @@ from captum_moxi.evaluation.galleries import draw_galleries
 from captum_moxi.evaluation.report_plots import FIGURES, line_styles
 from captum_moxi.evaluation.rows import STATUSES
 from captum_moxi.evaluation.store import MANIFEST, read_manifest, read_rows
-from captum_moxi.metrics import median_flip
+from captum_moxi.files import write_file
+from captum_moxi.metrics import median_flip, skips_counts
 from captum_moxi.plot import save_figure
 from captum_moxi.tables import markdown_table
 
@@ -28,9 +29,10 @@ present (insertion, higher is better) or absent (deletion, lower is better). **A
 over the evaluated fractions, with the low and high ends of a 95 % bootstrap interval over images. If there are several
 runs, only the fractions that all of them reached are used. Accuracies, areas and curves.png require runs that continue
 after flips (--stop never). **To flip**: median number of patches that flip the prediction to the target (insertion) or
-away from it (deletion). Images that never flip count as larger than all others. **Seconds** and **rows** per image:
-mean cost of ordering the patches, including what a search evaluates along its path. A row is one model input. A row
-with a backward pass counts as three rows.""".strip()
+away from it (deletion). Images that never flip count as larger than all others. ≤: the curve skips smaller numbers.
+**Flipped**: number of images whose prediction flips. **Seconds** and **rows** per image: mean cost of ordering the
+patches, including what a search evaluates along its path. A row is one model input. A row with a backward pass counts
+as three rows.""".strip()
 
 Cell: TypeAlias = str | int | float | None
 Cells: TypeAlias = dict[str, Cell]
@@ -140,7 +142,9 @@ def area_columns(curve: RunCurve, options: TableOptions) -> Cells:
 def flip_columns(curve: RunCurve, options: TableOptions) -> Cells:
     """Return the median number of players that flip the prediction, and the number of predictions that flip."""
     return {
-        "to flip, median": median_flip(curve.flip_counts.tolist(), curve.max_steps),
+        "to flip, median": median_flip(
+            curve.flip_counts.tolist(), curve.max_steps, are_bounds=skips_counts(curve.result.curve).tolist()
+        ),
         "flipped": int(curve.flip_counts.isfinite().sum()),
     }
 
@@ -175,7 +179,7 @@ def _write_table(
     text = "\n\n".join(
         [*(_describe_run(folder) for folder in folders), _format_table(frame), LEGEND, *_difference_warnings(curves)]
     )
-    (out / "report.md").write_text(text + "\n")
+    write_file(out / "report.md", text + "\n")
     return text
 
 

@@ -8,7 +8,6 @@ are processed again when the run continues. A copy of a part adds no rows.
 
 import hashlib
 import itertools
-import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from captum_moxi.evaluation.manifest import Manifest
 from captum_moxi.evaluation.parts import decode_part, encode_part
 from captum_moxi.evaluation.rows import SCHEMA, Row
 from captum_moxi.evaluation.settings import Settings
+from captum_moxi.files import write_file
 
 ROWS = "rows"
 MANIFEST = "manifest.json"
@@ -67,7 +67,7 @@ def open_run(folder: Path, settings: Mapping[str, Any], *, images: int | None = 
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    _atomic_write(folder / MANIFEST, manifest.to_json().encode())
+    write_file(folder / MANIFEST, manifest.to_json().encode())
 
 
 def _check_settings(folder: Path, previous: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -205,7 +205,7 @@ def write_part(folder: Path, rows: Sequence[Row]) -> None:
         if part:
             path = folder / ROWS / _part_name(prefix, [row["image"] for row in part])
             _rename_part_of_other_images(path, prefix, run=run)
-            _atomic_write(path, encode_part(part, run=run))
+            write_file(path, encode_part(part, run=run))
 
 
 def _part_name(prefix: str, images: Sequence[str]) -> str:
@@ -293,20 +293,3 @@ def finished_images(folder: Path) -> set[str]:
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that can change the rows of a run."""
     return {package: version(package) for package in PACKAGES}
-
-
-def _atomic_write(path: Path, contents: bytes) -> None:
-    """Write a file under a temporary name, and rename it when it is complete and on disk."""
-    # Workers on several machines may have the same process id.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        # The error of a full disk does not contain the name of the file.
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)

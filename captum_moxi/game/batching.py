@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from captum_moxi import models
-from captum_moxi.game.memory import is_out_of_memory, too_large
 from captum_moxi.game.outputs import as_tensor, check_row_count
 from captum_moxi.kernels import KernelMemory, fast_kernels
+from captum_moxi.memory import is_out_of_memory, too_large
 from captum_moxi.removal import MaskedModel
 
 # A row that keeps its activations for a backward pass needs the memory of about this many forward rows.

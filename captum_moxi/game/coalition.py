@@ -27,7 +27,6 @@ from captum_moxi.arguments import (
     parse_target,
 )
 from captum_moxi.game.batching import BatchedModel, Columns, Cost
-from captum_moxi.game.memory import is_out_of_memory
 from captum_moxi.game.outputs import (
     LOGITS_NOT_FINITE,
     Outcome,
@@ -37,6 +36,7 @@ from captum_moxi.game.outputs import (
 )
 from captum_moxi.game.targets import Targets
 from captum_moxi.heads import head_of
+from captum_moxi.memory import is_out_of_memory
 from captum_moxi.players import Players, players_from_mask, scalar_mask
 from captum_moxi.removal import MAX_PLAYERS, ForwardCall, Removal, ToImages, default_removal, get_removal
 from captum_moxi.rewards import ExampleReward, Reward, get_reward, traits_of

@@ -1,4 +1,4 @@
-"""The commands that read a run: report, corrupt and attack."""
+"""The commands that read a run: report, replay, corrupt and attack."""
 
 from pathlib import Path
 
@@ -80,8 +80,23 @@ def test_attacks_are_measured_and_reused(invoke, run: Path, tmp_path: Path) -> N
 
 
 def test_a_folder_without_a_run_is_rejected(invoke, tmp_path: Path) -> None:
-    for command in ("corrupt", "attack"):
+    for command in ("replay", "corrupt", "attack"):
         result = invoke(command, tmp_path, "--out", tmp_path / "out")
         assert result.exit_code == 2
         assert str(tmp_path) in result.stderr
         assert "Traceback" not in result.output
+
+
+def test_orders_are_replayed_under_other_removals(invoke, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--limit", 2, "--resamples", 50, "--device", "cpu"]
+    result = invoke("replay", run, "--removal", "zero,mean", *options, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "| zero | MoXI, insertion order | 2 |" in result.stdout and "| mean | Grad-CAM | 2 |" in result.stdout
+    assert {path.name for path in out.iterdir()} == {
+        *("zero", "mean", "replay.md", "replay.csv", "replay.json", "replay.png")
+    }
+    # A layer that the model does not have.
+    result = invoke("replay", run, "--removal", "zero,attention:99", *options, "--out", tmp_path / "other")
+    assert result.exit_code == 2 and not (tmp_path / "other").exists()
+    assert "--removal attention:99 does not fit the model (from_layer is 99" in result.stderr

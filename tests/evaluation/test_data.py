@@ -191,5 +191,30 @@ def test_a_name_that_is_not_a_folder_is_loaded_from_the_hub(
         return hub
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    # The hub answers.
+    monkeypatch.setattr("captum_moxi.models.hub.get_hf_file_metadata", lambda url, timeout: None)
     images = read_images(data, classes=CLASSES, split="test", limit=1)
     assert calls == [expected] and list(images.names) == ["test/00000000"] and images.labels == [4]
+
+
+def test_a_dataset_that_cannot_be_reached_is_reported_after_one_request_unless_it_is_cached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    requests: list[str] = []
+
+    def unreachable(url: str, timeout: float) -> None:
+        requests.append(url)
+        raise ConnectionError("no route to the hub")
+
+    def load_dataset(name: str, configuration: str | None) -> None:
+        raise ValueError("loaded from the cache")
+
+    monkeypatch.setattr("captum_moxi.models.hub.get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    with pytest.raises(ValueError, match=r"could not be read \(no route to the hub\); pass a folder"):
+        read_images("owner/FlowerPhotos", classes=CLASSES)
+    assert len(requests) == 1 and "datasets/owner/FlowerPhotos" in requests[0]
+    (tmp_path / "owner___flower_photos").mkdir()
+    with pytest.raises(ValueError, match="loaded from the cache"):
+        read_images("owner/FlowerPhotos", classes=CLASSES)

@@ -25,7 +25,7 @@ def test_no_flipped_bit_changes_a_value() -> None:
 def test_an_edit_needs_the_checksum_removed() -> None:
     entries = json.loads(MANIFEST.to_json())
     entries["settings"]["n_steps"] = 50
-    with pytest.raises(ValueError, match="it does not match its checksum; if you changed it on purpose, delete"):
+    with pytest.raises(ValueError, match="it does not match its checksum; if you edited it, delete its entry"):
         Manifest.from_json(json.dumps(entries))
     del entries["checksum"]
     assert Manifest.from_json(json.dumps(entries)).settings["n_steps"] == 50

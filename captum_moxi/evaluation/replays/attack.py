@@ -17,6 +17,7 @@ from captum_moxi.arguments import Mode
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.records import Record, Records
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
+from captum_moxi.files import write_file
 from captum_moxi.heads import head_of
 from captum_moxi.models import call_model
 from captum_moxi.perturbations.adversarial import attack, perturbation_norms
@@ -103,10 +104,10 @@ def run_attack(
         ValueError: If ``radius``, ``step_size`` or ``n_steps`` is not positive, if ``attack.jsonl`` contains other
             data, or for the reasons listed in :func:`read_orders`.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    settings = AttackSettings(radius, step_size, n_steps)
     records = Records(out / "attack.jsonl")
     orders = read_orders(run, mode=mode, limit=limit, device=device)
-    settings = AttackSettings(radius, step_size, n_steps)
+    out.mkdir(parents=True, exist_ok=True)
     disable = None if show_progress else True
     attacks = tqdm(
         attack_run(orders, records, settings=settings),
@@ -120,7 +121,7 @@ def run_attack(
         f"{run}, model {orders.evaluator.settings.model}: L2 PGD with radius {radius:g} and {n_steps} steps of "
         f"{step_size:g}, in {mode} orders.\n\n{attack_table(attacked)}"
     )
-    (out / "attack.md").write_text(text + "\n")
+    write_file(out / "attack.md", text + "\n")
     save_figure(plot_attacks(attacked), out / "attack.png")
     return text
 

@@ -15,6 +15,7 @@ from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator, Played
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
 from captum_moxi.evaluation.rows import Row
+from captum_moxi.files import write_file
 from captum_moxi.metrics import Curve, rank_positions
 from captum_moxi.models import preserved_state
 from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupted_inputs
@@ -83,7 +84,7 @@ def run_corruptions(
         f"{len(images)} images of {run}, model {orders.evaluator.settings.model}. Players are corrupted in the "
         f"deletion orders with severity {severity}.\n\n{corruption_table(curves)}"
     )
-    (out / "corruptions.md").write_text(text + "\n")
+    write_file(out / "corruptions.md", text + "\n")
     save_figure(plot_corruptions(curves, resamples=resamples), out / "corruptions.png")
     return text
 

@@ -1,12 +1,13 @@
 """Reads the orders of a run for a replay."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from captum_moxi.arguments import Mode
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.evaluator import Evaluator
+from captum_moxi.evaluation.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,67 @@ def read_orders(run: Path, *, mode: Mode, limit: int | None = None, device: str 
     orders, targets = _orders_by_image(run, mode)
     if not orders:
         raise ValueError(f"{run} has no {mode} orders; run captum-moxi evaluate with --mode {mode} first")
+    _check_lengths(run, settings)
+    evaluator = Evaluator.of_run(run, device=device)
+    names = list(orders)[:limit]
+    images = [ImageOrders(name, evaluator.images.index_of(name), targets[name], orders[name]) for name in names]
+    return Orders(evaluator, images)
+
+
+def read_orders_of_all_modes(run: Path, *, limit: int | None = None, device: str | None = None) -> Orders:
+    """Read the orders of a run in all its modes, and load its model.
+
+    A method that searches has one order for each mode, titled for example ``"MoXI, insertion order"``. The other
+    methods have one order for both modes, which has the title of the method.
+
+    Args:
+        run (Path): Folder of the run.
+        limit (int, optional): Maximum number of images. The first explained ones are used.
+            Default: None, all explained images
+        device (str, optional): Device of the model.
+            Default: None, CUDA if available, otherwise the CPU
+
+    Returns:
+        Orders: The orders by title, with the model and the images of the run.
+
+    Raises:
+        ValueError: If the folder holds no run, if the run explained no images or stopped at flips, or if its model or
+            images no longer exist.
+    """
+    settings = store.run_settings(run)
+    by_image, targets = _orders_by_image(run, settings.modes[0])
+    by_mode = {mode: _orders_by_image(run, mode)[0] for mode in settings.modes}
+    if not by_image:
+        raise ValueError(f"{run} has no explained images; run captum-moxi evaluate with --keep all and another --out")
+    _check_lengths(run, settings)
+    evaluator = Evaluator.of_run(run, device=device)
+    searches = {method.title for method in evaluator.methods if method.depends_on_mode}
+    images = [
+        ImageOrders(name, evaluator.images.index_of(name), targets[name], _titled_orders(by_mode, name, searches))
+        for name in list(by_image)[:limit]
+    ]
+    return Orders(evaluator, images)
+
+
+def _titled_orders(
+    by_mode: Mapping[Mode, Mapping[str, Mapping[str, list[int]]]], image: str, searches: Container[str]
+) -> dict[str, list[int]]:
+    """Return the orders of one image by title, sorted by method. Methods that search have one for each mode."""
+    methods = dict.fromkeys(method for orders in by_mode.values() for method in orders[image])
+    return {
+        f"{method}, {mode} order" if method in searches else method: orders[image][method]
+        for method in methods
+        for mode, orders in by_mode.items()
+    }
+
+
+def _check_lengths(run: Path, settings: Settings) -> None:
+    """Check that the orders of a run have the same length."""
     if settings.stop == "flip":
         raise ValueError(
             f"{run} stopped at flips, so its orders have different lengths; run captum-moxi evaluate with --stop never "
             "--n-steps K first"
         )
-    evaluator = Evaluator.of_run(run, device=device)
-    names = list(orders)[:limit]
-    images = [ImageOrders(name, evaluator.images.index_of(name), targets[name], orders[name]) for name in names]
-    return Orders(evaluator, images)
 
 
 def _orders_by_image(run: Path, mode: Mode) -> tuple[dict[str, dict[str, list[int]]], dict[str, int]]:

@@ -71,3 +71,9 @@ def test_the_attack_of_a_run_is_summarized_in_files(run: Path, tmp_path: Path) -
     assert (tmp_path / "out" / "attack.md").read_text() == text + "\n"
     assert (tmp_path / "out" / "attack.png").read_bytes().startswith(b"\x89PNG")
     assert len((tmp_path / "out" / "attack.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_bad_run_is_reported_before_the_folder_is_created(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="run"):
+        run_attack(tmp_path / "run", tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from captum_moxi.game.memory import is_out_of_memory, too_large
+from captum_moxi.memory import is_out_of_memory, too_large
 
 # More than any machine has, so that allocations fail at once.
 BYTES = 2**60

@@ -1,0 +1,193 @@
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zoo
+from described import assert_described
+from handmade_runs import explained, write_run
+from torch import Tensor
+
+from captum_moxi import patch_mask
+from captum_moxi.arguments import Mode
+from captum_moxi.evaluation import store
+from captum_moxi.evaluation.curves import read_run_curves
+from captum_moxi.evaluation.evaluator import Evaluator
+from captum_moxi.evaluation.replays import read_orders_of_all_modes, run_removals
+from captum_moxi.evaluation.replays.removals import (
+    Replay,
+    fitting_removals,
+    plot_replays,
+    read_replays,
+    replay_records,
+    replay_run,
+)
+from captum_moxi.evaluation.settings import Settings
+from captum_moxi.models import call_model
+
+MASK = patch_mask(56, grid=2)[0, 0]
+ORDERS = ["MoXI, insertion order", "MoXI, deletion order", "Random"]
+
+
+def replayed_rows(run: Path, out: Path, removal: str, limit: int = 2) -> tuple[Evaluator, list[dict[str, Any]]]:
+    orders = read_orders_of_all_modes(run, limit=limit, device="cpu")
+    list(replay_run(orders, out, removal=removal))
+    return orders.evaluator, store.read_rows(out).to_pylist()
+
+
+def filled(x: Tensor, removal: str, present: list[int]) -> Tensor:
+    """An image whose absent patches are filled by hand."""
+    fill = torch.zeros_like(x) if removal == "zero" else x.mean((2, 3), keepdim=True).expand_as(x)
+    keep = torch.isin(MASK, torch.tensor(present, dtype=torch.long))
+    return torch.where(keep, x, fill)
+
+
+@pytest.mark.parametrize("removal", ["zero", "mean"])
+def test_a_replay_is_a_plain_forward_with_pixels_filled_by_hand(run: Path, tmp_path: Path, removal: str) -> None:
+    evaluator, rows = replayed_rows(run, tmp_path / removal, removal)
+    classifier = evaluator.classifier
+    assert {(row["method"], row["mode"]) for row in rows} == {(o, m) for o in ORDERS for m in ("insertion", "deletion")}
+    for row in rows:
+        x = classifier.preprocess(evaluator.images.open(evaluator.images.index_of(row["image"])))
+        expected = []
+        for step in range(len(row["order"]) + 1):
+            moved = row["order"][:step]
+            present = moved if row["mode"] == "insertion" else [p for p in range(4) if p not in moved]
+            with torch.no_grad():
+                logits = call_model(classifier.model, filled(x, removal, present))
+            expected.append(float(logits.softmax(1)[0, row["target"]]))
+        assert row["confidences"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_replay_under_the_removal_of_the_run_is_the_curve_of_the_run(run: Path, tmp_path: Path) -> None:
+    _, rows = replayed_rows(run, tmp_path / "token", "token", limit=5)
+    replayed = {(row["image"], row["method"], row["mode"]): row for row in rows}
+    originals = [row for row in store.read_rows(run).to_pylist() if row["status"] == "explained"]
+    assert originals
+    for row in originals:
+        title = f"MoXI, {row['mode']} order" if row["method"] == "MoXI" else row["method"]
+        same = replayed[row["image"], title, row["mode"]]
+        assert same["order"] == row["order"] and same["target"] == row["target"]
+        assert same["confidences"] == pytest.approx(row["confidences"], abs=1e-5)
+        assert same["predictions"] == row["predictions"]
+
+
+def handmade(tmp_path: Path) -> list[Replay]:
+    """Two images of four players. The heights are those of trapezoids with a width of a quarter."""
+    confidences: dict[tuple[str, Mode], list[float]] = {
+        ("a", "insertion"): [0, 1, 1, 1, 1],
+        ("a", "deletion"): [1, 0, 0, 0, 0],
+        ("b", "insertion"): [0, 0, 0, 0, 1],
+        ("b", "deletion"): [1, 1, 1, 1, 0],
+    }
+    rows = [explained(image, "A", mode, "xxxxx", values) for (image, mode), values in confidences.items()]
+    return read_replays(read_run_curves(write_run(tmp_path / "zero", rows)), removal="zero")
+
+
+def test_areas_and_srg_computed_by_hand(tmp_path: Path) -> None:
+    (replay,) = handmade(tmp_path)
+    assert replay.insertion.tolist() == [7 / 8, 1 / 8] and replay.deletion.tolist() == [1 / 8, 7 / 8]
+    assert replay.quantities["SRG"].tolist() == [3 / 4, -3 / 4] and replay.fraction == 1
+    (record,) = replay_records([replay], resamples=500)
+    assert (record["insertion area"], record["deletion area"], record["SRG"]) == (0.5, 0.5, 0)
+    # Resamples contain the images twice, once each, or the other one twice.
+    assert (record["SRG, low"], record["SRG, high"]) == (-0.75, 0.75)
+    single = replace(replay, insertion=replay.insertion[:1], deletion=replay.deletion[:1])
+    (record,) = replay_records([single], resamples=10)
+    assert record["SRG"] == 0.75 and record["SRG, low"] is None and record["SRG, high"] is None
+
+
+def test_the_figure_has_a_marker_for_each_order_and_removal(tmp_path: Path) -> None:
+    (replay,) = handmade(tmp_path)
+    other = replace(replay, removal="blur", insertion=replay.insertion + 0.25)
+    for replays in ([replay], [replay, other], [replay, other, replace(replay, order="B")]):
+        figure = plot_replays(replays, resamples=20)
+        assert_described(figure)
+    means = [line.get_ydata()[0] for line in figure.axes[2].lines if line.get_marker() == "o"]
+    assert means == [0]
+    (heights,) = [line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == 2]
+    np.testing.assert_allclose(np.asarray(heights), [0.5, 0.75])
+
+
+def test_the_summary_is_written_and_continues_after_an_interruption(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options: dict[str, Any] = {"removals": ["zero", "token"], "resamples": 20, "device": "cpu"}
+    # An interruption leaves the parts of the first images.
+    run_removals(run, out, limit=2, **options)
+    parts = {path: path.stat().st_mtime_ns for path in out.glob("*/rows/*.parquet")}
+    assert len(parts) == 4
+    text = run_removals(run, out, **options)
+    assert all(path.stat().st_mtime_ns == time for path, time in parts.items())
+    # The run has the first three of four players.
+    assert "cover the first 75% of the patches" in text and (out / "replay.md").read_text() == text + "\n"
+    assert (out / "replay.png").read_bytes().startswith(b"\x89PNG")
+    records = json.loads((out / "replay.json").read_text())
+    assert [(record["removal"], record["order"]) for record in records] == [
+        (removal, order) for removal in ("zero", "token") for order in ORDERS
+    ]
+    with (out / "replay.csv").open() as file:
+        assert [float(row["SRG"]) for row in csv.DictReader(file)] == [record["SRG"] for record in records]
+    for record in records:
+        assert record["fraction of patches"] == 0.75
+        assert record["SRG"] == pytest.approx(record["insertion area"] - record["deletion area"])
+        rows = [
+            row
+            for row in store.read_rows(out / record["removal"]).to_pylist()
+            if row["method"] == record["order"] and row["mode"] == "insertion"
+        ]
+        areas = [np.trapezoid(row["confidences"]) / 3 for row in rows]
+        assert record["images"] == len(rows) and record["insertion area"] == pytest.approx(np.mean(areas))
+
+
+def test_replays_of_another_run_are_not_mixed(run: Path, tmp_path: Path) -> None:
+    orders = read_orders_of_all_modes(run, limit=1, device="cpu")
+    list(replay_run(orders, tmp_path / "zero", removal="zero", run_id="first"))
+    with pytest.raises(ValueError, match="replay_of was 'first' and is 'second'"):
+        list(replay_run(orders, tmp_path / "zero", removal="zero", run_id="second"))
+
+
+def test_removals_that_do_not_fit_are_rejected_before_the_model_runs(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(model=str(zoo_folder(tmp_path)), data=str(pictures), keep="all", methods=["random"], grid=2)
+    evaluator = Evaluator.load(settings, device="cpu")
+    model = evaluator.classifier.model
+    monkeypatch.setattr(type(model), "forward", lambda *_, **__: pytest.fail("the model ran"))
+    assert fitting_removals(evaluator, None) == ["zero", "mean", "blur"]
+    with pytest.raises(ValueError, match=r"removals='token' does not fit the model .*; pass other removals"):
+        fitting_removals(evaluator, ["zero", "token"])
+
+
+def zoo_folder(tmp_path: Path) -> Path:
+    """A folder with a random ResNet and its image processor."""
+    from transformers import ConvNextImageProcessor
+
+    folder = tmp_path / "resnet"
+    zoo.resnet().save_pretrained(folder)
+    ConvNextImageProcessor(size={"shortest_edge": 56}, crop_pct=1.0).save_pretrained(folder)
+    return folder
+
+
+def test_wrong_names_and_folders_are_rejected(run: Path, settings: Settings, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for removals, message in (
+        (["hail"], "removal 'hail' is unknown"),
+        ([], "one or more different names"),
+        (["zero", "zero"], "one or more different names"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_removals(run, out, removals=removals)
+    with pytest.raises(ValueError, match="the run itself; pass another folder"):
+        run_removals(run, run)
+    store.open_run(tmp_path / "flips", settings.to_dict())
+    store.write_part(tmp_path / "flips", Evaluator.load(settings, device="cpu").rows([0]))
+    with pytest.raises(ValueError, match=r"stopped at flips.* --stop never"):
+        run_removals(tmp_path / "flips", out)
+    store.open_run(tmp_path / "empty", settings.to_dict())
+    with pytest.raises(ValueError, match="has no explained images"):
+        run_removals(tmp_path / "empty", out)
+    assert not out.exists()
