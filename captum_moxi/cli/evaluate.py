@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 
 from captum_moxi.cli import options
-from captum_moxi.cli.runner import DEBUG, Command, CommandError, describe_error, require_packages
+from captum_moxi.cli.runner import DEBUG, Command, CommandError, require_packages
 from captum_moxi.cli.types import SpecType
+from captum_moxi.errors import describe_error
 from captum_moxi.evaluation.engines import ENGINES
 from captum_moxi.evaluation.settings import Settings
 from captum_moxi.methods import METHODS
@@ -18,8 +19,8 @@ from captum_moxi.search.screens import SCREENS
 @click.command(cls=Command, listings=(METHODS, REMOVALS, REWARDS, SCREENS, ENGINES))
 @options.model(required=True)
 @options.classes(
-    help="For zero-shot classifiers such as CLIP or SigLIP: a class, as text. Repeatable. Default with --template: the "
-    "labels of the data, for example the names of the folders."
+    help="Name of a class, for zero-shot classifiers such as CLIP or SigLIP. Repeat the option for each class. Default "
+    "with --template: the labels of the data, for example the names of the folders."
 )
 @options.template()
 @options.data()

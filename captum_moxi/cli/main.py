@@ -12,6 +12,7 @@ import click
 from transformers.utils import logging as transformers_logging
 
 from captum_moxi import __version__
+from captum_moxi.cli.app import app_command
 from captum_moxi.cli.attack import attack
 from captum_moxi.cli.benchmark import benchmark
 from captum_moxi.cli.compare import compare
@@ -19,9 +20,10 @@ from captum_moxi.cli.corrupt import corrupt
 from captum_moxi.cli.evaluate import evaluate
 from captum_moxi.cli.explain import explain
 from captum_moxi.cli.localize import localize
+from captum_moxi.cli.replay import replay
 from captum_moxi.cli.report import report
 
-COMMANDS = (explain, localize, compare, evaluate, report, corrupt, attack, benchmark)
+COMMANDS = (explain, localize, compare, evaluate, report, replay, corrupt, attack, app_command, benchmark)
 # Group of entry points in which packages list modules. Importing these modules registers removals, methods, commands
 # and other items.
 PLUGINS = "captum_moxi.plugins"

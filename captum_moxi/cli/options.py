@@ -132,14 +132,14 @@ classes = partial(
     multiple=True,
     type=TEXT,
     callback=_parse_classes,
-    help="For zero-shot classifiers such as CLIP or SigLIP: a class, as text. Repeatable.",
+    help="Name of a class, for zero-shot classifiers such as CLIP or SigLIP. Repeat the option for each class.",
 )
 template = partial(
     click.option,
     "--template",
     type=TEXT,
-    help="For zero-shot classifiers: the text that the model receives for each class, with {} in the place of the "
-    "class, for example 'a photo of a {}'. Default: the class itself.",
+    help="Text for each class, for zero-shot classifiers. {} stands for the name of the class, for example "
+    "'a photo of a {}'. Default: the name of the class.",
 )
 device = partial(
     click.option,
@@ -155,8 +155,8 @@ kernels = partial(
     show_default=True,
     expose_value=False,
     callback=_use_kernels,
-    help="Kernels for linear layers and attention on a CPU. fastest: the faster ones, measured on the shapes of the "
-    "model. torch: PyTorch's own. alternative: oneDNN and matrix products, without measuring.",
+    help="How linear layers and attention are computed on a CPU. torch: with PyTorch's own kernels. alternative: with "
+    "oneDNN and matrix products. fastest: measure both on this machine, and use the faster one.",
 )
 target = partial(
     click.option,
@@ -179,7 +179,8 @@ mode = partial(
     default="both",
     show_default=True,
     callback=_parse_modes,
-    help="insertion: patches are added to an empty image. deletion: patches are removed from the whole image.",
+    help="insertion: start without patches, and add one at a time. deletion: start with all patches, and remove one at "
+    "a time.",
 )
 stop = partial(
     click.option,
@@ -266,8 +267,8 @@ alternatives = partial(
     "--alternatives",
     type=POSITIVE,
     metavar="N",
-    help="Also search up to N disjoint minimal groups, each of which flips the prediction by itself, and draw them in "
-    "one more figure. Implies --minimal. The search for a group that does not exist takes long; --n-steps limits it.",
+    help="Search for up to N minimal groups that share no patch. Each group flips the prediction by itself. One more "
+    "figure shows them. Implies --minimal. The search for a group that does not exist takes long. --n-steps limits it.",
 )
 
 # Methods and metrics
@@ -418,6 +419,14 @@ corruptions = partial(
     show_default=True,
     help=f"Corruptions, separated by commas: {CHOICES}.",
 )
+replay_removals = partial(
+    click.option,
+    "--removal",
+    "removals",
+    cls=RegistryOption,
+    type=SpecListType(REMOVALS),
+    help=f"Removals, separated by commas: {CHOICES}. Default: those of token, zero, mean and blur that fit the model.",
+)
 severity = partial(
     click.option,
     "--severity",
@@ -468,6 +477,23 @@ searches = partial(
     type=TEXT,
     help="For screens: search to compare with the exact search, by its title in the table, for example gradient:8 or "
     "'beam of 2'. Repeatable. Default: all.",
+)
+
+# The app
+
+host = partial(
+    click.option,
+    "--host",
+    type=TEXT,
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. 0.0.0.0 lets other machines reach the app.",
+)
+port = partial(
+    click.option,
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Port to listen on. Default: the first free one from 7860.",
 )
 
 # Results

@@ -20,13 +20,12 @@ from tqdm.auto import tqdm
 
 from captum_moxi.attr.progress import logger as search_logger
 from captum_moxi.demo import demo_classifier, demo_images
+from captum_moxi.errors import REPORTED_ERRORS, describe_error
 from captum_moxi.explanation import EXPLANATION_FIGURES
 from captum_moxi.images import as_text, expand_paths, open_image
 from captum_moxi.models import ImageClassifier, load
 from captum_moxi.registry import Registry
 
-# Errors of unsuitable images, models and options. All other errors are bugs and keep their traceback.
-REPORTED_ERRORS = (ValueError, OSError, RuntimeError, MemoryError, Image.DecompressionBombError)
 # Errors of a disk on which the results of the other images cannot be written either.
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 # Key of the option --debug in the data of click's context.
@@ -99,7 +98,19 @@ class LongSearchHandler(logging.Handler):
         context = click.get_current_context(silent=True)
         if context and len(context.params.get("modes", ())) > 1:
             message += " --mode insertion or --mode deletion runs only one of the two searches."
-        tqdm.write(message, file=sys.stderr)
+        write_line(message, err=True)
+
+
+def write_line(line: str, *, err: bool = False) -> None:
+    """Print a line above the progress bars.
+
+    Args:
+        line (str): The line.
+        err (bool, optional): Whether to print it to the standard error.
+            Default: False
+    """
+    with tqdm.external_write_mode(sys.stderr if err else sys.stdout):
+        click.echo(line, err=err)
 
 
 @contextmanager
@@ -118,7 +129,7 @@ def warnings_reported() -> Iterator[None]:
     """Print each warning in one line, without the place in the code that caused it."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        tqdm.write(f"warning: {_one_line(with_options(str(message)))}", file=sys.stderr)
+        write_line(f"warning: {_one_line(with_options(str(message)))}", err=True)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -301,11 +312,11 @@ def run_over_images(
                 raise
             if isinstance(error, OSError) and error.errno in FULL_DISK:
                 raise CommandError(f"{image.name}: {error}; free disk space and repeat the command") from None
-            tqdm.write(f"{image.name}: {_one_line(with_options(describe_error(error)))}", file=sys.stderr)
+            write_line(f"{image.name}: {_one_line(with_options(describe_error(error)))}", err=True)
             n_failed += 1
             continue
         if line is not None:
-            tqdm.write(line)
+            write_line(line)
     if finish is not None and n_failed < len(images):
         click.echo(finish())
     if n_failed:
@@ -326,11 +337,6 @@ def require_packages(command: str, *packages: str, extra: str = "evaluate") -> N
     """
     if missing := [package for package in packages if find_spec(package) is None]:
         raise CommandError(f"{command} requires {' and '.join(missing)}; run pip install 'captum-moxi[{extra}]'")
-
-
-def describe_error(error: BaseException) -> str:
-    """Return the message of an error. Python's own memory errors have no message."""
-    return str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)
 
 
 def with_options(message: str) -> str:

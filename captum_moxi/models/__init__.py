@@ -7,6 +7,7 @@ from captum_moxi.models.huggingface import (
     call_model,
     check_device,
     load,
+    load_config,
     num_classes,
     problem_type,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "in_precision",
     "is_convolutional",
     "load",
+    "load_config",
     "module_of",
     "needs_grid",
     "num_classes",

@@ -1,6 +1,7 @@
-"""Finds out where a model is: in a folder, on the Hugging Face hub, or in the cache of the hub."""
+"""Finds out where models and datasets are: in a folder, on the Hugging Face hub, or in its cache."""
 
 import os
+from pathlib import Path
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -63,6 +64,27 @@ def _is_on_hub(name: str) -> bool:
     else:
         return True
     raise ValueError(f"model {name!r} {problem}; pass a folder written by save_pretrained, or the name of a hub model")
+
+
+def check_dataset(name: str, *, cached: Path) -> None:
+    """Check with one request that the hub has a dataset. The package datasets would repeat requests that fail.
+
+    Args:
+        name (str): Name of the dataset on the hub.
+        cached (Path): Folder that exists if the dataset was loaded before. It can then be loaded without the hub.
+
+    Raises:
+        Exception: The error of the request, if the hub does not have the dataset, or if the hub cannot be reached and
+            the dataset is not in the cache.
+    """
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "README.md", repo_type="dataset"), timeout=TIMEOUT_SECONDS)
+    except EntryNotFoundError:
+        # The dataset exists, but has no README.
+        return
+    except Exception:
+        if not cached.is_dir():
+            raise
 
 
 def _first_line(error: Exception) -> str:

@@ -27,6 +27,7 @@ from transformers import (
 
 from captum_moxi.arguments import ForwardFunc, ModelOutput
 from captum_moxi.images import open_image, to_rgb
+from captum_moxi.memory import is_out_of_memory, too_large
 from captum_moxi.models.hub import is_local
 from captum_moxi.models.unwrap import module_of
 from captum_moxi.models.zero_shot import check_classes, join_patches, split_patches, with_classes
@@ -225,6 +226,7 @@ def load(
             zero-shot classifier has no classes, if another classifier has some, if a class is empty, repeated or too
             long, if there is only one although the model compares classes, or if the template has no place for it.
         TypeError: If ``classes`` is not a list of str, or ``template`` is not a str.
+        torch.OutOfMemoryError: If the model does not fit into memory.
 
     Examples::
 
@@ -236,19 +238,35 @@ def load(
     check_device(device)
     # Code in a folder is not run, and pickled weights are not read.
     options = {"local_files_only": is_local(name), "trust_remote_code": False}
-    with _loading_errors(name):
-        config = AutoConfig.from_pretrained(name, **options)
-    _check_attention(config, str(name))
+    config = load_config(name)
     texts = check_classes(config, str(name), classes, template)
     with _loading_errors(name):
         processor = AutoImageProcessor.from_pretrained(name, **options)
     tokenizer = None if texts is None else _load_tokenizer(name, **options)
     auto_class = AutoModelForImageClassification if texts is None else AutoModelForZeroShotImageClassification
     model: Any = _load_model(auto_class, name, config=config, dtype=dtype, **options)
-    model.to(torch.device(device)).eval()
+    with _loading_errors(name):
+        model.to(torch.device(device)).eval()
     if classes is not None and texts is not None and tokenizer is not None:
         model = with_classes(model, tokenizer, labels=classes, texts=texts)
     return ImageClassifier(model, processor, str(name))
+
+
+def load_config(name: str | os.PathLike[str]) -> PreTrainedConfig:
+    """Load the configuration of a Hugging Face model, without its weights.
+
+    Args:
+        name (str or path): Hub name, or folder written by ``save_pretrained``.
+
+    Raises:
+        ValueError: If the model cannot be found, or if its configuration requests code.
+    """
+    with _loading_errors(name):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            name, local_files_only=is_local(name), trust_remote_code=False
+        )
+    _check_attention(config, str(name))
+    return config
 
 
 def _check_attention(config: PreTrainedConfig, name: str) -> None:
@@ -292,10 +310,18 @@ def _load_tokenizer(name: str | os.PathLike[str], **options: Any) -> PreTrainedT
 
 @contextmanager
 def _loading_errors(name: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn the errors of transformers into one ValueError that says what to pass."""
+    """Turn the errors of transformers into one ValueError that says what to pass.
+
+    Raises:
+        ValueError: If the model cannot be loaded.
+        torch.OutOfMemoryError: If the model does not fit into memory.
+    """
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, MemoryError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            advice = "pass a smaller model, or a device with more free memory"
+            raise too_large(f"model {str(name)!r}", error, advice=advice) from error
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(
             f"model {str(name)!r} could not be loaded as an image classifier ({reason}); "

@@ -61,7 +61,7 @@ def warn_about_images(forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> 
         return
     images, size = inputs[0], image_size(model)
     if size is not None and has_other_size(model, images) and interpolates(model):
-        # ViT interpolates its positions. Others have none that depend on the size, for example most Swin models.
+        # ViT interpolates its positions. The positions of most Swin models do not depend on the size.
         warn_user(f"{_describe_sizes(model, images, size)}, the size that it was trained on; {_RESIZE}")
     largest = float(images.max())
     if largest > MAX_PIXEL_VALUE:
@@ -72,14 +72,14 @@ def warn_about_images(forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> 
 
 
 def _check_input_ids(forward_func: ForwardFunc, images: Tensor) -> None:
-    """Check that an image classifier that reads a sequence of ids receives no images (ImageGPT, ShieldGemma 2)."""
+    """Check that a classifier whose main input is a sequence of ids receives no images (ImageGPT, ShieldGemma 2)."""
     model = called_transformer(forward_func)
     is_classifier = model is not None and "ForImageClassification" in type(model).__name__
     if model is not None and is_classifier and model.main_input_name == "input_ids" and images.is_floating_point():
         raise ValueError(
-            f"inputs has shape {tuple(images.shape)}, but {type(model).__name__} reads input_ids before any image; "
-            "pass a function that maps images to logits, which computes the input_ids and calls the model, and a "
-            "feature_mask, for example patch_mask(224, 32)"
+            f"inputs has shape {tuple(images.shape)}, but the first input of {type(model).__name__} is input_ids; pass "
+            "a function that computes input_ids from images and returns the logits of the model, and a feature_mask, "
+            "for example patch_mask(224, 32)"
         )
 
 

@@ -2,8 +2,6 @@
 
 import base64
 import io
-import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
+from browsers import chromium
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -23,9 +22,6 @@ from captum_moxi.demo import demo_classifier, demo_images
 from captum_moxi.page import PagePath, follow_path, path_page
 
 pytest.importorskip("bokeh", reason="Bokeh is not installed; run pip install '.[html]'")
-CHROMIUM = os.environ.get("CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 
 KINDS = ("photograph", "heat_map", "seen")
 
@@ -72,13 +68,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory, moxi: list[PagePath]) -> Pat
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed; run pip install '.[test]'")
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed; install it (Debian: apt install chromium) or set CHROMIUM to its path")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -283,13 +274,13 @@ def test_the_numbers_of_a_grid_of_14_x_14_patches_are_readable_on_a_phone(tmp_pa
 
 def test_players_that_were_left_out_have_a_dashed_outline(tmp_path: Path, open_page: OpenPage) -> None:
     game, to_images, labels = demo_game()
-    for removed in ([], [5]):
-        path = follow_path(game, [2, 7], "insertion", to_images=to_images, removed=removed)
+    for left_out in ([], [5]):
+        path = follow_path(game, [2, 7], "insertion", to_images=to_images, left_out=left_out)
         (tmp_path / "page.html").write_text(path_page([path], labels=labels, title=""), encoding="utf-8")
         page, problems = open_page(tmp_path / "page.html")
         caption = page.locator(".heat_map figcaption").inner_text()
-        assert ("dashed" in caption) == bool(removed)
-        if removed:
+        assert ("dashed" in caption) == bool(left_out)
+        if left_out:
             # Player 5 is in row 1 and column 1 of a grid of 4 x 4.
             box, image = (page.locator(f".heat_map {name}").bounding_box() for name in ("path", "img"))
             side = image["width"] / 4
@@ -307,7 +298,7 @@ def red_path(height: int, width: int) -> PagePath:
         photograph=red[0],
         heat_map=red[0],
         places=torch.tensor([[0.0, 0.0, (height * width) ** 0.5]]),
-        removed=torch.empty(0, 2, 2),
+        left_out=torch.empty(0, 2, 2),
         images=red,
         probabilities=torch.tensor([[0.6, 0.4]] * 2),
         predictions=torch.tensor([0, 0]),

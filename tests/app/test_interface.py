@@ -1,0 +1,134 @@
+"""The app in a browser. Skipped without Gradio, Playwright or Chromium."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsers import chromium
+
+from captum_moxi.demo import GRID, demo_classifier, demo_images
+from captum_moxi.explanation import ExplainSettings, explain
+
+pytest.importorskip("gradio", reason="Gradio is not installed; run pip install '.[app]'")
+pytest.importorskip("bokeh", reason="Bokeh is not installed; run pip install '.[html]'")
+
+from captum_moxi.app import QUESTIONS, AppModels, create_app, serve
+
+pytestmark = pytest.mark.slow
+FRAME = "iframe[title=explanation]"
+SETTINGS = ExplainSettings(modes="insertion", min_confidence=0.5, minimal=True, grid=GRID)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    app = create_app(AppModels(device="cpu"))
+    yield serve(app, host="127.0.0.1")
+    app.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    page = open_app(browser, address)
+    yield page
+    page.close()
+
+
+def open_app(browser: Any, address: str) -> Any:
+    page = browser.new_page(viewport={"width": 1280, "height": 1400})
+    page.set_default_timeout(60_000)
+    page.goto(address)
+    page.get_by_role("button", name="Explain", exact=True).wait_for()
+    return page
+
+
+def upload(page: Any, path: Path) -> None:
+    page.set_input_files("input[type=file]", str(path))
+    page.get_by_label("Remove Image").wait_for()
+
+
+def press_explain(page: Any) -> None:
+    page.get_by_role("button", name="Explain", exact=True).click()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """The files of two embedded images with different groups."""
+    paths = []
+    for image in demo_images()[:2]:
+        paths.append(tmp_path / image.name)
+        image.image.save(paths[-1])
+    return paths
+
+
+def expected(index: int) -> dict[str, Any]:
+    """What the library finds for an embedded image."""
+    image = demo_images()[index]
+    explanation = explain(demo_classifier("cpu"), image.image, name=image.name, settings=SETTINGS)
+    return json.loads(json.dumps(explanation.to_dict()))
+
+
+def downloaded(page: Any) -> dict[str, Any]:
+    with page.expect_download() as download:
+        page.get_by_text("Download the selection").click()
+    return json.loads(Path(download.value.path()).read_text())
+
+
+def test_upload_run_slider_and_download(page: Any, pictures: list[Path]) -> None:
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    upload(page, pictures[0])
+    press_explain(page)
+    frame = page.frame_locator(FRAME)
+    handle = frame.locator(".noUi-handle")
+    handle.wait_for()
+    n_patches = len(expected(0)["insertion"]["order"][0])
+    frame.get_by_text(f"{n_patches} of 4 patches inserted").wait_for()
+    handle.focus()
+    page.keyboard.press("ArrowLeft")
+    frame.get_by_text(f"{n_patches - 1} of 4 patches inserted").wait_for()
+    assert downloaded(page) == expected(0)
+    outside = [url for url in requests if not url.startswith(("http://127.0.0.1", "data:", "blob:", "about:"))]
+    assert not outside
+
+
+def test_both_questions_can_be_switched(page: Any, pictures: list[Path]) -> None:
+    upload(page, pictures[0])
+    page.get_by_label(list(QUESTIONS)[-1]).check()
+    press_explain(page)
+    frame = page.frame_locator(FRAME)
+    frame.get_by_text("of 4 patches inserted").wait_for()
+    frame.get_by_text("deletion", exact=True).click()
+    frame.get_by_text("of 4 patches deleted").wait_for()
+
+
+def test_a_broken_file_is_reported_and_the_app_goes_on(page: Any, pictures: list[Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(pictures[0].read_bytes()[:100])
+    page.set_input_files("input[type=file]", str(broken))
+    page.get_by_label("Remove Image").wait_for()
+    press_explain(page)
+    page.get_by_text("the image cannot be read and may be truncated").wait_for()
+    page.get_by_label("Remove Image").click()
+    upload(page, pictures[0])
+    press_explain(page)
+    page.frame_locator(FRAME).get_by_text("patches inserted").first.wait_for()
+
+
+def test_two_users_at_once_get_their_own_results(browser: Any, address: str, pictures: list[Path]) -> None:
+    users = [open_app(browser, address) for _ in pictures]
+    for user, picture in zip(users, pictures, strict=True):
+        upload(user, picture)
+    for user in users:
+        press_explain(user)
+    for index, user in enumerate(users):
+        user.frame_locator(FRAME).get_by_text("patches inserted").first.wait_for()
+        assert downloaded(user) == expected(index)
+        user.close()
