@@ -19,7 +19,10 @@ BEGIN, END = "```mermaid\n", "```\n"
 # From top to bottom. A module imports only from modules above it.
 LAYERS = (
     "arguments",
+    "errors",
     "registry",
+    "files",
+    "memory",
     "tables",
     "images",
     "players",
@@ -43,6 +46,7 @@ LAYERS = (
     "experiments",
     "evaluation",
     "benchmarks",
+    "app",
     "cli",
 )
 

@@ -65,4 +65,4 @@ __all__ = [
     "patch_mask",
     "use_kernels",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
