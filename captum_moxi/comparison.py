@@ -312,8 +312,8 @@ def compare(
             - A function ``(inputs, target) -> attributions``, as in :func:`captum_moxi.methods.from_function`.
             - Your own :class:`captum_moxi.Method`, for example ``captum_moxi.methods.moxi(GradientScreen(8))``.
 
-            Default: None, those of moxi, moxi-minus, shapley, gradcam, gradcam++, rollout and random that support the
-            model. A warning names the others.
+            Default: None, those of moxi, moxi-minus, shapley:5, gradcam, gradcam++, rollout and random that support
+            the model. A warning names the others.
         modes (str or Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both. Methods whose order depends on
             the mode run once for each mode. All other methods run once.
             Default: both

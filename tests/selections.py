@@ -24,5 +24,5 @@ def make_selection(mode: Mode, predictions: Sequence[int], confidences: Sequence
         n_steps=torch.tensor([steps]),
         flipped=torch.tensor([True]),
         minimal=torch.tensor([False]),
-        removed=torch.empty(1, 0, dtype=torch.long),
+        left_out=torch.empty(1, 0, dtype=torch.long),
     )

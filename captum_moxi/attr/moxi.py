@@ -268,7 +268,7 @@ class MoXIAttribution(PerturbationAttribution):
         return_convergence_delta: bool = False,
     ) -> Results[Inputs]:
         r"""
-        Choose players one after another, and score each by when it was chosen or by how much it changed the reward.
+        Choose players one after another, and score each player by its rank or by its change in reward.
 
         A search through all n players evaluates n (n + 1) / 2 coalitions for each example. ``stop`` and ``n_steps``
         limit the search.
@@ -343,7 +343,7 @@ class MoXIAttribution(PerturbationAttribution):
                         These players are left out, the least important first, as long as the prediction stays flipped.
                         The same search then orders the remaining players, and the attributions and the selection
                         describe this smaller group. The field ``minimal`` of the selection shows for which examples no
-                        player of the group can be left out, and ``removed`` lists the players that were left out.
+                        player of the group can be left out, and ``left_out`` lists the players that were left out.
                         It requires ``stop="flip"``.
                         Default: False
             perturbations_per_eval (int, optional): Maximum number of coalitions of each example in one forward pass. A
@@ -378,6 +378,7 @@ class MoXIAttribution(PerturbationAttribution):
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**, or a tuple of **attributions** and the requested
             **selection** and **delta**, in this order:
+
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*): The score of each value's player, in the shape and on
               the device of the inputs. If ``forward_func`` returns one value for the whole batch, dimension 0 has size
               1. A tuple if ``inputs`` is a tuple. Ranks are float32, or float64 if the model returns float64. Gains
@@ -466,11 +467,12 @@ class MoXIAttribution(PerturbationAttribution):
 
         The search for a group that does not exist is the longest one, because it chooses all remaining players.
         ``n_steps`` limits it, and ``at_most`` avoids it if there are enough groups. The search is greedy, so it may
-        overlook groups.
+        miss groups.
 
         Args:
-            inputs, baselines, target, additional_forward_args, feature_mask, min_confidence, perturbations_per_eval,
-                        show_progress: As in :meth:`attribute`. The target is required.
+            inputs, baselines, target, additional_forward_args, feature_mask: As in :meth:`attribute`. The target is
+                        required.
+            min_confidence, perturbations_per_eval, show_progress: As in :meth:`attribute`.
             at_most (int, optional): Maximum number of groups, at least 1.
                         Default: 5
             known (Sequence[Selection], optional): The first groups, if they are known: an earlier result of this
@@ -704,8 +706,8 @@ class MoXIInsertion(MoXIAttribution):
     .. math::
         \phi_{self}(b) + I_{self}(A, b) = f(A \cup b) - f(A)
 
-    Methods that score players one by one give a high rank to all players that carry the same information. Here, a
-    player that repeats what the chosen players already tell has a negative interaction with them and is chosen later.
+    Methods that score each player independently give a high rank to all players that carry the same information. In
+    MoXI, a player that repeats what the chosen players show has a negative interaction with them, and is chosen later.
 
     A full ranking of n players evaluates n (n + 1) / 2 coalitions. With ``stop="flip"``, the search needs only a few
     steps on most photographs.
@@ -764,8 +766,8 @@ def _check_search(interactions: bool, screen: AnyScreen | None, beam_width: int)
     check_positive_int("beam_width", beam_width)
     if not interactions and (screen is not None or beam_width > 1):
         raise ValueError(
-            f"interactions is False, but screen is {screen!r} and beam_width is {beam_width}, and a ranking without "
-            "interactions has no steps that they could apply to; pass screen=None and beam_width=1"
+            f"interactions is False, but screen is {screen!r} and beam_width is {beam_width}, which apply only to a "
+            "search with interactions; pass screen=None and beam_width=1"
         )
 
 
@@ -793,7 +795,7 @@ def _check_options(
         raise ValueError(f"stop is {stop!r}; pass 'flip' or None")
     if minimal and stop != "flip":
         raise ValueError(
-            "minimal is True, but stop is None, so no flip tells which players are needed; pass stop='flip'"
+            "minimal is True, but stop is None, and minimal groups are defined by a flip; pass stop='flip'"
         )
     if score not in SCORES:
         raise ValueError(f"score is {score!r}; pass 'rank' or 'gain'")

@@ -78,7 +78,7 @@ def compare(
     insertion.png, deletion.png  patches that flip the prediction, by method, for the first 12 images
     curves.png                   accuracy and confidence as patches are inserted or deleted, averaged over images
     comparison.csv               one row per image, method and mode
-    IMAGE.html                   with --html: a slider along the path of each method
+    IMAGE-methods.html           with --html: a slider along the path of each method
     """
     classifier, sources = load_sources(images, model=model, device=device, classes=classes, template=template)
     settings.check(classifier)
@@ -100,7 +100,7 @@ def compare(
             show_progress=on_terminal(),
         )
         if html:
-            (out / f"{source.stem}.html").write_text(result.page(), encoding="utf-8")
+            result.save_page(out, stem=source.stem)
         report.add(result)
         if not on_terminal():
             # A terminal shows progress bars instead.

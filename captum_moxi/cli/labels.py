@@ -15,9 +15,9 @@ def label_sources(
     Args:
         sources (Sequence[SourceImage]): The images. The label of an image in a subfolder is the name of its subfolder.
         classes (Sequence[str]): Names of the model's classes.
-        pattern (str or None): Regular expression whose first group is the label in the name of an image. Labels that
-            match no class are then kept as they are. None uses the labels of ``sources``. Labels that match no class
-            are then removed, because folders may be named after something else.
+        pattern (str or None): Regular expression whose first group is the label in the name of an image. None uses the
+            labels of ``sources``. Labels that match no class are kept with a pattern. Without one, they are removed,
+            because a folder may not be named after a class.
         label_map (Mapping[str, str] or None): The model's class, by name or index, for each label. Other labels are
             removed.
 

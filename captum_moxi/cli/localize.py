@@ -1,4 +1,4 @@
-"""``captum-moxi localize``: show where classes are in images, including classes that are not predicted."""
+"""``captum-moxi localize``: find the patches that classes depend on, including classes that are not predicted."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ from captum_moxi.search.screens import SCREENS
 @options.target(
     "targets",
     multiple=True,
-    help="Class to locate: an index, a name or part of a name. Repeatable. Default: the two most likely classes.",
+    help="Class to explain: an index, a name or part of a name. Repeatable. Default: the two most likely classes.",
 )
 @options.image_label_pattern()
 @options.image_label_map()
@@ -44,6 +44,7 @@ from captum_moxi.search.screens import SCREENS
     help=f"Which patches each step evaluates: {options.CHOICES}. M is the number of patches.",
 )
 @options.minimal()
+@options.html()
 @options.device()
 @options.kernels()
 @options.out()
@@ -58,14 +59,16 @@ def localize(
     label_pattern: str | None,
     label_map: Mapping[str, str] | None,
     settings: LocalizeSettings,
+    html: bool,
     out: Path,
 ) -> None:
-    """Show where a class is, even if the model predicts another.
+    """Find the patches that a class depends on, even if the model predicts another.
 
-    The command first deletes patches that support the predicted class, until the class of --target is predicted. It
-    then deletes patches that support this class, until it is no longer predicted (the paper's Appendix F and Figure 5).
-    IMAGE is an image file or a folder of images. For each image, the command writes a figure and a JSON file with the
-    patches of both deletions to the folder --out. Existing files of the same name are replaced.
+    The command first deletes the patches that oppose the class of --target, until the model predicts this class. It
+    then deletes the patches that support the class, until it is no longer predicted (the paper's Appendix F and
+    Figure 5). The prediction of the class depends on these patches. They need not cover the object. IMAGE is an image
+    file or a folder of images. For each image, the command writes a figure and a JSON file with the patches of both
+    deletions to the folder --out. Existing files of the same name are replaced.
     """
     classifier, sources = load_sources(images, model=model, device=device, classes=classes, template=template)
     class_indices = [classifier.class_index(target) for target in targets]
@@ -85,7 +88,7 @@ def localize(
             settings=settings,
             show_progress=on_terminal(),
         )
-        figure = result.save(out, stem=source.stem)
+        figure = result.save(out, stem=source.stem, html=html)
         return f"{source.name}: {result.summary()}; see {figure}{replaced_note(figure, existing)}"
 
     run_over_images(sources, localize_image, verb="explained")

@@ -1,22 +1,32 @@
 """Compares methods on single images, and reports the comparisons of several images."""
 
 import csv
+import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor
 
 from captum_moxi.arguments import MODES, Mode, check_positive_int, parse_modes
 from captum_moxi.comparison import Comparison, Result, compare, join
-from captum_moxi.explanation.images import PreparedImage, class_name, prepare_image, with_class_indices
+from captum_moxi.explanation.images import (
+    PreparedImage,
+    class_name,
+    package_versions,
+    prepare_image,
+    with_class_indices,
+    with_confidence,
+)
+from captum_moxi.explanation.saving import save_page, save_result
+from captum_moxi.game import CoalitionGame
 from captum_moxi.methods import get_methods
-from captum_moxi.metrics import get_metrics
+from captum_moxi.metrics import count_players_to_flip, get_metrics
 from captum_moxi.models import ImageClassifier
 from captum_moxi.page import follow_path, path_page
 from captum_moxi.plot import (
@@ -25,6 +35,7 @@ from captum_moxi.plot import (
     comparison_figure,
     describe,
     draw_from_game,
+    image_comparison_figure,
     plot_curves,
     save_figure,
 )
@@ -33,6 +44,8 @@ from captum_moxi.search.screens import AnyScreen, get_screen, screen_for_mode
 from captum_moxi.tables import Record, markdown_table
 
 _CURVES_FILE = "curves.png"
+# Ending of the names of the files of one image.
+_IMAGE_ENDING = "-methods.png"
 
 
 def _gallery_file(mode: Mode) -> str:
@@ -101,6 +114,17 @@ class CompareSettings:
         get_removal(self.removal)
         with_class_indices(self.reward, classifier)
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the settings except the methods, modes and metrics as JSON types. Screens and removals become text."""
+        screen = get_screen(self.screen)
+        return {
+            "n_steps": self.n_steps,
+            "grid": self.grid,
+            "removal": repr(self.removal),
+            "reward": self.reward,
+            "screen": "all" if screen is None else repr(screen),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class ImageComparison:
@@ -118,6 +142,110 @@ class ImageComparison:
     settings: CompareSettings
     comparison: Comparison
 
+    @property
+    def label(self) -> str:
+        """Name of the target class."""
+        return self.image.classifier.labels[self.target]
+
+    @cached_property
+    def _game(self) -> CoalitionGame:
+        """Game of the image and the target. Creating it costs a forward pass, so it is created once."""
+        return self.image.game(self.target)
+
+    @property
+    def draw(self) -> DrawPlayers:
+        """Draws the input of the model for any players. See :func:`captum_moxi.plot.draw_from_game`."""
+        return draw_from_game(self._game, self.image.classifier.to_images)
+
+    @property
+    def gallery_title(self) -> str:
+        """The target class and, if it is known, the true label, for the title of the image in galleries."""
+        return "\n".join(filter(None, (f"target: {class_name(self.label)}", self.image.truth)))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return everything except the image as JSON types.
+
+        The results contain a dict for each method and mode: its order, its curve, its cost and all metrics.
+        """
+        image = self.image
+        settings = self.settings.to_dict() | {"removal": repr(image.removal), "device": str(image.pixel_values.device)}
+        return {
+            "image": image.name,
+            "model": image.classifier.name,
+            "target": {"index": self.target, "label": self.label, "confidence": image.confidence(self.target)},
+            "predicted": image.predicted_dict(),
+            "true_label": image.true_label,
+            "settings": settings,
+            "patches": image.patches_dict(),
+            "results": [
+                _to_json(result, record)
+                for result, record in zip(self.comparison.results, self.comparison.records(), strict=True)
+            ],
+            "versions": package_versions(),
+        }
+
+    def figure(self) -> Figure:
+        """Draw the patches that flip the prediction, with one row for each mode and one column for each method."""
+        image = self.image
+        target = with_confidence(self.label, image.confidence(self.target))
+        return image_comparison_figure(
+            image.picture,
+            image.mask,
+            self.comparison,
+            draw=self.draw,
+            note=image.removal.picture_note,
+            title=f"{image.title}: which patches flip the prediction of {class_name(self.label)}?",
+            image_title="\n".join(filter(None, (target, image.truth))),
+        )
+
+    def summary(self) -> str:
+        """Return one line with the target and, for each method, the number of patches that flip the prediction."""
+        image = self.image
+        details = ", ".join(filter(None, (f"confidence {image.confidence(self.target):.2f}", image.truth)))
+        counts = "; ".join(
+            f"{mode}: "
+            + ", ".join(f"{result.method} {_flip(result)}" for result in self.comparison.results if result.mode == mode)
+            for mode in _modes(self.comparison)
+        )
+        return f"{class_name(self.label)} ({details}); patches to flip, of {image.n_players}: {counts}"
+
+    def save(self, folder: Path, *, stem: str | None = None, html: bool = False) -> Path:
+        """Save a figure, a JSON file and, if requested, an HTML page.
+
+        Args:
+            folder (Path): Folder to write to. It is created if it does not exist.
+            stem (str, optional): File name without suffix, to which ``-methods`` is added.
+                Default: None, the stem of the image's name
+            html (bool, optional): Whether to save a page as well. Requires Bokeh.
+                Default: False
+
+        Returns:
+            Path: File of the figure.
+
+        Raises:
+            ImportError: If ``html`` is True and Bokeh is not installed.
+        """
+        return save_result(self, self._figure_path(folder, stem), html=html)
+
+    def save_page(self, folder: Path, *, stem: str | None = None) -> Path:
+        """Save only the HTML page, under the name that :meth:`save` gives it.
+
+        Args:
+            folder (Path): Existing folder to write to.
+            stem (str, optional): As in :meth:`save`.
+                Default: None
+
+        Returns:
+            Path: File of the page.
+
+        Raises:
+            ImportError: If Bokeh is not installed.
+        """
+        return save_page(self, self._figure_path(folder, stem))
+
+    def _figure_path(self, folder: Path, stem: str | None) -> Path:
+        return folder / f"{stem or Path(self.image.name).stem}{_IMAGE_ENDING}"
+
     def page(self) -> str:
         """Render an HTML page with a slider along the path of each method.
 
@@ -128,10 +256,9 @@ class ImageComparison:
             ImportError: If Bokeh is not installed.
         """
         image, labels = self.image, self.image.classifier.labels
-        game = image.game(self.target)
         paths = [
             follow_path(
-                game,
+                self._game,
                 result.order[0, : self.settings.n_steps].tolist(),
                 result.mode,
                 to_images=image.classifier.to_images,
@@ -140,7 +267,7 @@ class ImageComparison:
             for result in self.comparison.results
         ]
         truth = f" ({image.truth})" if image.truth else ""
-        return path_page(paths, labels=labels, title=f"{image.title}: {class_name(labels[self.target])}{truth}")
+        return path_page(paths, labels=labels, title=f"{image.title}: {class_name(self.label)}{truth}")
 
 
 def compare_image(
@@ -233,10 +360,7 @@ class ComparisonReport:
         self.settings = settings
         self.gallery_size = gallery_size
         self._comparisons: list[Comparison] = []
-        self._pictures: list[Tensor] = []
-        self._masks: list[Tensor] = []
-        self._draw: list[DrawPlayers] = []
-        self._note = ""
+        self._shown: list[ImageComparison] = []
 
     def add(self, result: ImageComparison) -> None:
         """Append the rows of an image to ``comparison.csv``, and keep its curves. The first call replaces the file.
@@ -253,29 +377,35 @@ class ComparisonReport:
             first=not self._comparisons,
         )
         self._comparisons.append(result.comparison)
-        if len(self._pictures) < self.gallery_size:
-            self._pictures.append(result.image.picture)
-            self._masks.append(result.image.mask)
-            self._draw.append(draw_from_game(result.image.game(result.target), result.image.classifier.to_images))
-            self._note = result.image.removal.picture_note
+        if len(self._shown) < self.gallery_size:
+            self._shown.append(result)
 
     def save_figures(self) -> None:
         """Save a gallery for each mode as ``insertion.png`` and ``deletion.png``, and the curves as ``curves.png``."""
-        gallery = join(self._comparisons[: self.gallery_size])
-        pictures, masks = torch.stack(self._pictures), torch.stack(self._masks)
+        gallery = join([result.comparison for result in self._shown])
+        images = [result.image for result in self._shown]
         for mode in _modes(gallery):
-            figure = comparison_figure(pictures, masks, gallery, mode=mode, draw=self._draw, note=self._note)
+            figure = comparison_figure(
+                torch.stack([image.picture for image in images]),
+                torch.stack([image.mask for image in images]),
+                gallery,
+                mode=mode,
+                draw=[result.draw for result in self._shown],
+                note=images[0].removal.picture_note,
+                image_titles=[result.gallery_title for result in self._shown],
+            )
             save_figure(figure, self.folder / _gallery_file(mode))
         save_figure(_curves_figure(join(self._comparisons)), self.folder / _CURVES_FILE)
 
     def summary(self) -> str:
         """Return a Markdown table with a row for each method and mode, and a line about the images."""
         comparison = join(self._comparisons)
-        n_players = int(comparison.n_players[0])
+        n_players, count = int(comparison.n_players[0]), len(self._comparisons)
         n_evaluated = min(n_players, self.settings.n_steps)
         return (
-            f"{self._table(comparison)}\n\n{len(self._comparisons)} images of {n_players} patches; curves up to "
-            f"{n_evaluated} patches{self._screened()}; results in {self.folder}"
+            f"{self._table(comparison)}\n\n{self._legend()}\n\n{count} image{'' if count == 1 else 's'}; curves up to "
+            f"{n_evaluated} of {n_players} patches ({n_evaluated / n_players:.0%}){self._screened()}; results in "
+            f"{self.folder}"
         )
 
     def _table(self, comparison: Comparison) -> str:
@@ -287,7 +417,18 @@ class ComparisonReport:
             | {"rows per example": result.rows, "weighted rows per example": result.weighted_rows}
             for result in _insertion_first(comparison.results)
         ]
-        return markdown_table([_image_title(column) for column in rows[0]], [list(row.values()) for row in rows])
+        # Numbers of patches mean little without the number of all patches, which differs between models.
+        n_players = int(comparison.n_players[0])
+        titles = [_image_title(column, patches=f"patches (of {n_players})") for column in rows[0]]
+        return markdown_table(titles, [list(row.values()) for row in rows])
+
+    def _legend(self) -> str:
+        """Define the columns of the table in one line."""
+        definitions = {metric.title: metric.legend for metric in get_metrics(self.settings.metrics) if metric.legend}
+        definitions["rows"] = "model inputs evaluated to order the players"
+        definitions["weighted rows"] = "the same, with a backward pass counted as two more rows"
+        entries = [(_image_title(title), _image_title(text)) for title, text in definitions.items()]
+        return " ".join(f"{title[0].upper()}{title[1:]}: {text}." for title, text in entries)
 
     def _screened(self) -> str:
         """Name the methods that use the screen, and the modes in which they do."""
@@ -295,6 +436,24 @@ class ComparisonReport:
         modes = " and ".join(mode for mode in parse_modes(self.settings.modes) if screen_for_mode(screen, mode))
         titles = [method.title for method in get_methods(self.settings.methods) if method.rescreen is not None]
         return "".join(f"; {title} uses {screen!r} for {modes}" for title in titles if modes)
+
+
+def _to_json(result: Result, record: Record) -> dict[str, object]:
+    """Return the result of a method for one image as JSON types. None stands for NaN."""
+    values = {name: None if value != value else value for name, value in record.items() if name != "example"}
+    curve = result.curve
+    return values | {
+        "order": [player for player in result.order[0].tolist() if player >= 0],
+        "counts": curve.counts[0].tolist(),
+        "confidences": curve.confidences[0].tolist(),
+        "predictions": curve.predictions[0].tolist(),
+    }
+
+
+def _flip(result: Result) -> str:
+    """Return the number of patches that flip the prediction of the only image, or ``"> N"``."""
+    count = float(count_players_to_flip(result.curve)[0])
+    return f"> {int(result.curve.counts[0, -1])}" if math.isnan(count) else f"{count:g}"
 
 
 def _append_rows(path: Path, rows: list[Record], *, first: bool) -> None:
@@ -332,6 +491,6 @@ def _insertion_first(results: tuple[Result, ...]) -> list[Result]:
     return sorted(results, key=lambda result: MODES.index(result.mode))
 
 
-def _image_title(column: str) -> str:
-    """Return the title of a column with "image" instead of "example" and "patches" instead of "players"."""
-    return column.replace("players", "patches").replace("example", "image")
+def _image_title(column: str, *, patches: str = "patches") -> str:
+    """Return the title of a column with "image" instead of "example" and ``patches`` instead of "players"."""
+    return column.replace("players", patches).replace("example", "image")

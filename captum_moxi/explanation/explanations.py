@@ -1,8 +1,7 @@
 """Explains the prediction of one image by groups of patches."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from captum_moxi.explanation.images import (
     with_class_indices,
     with_confidence,
 )
+from captum_moxi.explanation.saving import save_result
 from captum_moxi.game import CoalitionGame
 from captum_moxi.models import ImageClassifier
 from captum_moxi.page import follow_path, path_page
@@ -32,6 +32,7 @@ from captum_moxi.plot import (
     draw_from_game,
     explanation_figure,
     flip_step,
+    minimal_label,
     save_figure,
 )
 from captum_moxi.removal import Removal
@@ -151,9 +152,16 @@ class ExplainSettings:
             beam_width=self.beam_width,
         )
 
-    def describe_search(self) -> str:
-        """Return the screen and the beam in words, or an empty string for the exact greedy search."""
-        screen, modes = get_screen(self.screen), parse_modes(self.modes)
+    def describe_search(self, modes: Sequence[Mode] | None = None) -> str:
+        """Return the screen and the beam in words, or an empty string for the exact greedy search.
+
+        Args:
+            modes (Sequence[str], optional): Modes in which a search ran.
+                Default: None, the modes of the settings
+        """
+        screen, modes = get_screen(self.screen), parse_modes(self.modes) if modes is None else modes
+        if not modes:
+            return ""
         screened = [mode for mode in modes if screen_for_mode(screen, mode)]
         parts = [repr(screen) if len(screened) == len(modes) else f"{screen!r} for {screened[0]}"] if screened else []
         return ", ".join(parts + ([f"beam of {self.beam_width}"] if self.beam_width > 1 else []))
@@ -211,7 +219,7 @@ class Change(NamedTuple):
 
     Args:
         n_steps (int): Number of patches up to the flip, or of all steps if the prediction does not flip.
-        flipped (bool): Whether the prediction flips.
+        flipped (bool): Whether the prediction flips. If it is flipped before the first step, ``n_steps`` is 0.
         before (Prediction): Prediction before the first step: without any patch (insertion), or with all (deletion).
         after (Prediction): Prediction after ``n_steps``.
     """
@@ -221,9 +229,19 @@ class Change(NamedTuple):
     before: Prediction
     after: Prediction
 
+    @property
+    def flipped_before_first_step(self) -> bool:
+        """Whether the prediction is flipped without any change.
+
+        In insertion, the model predicts the target without any patch. In deletion, it does not predict the target even
+        with all patches.
+        """
+        return self.flipped and not self.n_steps
+
     def to_dict(self) -> dict[str, object]:
         """Return the change as JSON types."""
-        return self._asdict() | {"before": self.before._asdict(), "after": self.after._asdict()}
+        predictions = {"before": self.before._asdict(), "after": self.after._asdict()}
+        return self._asdict() | {"flipped_before_first_step": self.flipped_before_first_step} | predictions
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,7 +315,10 @@ class Explanation:
             "true_label": image.true_label,
             "settings": settings,
             "patches": image.patches_dict(),
-            "changes": {mode: change.to_dict() for mode, change in self.changes.items()},
+            "changes": {
+                mode: change.to_dict() | {"outcome": self._outcome(mode, change)}
+                for mode, change in self.changes.items()
+            },
             **{mode: selection.to_dict() for mode, selection in self.selections.items()},
             "alternatives": {mode: [group.to_dict() for group in groups] for mode, groups in self.alternatives.items()},
             "versions": package_versions(),
@@ -305,7 +326,7 @@ class Explanation:
 
     def figure(self) -> Figure:
         """Draw the image, and for each mode the chosen patches, what the model sees, and the path of the search."""
-        image, search, name = self.image, self.settings.describe_search(), class_name(self.label)
+        image, search, name = self.image, self._describe_search(), class_name(self.label)
         figure, _ = explanation_figure(
             image.picture,
             image.mask,
@@ -359,7 +380,7 @@ class Explanation:
                 mode,
                 to_images=image.classifier.to_images,
                 min_confidence=self.settings.min_confidence,
-                removed=selection.removed[0].tolist(),
+                left_out=selection.left_out[0].tolist(),
             )
             for mode, selection in self.selections.items()
         ]
@@ -370,7 +391,7 @@ class Explanation:
         outcomes = "; ".join(
             self._outcome(mode, change) + self._count_alternatives(mode) for mode, change in self.changes.items()
         )
-        search = self.settings.describe_search()
+        search = self._describe_search()
         return f"{self._prediction()}; {outcomes}" + (f" (with {search})" if search else "")
 
     def save(self, folder: Path, *, stem: str | None = None, html: bool = False) -> Path:
@@ -391,16 +412,16 @@ class Explanation:
         Raises:
             ImportError: If ``html`` is True and Bokeh is not installed.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         stem = stem or Path(self.image.name).stem
         path, alternatives_path = (folder / f"{stem}{ending}" for ending in EXPLANATION_FIGURES)
-        save_figure(self.figure(), path)
+        save_result(self, path, html=html)
         if self.alternatives:
             save_figure(self.alternatives_figure(), alternatives_path)
-        if html:
-            path.with_suffix(".html").write_text(self.page(), encoding="utf-8")
-        path.with_suffix(".json").write_text(json.dumps(self.to_dict(), indent=1) + "\n")
         return path
+
+    def _describe_search(self) -> str:
+        """Return the screen and the beam of the searches that chose patches, in words."""
+        return self.settings.describe_search([mode for mode, choice in self.selections.items() if choice.n_steps[0]])
 
     def _prediction(self) -> str:
         """Return the target class, its confidence, the true label if known, and the predicted class if it differs."""
@@ -422,12 +443,13 @@ class Explanation:
 
     def _outcome(self, mode: Mode, change: Change) -> str:
         """Return the number of patches that flip the prediction, and the prediction before and after, in words."""
-        if change.flipped and not change.n_steps:
+        if change.flipped_before_first_step:
             return f"{mode}: {self._why_no_steps(mode, change)}"
         verb = "flips" if change.flipped else "does not flip"
         patches = f"{'with' if mode == 'insertion' else 'without'} {count_patches(change.n_steps)}"
-        start = f"{change.before}{' (empty image)' if mode == 'insertion' else ''}"
-        return f"{mode} {verb} {patches}: {start} -> {change.after}"
+        label = minimal_label(self.selections[mode])
+        start = f"{change.before}{f' ({self.image.removal.empty_note})' if mode == 'insertion' else ''}"
+        return f"{mode} {verb} {patches}{f' [{label}]' if label else ''}: {start} -> {change.after}"
 
     def _count_alternatives(self, mode: Mode) -> str:
         """Return the number of disjoint groups in words, or an empty string if they were not requested."""
@@ -445,13 +467,15 @@ class Explanation:
 
     def _why_no_steps(self, mode: Mode, change: Change) -> str:
         if mode == "insertion":
-            return f"no patch is needed, because the model predicts {change.before} on the empty image"
+            return (
+                f"no patch is needed, because the model predicts {change.before} with {self.image.removal.empty_note}"
+            )
         if self.image.predicted < 0 and len(self.image.classifier.labels) == 1:
             return "nothing to delete, because the logit is below 0"
         name = class_name(self.label)
         return (
-            f"nothing to delete, because {name} is not predicted on the whole image; insertion or captum-moxi localize "
-            f"shows where {name} is"
+            f"nothing to delete, because the model does not predict {name} even with all patches; insertion or "
+            f"captum-moxi localize finds the patches that {name} depends on"
         )
 
 
@@ -498,7 +522,7 @@ def explain(
         >>> settings = ExplainSettings(modes="insertion", min_confidence=0.5)
         >>> explanation = explain(classifier, open_image("cat.jpg"), name="cat.jpg", settings=settings)
         >>> explanation.summary()
-        'tabby (confidence 0.83); insertion flips with 7 patches: dam 0.05 (empty image) -> tabby 0.53'
+        'tabby (confidence 0.83); insertion flips with 7 patches: dam 0.05 (nothing kept) -> tabby 0.53'
         >>> explanation.selections["insertion"].order[0]  # ids of the patches
         >>> explanation.save(Path("explained"))  # cat.png and cat.json
     """
@@ -530,10 +554,7 @@ def _search(
     if mode == "deletion" and settings.stop == "flip" and not image.predicts(target):
         # The prediction is flipped before the first step. The search would only warn about that.
         game = image.game(target).with_reward(method.reward)
-        selection = follow(game, mode, torch.empty(1, 0, dtype=torch.long))
-        # An empty group contains no patch that could be left out.
-        selection = replace(selection, minimal=torch.tensor([settings.searches_minimal]))
-        return SearchResult(torch.zeros(image.mask.shape), selection)
+        return SearchResult(torch.zeros(image.mask.shape), follow(game, mode, torch.empty(1, 0, dtype=torch.long)))
     attribution, selection = method.attribute(
         image.pixel_values,
         target=target,

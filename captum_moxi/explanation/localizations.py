@@ -1,6 +1,5 @@
-"""Locates classes in one image, including classes that are not predicted."""
+"""Finds the patches that classes depend on in one image, including classes that are not predicted."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,10 @@ from torch import Tensor
 from captum_moxi.arguments import check_positive_int
 from captum_moxi.attr import MoXILocalization
 from captum_moxi.explanation.images import PreparedImage, class_name, package_versions, prepare_image, with_confidence
+from captum_moxi.explanation.saving import save_result
 from captum_moxi.models import ImageClassifier
-from captum_moxi.plot import draw_from_game, localization_figure, save_figure
+from captum_moxi.page import PagePath, follow_path, path_page
+from captum_moxi.plot import draw_from_game, localization_figure, minimal_label
 from captum_moxi.removal import Removal, get_removal
 from captum_moxi.search import Selection
 from captum_moxi.search.screens import AnyScreen, get_screen
@@ -75,7 +76,7 @@ class LocalizeSettings:
 
 
 class LocalizedClass(NamedTuple):
-    """The location of a class in an image.
+    """The patches on which the prediction of a class depends, once what opposes the class is deleted.
 
     Args:
         class_index (int): Index of the class.
@@ -109,14 +110,15 @@ class LocalizedClass(NamedTuple):
         n_first, n_second = int(self.until_predicted.n_steps[0]), int(self.until_lost.n_steps[0])
         if not self.until_predicted.flipped[0]:
             return f"{name} is not predicted without {_count_patches(n_first)} either, so it is not located"
-        start = f"without {_count_patches(n_first)}" if n_first else "on the whole image"
+        start = f"without {_count_patches(n_first)}{_note(self.until_predicted)}" if n_first else "on the whole image"
         outcome = "lost" if self.until_lost.flipped[0] else "not lost"
-        return f"{name} is predicted {start} and {outcome} after deleting {_count_patches(n_second, more=n_first > 0)}"
+        deleted = f"{_count_patches(n_second, more=n_first > 0)}{_note(self.until_lost)}"
+        return f"{name} is predicted {start} and {outcome} after deleting {deleted}"
 
 
 @dataclass(frozen=True, eq=False)
 class Localization:
-    """The locations of classes in one image, as returned by :func:`localize`.
+    """The patches that classes depend on in one image, as returned by :func:`localize`.
 
     Args:
         image (PreparedImage): The image.
@@ -147,7 +149,7 @@ class Localization:
         }
 
     def figure(self) -> Figure:
-        """Draw for each class what the model sees without the patches that hide it, and its location."""
+        """Draw for each class what the model sees without what opposes it, and the patches that it depends on."""
         image = self.image
         likely = image.target()
         prediction = with_confidence(image.classifier.labels[likely], image.confidence(likely))
@@ -162,34 +164,53 @@ class Localization:
                 )
                 for localized in self.classes
             ],
-            title=f"{image.title}: where is each class?",
+            title=f"{image.title}: what does each class depend on?",
             image_title="\n".join(filter(None, (f"whole image: {prediction}", image.truth))),
             draw=draw_from_game(image.game(likely), image.classifier.to_images),
             note=image.removal.picture_note,
         )
         return figure
 
+    def page(self) -> str:
+        """Render an HTML page with a slider along both deletions of each class.
+
+        A menu switches between the classes. The page opens where the class becomes the prediction or, if it is the
+        prediction for the whole image, where it is lost.
+
+        Returns:
+            str: The HTML source.
+
+        Raises:
+            ImportError: If Bokeh is not installed.
+        """
+        image, labels = self.image, self.image.classifier.labels
+        paths = [_follow_deletions(image, localized) for localized in self.classes]
+        title = f"{image.title}: what does each class depend on?"
+        return path_page(paths, labels=labels, title=title + (f" ({image.truth})" if image.truth else ""))
+
     def summary(self) -> str:
         """Return one line with the true label if known, and the number of patches deleted for each class."""
         summaries = [localized.summary() for localized in self.classes]
         return "; ".join([self.image.truth, *summaries] if self.image.truth else summaries)
 
-    def save(self, folder: Path, *, stem: str | None = None) -> Path:
-        """Save a figure and a JSON file.
+    def save(self, folder: Path, *, stem: str | None = None, html: bool = False) -> Path:
+        """Save a figure, a JSON file and, if requested, an HTML page.
 
         Args:
             folder (Path): Folder to write to. It is created if it does not exist.
             stem (str, optional): File name without suffix, to which ``-classes`` is added.
                 Default: None, the stem of the image's name
+            html (bool, optional): Whether to save a page as well. Requires Bokeh.
+                Default: False
 
         Returns:
             Path: File of the figure.
+
+        Raises:
+            ImportError: If ``html`` is True and Bokeh is not installed.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{stem or Path(self.image.name).stem}{LOCALIZATION_FIGURES[0]}"
-        save_figure(self.figure(), path)
-        path.with_suffix(".json").write_text(json.dumps(self.to_dict(), indent=1) + "\n")
-        return path
+        return save_result(self, path, html=html)
 
 
 def localize(
@@ -202,17 +223,17 @@ def localize(
     settings: LocalizeSettings | None = None,
     show_progress: bool = False,
 ) -> Localization:
-    """Find the patches that hide a class in an image, and the patches on which the class then depends.
+    """Find the patches that oppose a class in an image, and the patches on which the class then depends.
 
     The first deletion removes patches until the class is predicted. The second removes patches until the class is no
     longer predicted (the MoXI paper, Appendix F and Figure 5). See :class:`captum_moxi.MoXILocalization`.
 
     Args:
         classifier (ImageClassifier): Classifier, as returned by :func:`captum_moxi.models.load`.
-        image (Image): Image in which the classes are located.
+        image (Image): Image to explain.
         name (str, optional): Name of the image in figures, JSON and file names, for example its path.
             Default: ``"image"``
-        targets (Sequence[str or int], optional): Classes to locate: indices, names, or unambiguous parts of names.
+        targets (Sequence[str or int], optional): Classes to explain: indices, names, or unambiguous parts of names.
             Default: ``()``, the two most likely classes
         true_label (str or int, optional): Class of the image according to the data, as in
             :func:`captum_moxi.explanation.explain`.
@@ -251,6 +272,29 @@ def localize(
         for index in indices or _most_likely(prepared, count=2)
     )
     return Localization(image=prepared, settings=settings, classes=classes)
+
+
+def _follow_deletions(image: PreparedImage, localized: LocalizedClass) -> PagePath:
+    """Follow both deletions of a class, one after the other."""
+    selections = (localized.until_predicted, localized.until_lost)
+    order = [player for selection in selections for player in selection.order[0].tolist()]
+    left_out = [player for selection in selections for player in selection.left_out[0].tolist()]
+    return follow_path(
+        image.game(localized.class_index),
+        order,
+        "deletion",
+        # The menu needs different names.
+        method=f"{class_name(localized.label)} ({localized.class_index})",
+        to_images=image.classifier.to_images,
+        flip="insertion" if int(localized.until_predicted.n_steps[0]) else "deletion",
+        left_out=[player for player in left_out if player not in order],
+    )
+
+
+def _note(selection: Selection) -> str:
+    """Return whether a group is minimal, in a form that follows the number of its patches."""
+    label = minimal_label(selection)
+    return f" [{label}]" if label else ""
 
 
 def _count_patches(count: int, *, more: bool = False) -> str:

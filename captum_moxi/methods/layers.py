@@ -14,7 +14,10 @@ ADVICE = "pass a layer whose output is a feature map (B, C, H, W) or has one tok
 
 
 def attributes_layer(attribution: object) -> bool:
-    """Return whether the attributions of an object have the shape of a layer. ``GradCam`` maps them to the image."""
+    """Return whether the attributions of an object have the shape of a layer.
+
+    This is False for ``GradCam``, which maps them to the image.
+    """
     inner = _innermost(attribution)
     return isinstance(inner, LayerAttribution) and not isinstance(inner, GradCam)
 
@@ -22,7 +25,7 @@ def attributes_layer(attribution: object) -> bool:
 def check_layer(attribution: object, game: CoalitionGame, *, of_input: bool) -> None:
     """Check that the attributions of a layer can be mapped to the inputs.
 
-    The model runs once, to find out the shape of the layer's values.
+    The model runs once to determine the shape of the layer's values.
 
     Args:
         attribution (Attribution): Object for which :func:`attributes_layer` is true, on a private view of its model.
@@ -30,7 +33,7 @@ def check_layer(attribution: object, game: CoalitionGame, *, of_input: bool) -> 
         of_input (bool): Whether the input of the layer is attributed instead of its output.
 
     Raises:
-        ValueError: If there are several layers, if the layer does not run, or if its values cannot be mapped.
+        ValueError: If there are several layers, if the layer is not called, or if its values cannot be mapped.
     """
     inner = _innermost(attribution)
     name, layer = type(inner).__name__, inner.layer  # type: ignore[attr-defined]  # a LayerAttribution
@@ -40,8 +43,8 @@ def check_layer(attribution: object, game: CoalitionGame, *, of_input: bool) -> 
     where = f"the layer {type(layer).__name__} of {name}"
     if values is None:
         raise ValueError(
-            f"{where} does not run when the model runs; pass a layer of the model, and create {name} from the model "
-            "itself, not from a function around it"
+            f"{where} is not called in the forward pass of the model; pass a layer of this model, and create {name} "
+            "from the model instead of a function that calls it"
         )
     tensors = values if isinstance(values, tuple) else (values,)
     if len(tensors) != 1 or not isinstance(tensors[0], Tensor):
@@ -103,7 +106,7 @@ def _to_input(values: Tensor, call: ForwardCall) -> Tensor | None:
 
 
 def _layer_values(forward_func: ForwardFunc, layer: nn.Module, call: ForwardCall, *, of_input: bool) -> object:
-    """Return what a layer receives or returns when the model runs, or None if it does not run."""
+    """Return what a layer receives or returns in a forward pass, or None if it is not called."""
     seen: list[object] = []
     if of_input:
         handle = layer.register_forward_pre_hook(lambda module, args: seen.append(args))

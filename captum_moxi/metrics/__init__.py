@@ -10,7 +10,7 @@ from captum_moxi.metrics.area import confidence_area, reward_area
 from captum_moxi.metrics.base import Metric
 from captum_moxi.metrics.curves import Curve, Quantity, deletion_curve, insertion_curve, play_curve
 from captum_moxi.metrics.ordering import Attributions, parse_fractions, rank_positions
-from captum_moxi.metrics.players_to_flip import count_players_to_flip, flip_count, median_flip
+from captum_moxi.metrics.players_to_flip import count_players_to_flip, flip_count, median_flip, skips_counts
 from captum_moxi.registry import Registry
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "play_curve",
     "rank_positions",
     "reward_area",
+    "skips_counts",
 ]
 
 METRICS: Registry[Metric] = Registry("metric")

@@ -27,6 +27,8 @@ class Metric:
         summary (Callable, optional): Maps a curve to the columns of a summary over its examples, a dict of values by
             title.
             Default: None, one column with the mean over the examples that have a value
+        legend (str, optional): What the metric measures, for the text below tables.
+            Default: ``""``, nothing
 
     Examples::
 
@@ -42,6 +44,7 @@ class Metric:
     better: Mapping[Mode, Better]
     is_count: bool = False
     summary: Callable[[Curve], dict[str, Cell]] | None = None
+    legend: str = ""
 
     def values(self, curve: Curve) -> list[int | float | None]:
         """Compute the metric of each example as a Python number.

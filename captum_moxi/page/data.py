@@ -41,7 +41,7 @@ class PathData(TypedDict):
     """A path as lists and strings.
 
     Each list has one entry for the start of the path and one per step, except ``size`` and ``numbers``, which has one
-    entry per step. ``removed`` is an SVG path around the players that were left out, or empty.
+    entry per step. ``left_out`` is an SVG path around the players that were left out, or empty.
     """
 
     method: str
@@ -50,7 +50,7 @@ class PathData(TypedDict):
     heat_map: str
     size: list[int]
     numbers: list[NumberData]
-    removed: str
+    left_out: str
     images: list[str]
     confidences: list[float]
     predictions: list[str]
@@ -84,7 +84,7 @@ def path_data(path: PagePath, *, labels: Sequence[str]) -> PathData:
         "heat_map": _data_uri(path.heat_map),
         "size": [width, height],
         "numbers": [_number(step, place, image_width=width) for step, place in enumerate(path.places.tolist(), 1)],
-        "removed": "".join(f"M{x} {y}L{x_end} {y_end}" for (x, y), (x_end, y_end) in path.removed.long().tolist()),
+        "left_out": "".join(f"M{x} {y}L{x_end} {y_end}" for (x, y), (x_end, y_end) in path.left_out.long().tolist()),
         "images": [_data_uri(image) for image in path.images],
         "confidences": path.probabilities[:, path.target].double().tolist(),
         "predictions": [

@@ -44,11 +44,16 @@ figure { margin: 0; }
 .picture { position: relative; }
 img { display: block; width: 100%; }
 svg { position: absolute; inset: 0; width: 100%; height: 100%; font-family: Arial, Helvetica, sans-serif; }
-.removed { fill: none; stroke: black; stroke-width: 1.5px; stroke-dasharray: 4 3; vector-effect: non-scaling-stroke; }
+.left_out { fill: none; stroke: black; stroke-width: 1.5px; stroke-dasharray: 4 3; vector-effect: non-scaling-stroke; }
 text { font-weight: bold; fill: white; stroke: black; paint-order: stroke; }
 figcaption { font-size: 13px; padding-top: 3px; }
 @media (max-width: 640px) { .pictures { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 """
+
+HINT = (
+    "Keys: ← and → move by one patch, space plays. The chosen patches are the evidence that the model uses, which may "
+    "be in the background instead of the object."
+)
 
 # Runs in the browser when the page is loaded and whenever the slider, mode or method changes. `paths` holds PathData.
 # A page opens at the flip, and so does another mode. Another method is shown at the same step.
@@ -70,9 +75,9 @@ bars.data = {label: path.labels[step], probability: path.probabilities[step], co
 const number = (n, i) => `<text x="${n.x}" y="${n.y}" font-size="${n.size}" stroke-width="${n.size / 5}" `
   + `textLength="${n.width}" lengthAdjust="spacingAndGlyphs">${i + 1}</text>`
 const numbers = `<svg viewBox="0 0 ${path.size[0]} ${path.size[1]}" aria-hidden="true">`
-  + `<path class="removed" d="${path.removed}"/>` + path.numbers.slice(0, step).map(number).join("") + "</svg>"
+  + `<path class="left_out" d="${path.left_out}"/>` + path.numbers.slice(0, step).map(number).join("") + "</svg>"
 const numbered = "the chosen patches, brightest first, numbered up to this step"
-  + (path.removed === "" ? "" : "; dashed: chosen, and then left out, because the flip does not need them")
+  + (path.left_out === "" ? "" : "; dashed: chosen, and then left out, because the flip does not need them")
 const picture = (url, caption, style, marks = "") => `<figure class="${style}"><div class="picture">`
   + `<img src="${url}" alt="${caption}">${marks}</div><figcaption>${caption}</figcaption></figure>`
 pictures.text = `<div class="pictures">`
@@ -146,7 +151,7 @@ def render_page(paths: Sequence[PathData], *, size: tuple[int, int], title: str)
         controls[name].js_on_change(changed, update)
     controls["play"].js_on_click(CustomJS(code="window.toggle_play()"))
     heading = Div(text=f"<h2 style='margin: 0'>{html.escape(title)}</h2>", sizing_mode="stretch_width")
-    hint = Div(text="Keys: ← and → move by one patch, space plays.", styles={"color": "#595959"})
+    hint = Div(text=HINT, styles={"color": "#595959"}, sizing_mode="stretch_width")
     document = Document()
     document.add_root(
         column(

@@ -26,7 +26,7 @@ class PagePath:
             ``(H, W, 3)``, in [0, 1].
         places (Tensor): ``x`` and ``y`` of the upper left corner and the size of each player of the path, in pixels of
             the photograph. The size is the side of a square with as many pixels. Shape ``(K, 3)``, float64.
-        removed (Tensor): Lines around the players that were chosen and then left out of the path: ``x`` and ``y`` of
+        left_out (Tensor): Lines around the players that were chosen and then left out of the path: ``x`` and ``y`` of
             both ends, in pixels of the photograph. Shape ``(L, 2, 2)``, float64.
         images (Tensor): Images ``(K + 1, H, W, 3)`` in [0, 1], as the model sees them.
         probabilities (Tensor): Class probabilities ``(K + 1, classes)``.
@@ -42,7 +42,7 @@ class PagePath:
     photograph: Tensor
     heat_map: Tensor
     places: Tensor
-    removed: Tensor
+    left_out: Tensor
     images: Tensor
     probabilities: Tensor
     predictions: Tensor
@@ -60,7 +60,8 @@ def follow_path(
     method: str = "MoXI",
     example: int = 0,
     min_confidence: float = 0.0,
-    removed: Sequence[int] = (),
+    flip: Mode | None = None,
+    left_out: Sequence[int] = (),
 ) -> PagePath:
     """Insert or delete players in the given order and record what the model sees and predicts.
 
@@ -76,7 +77,9 @@ def follow_path(
             Default: 0
         min_confidence (float, optional): Confidence that the target must exceed for insertion to flip.
             Default: 0
-        removed (Sequence[int], optional): Ids of players that were chosen and then left out of the order.
+        flip (str, optional): Mode that defines the flip, as in :class:`captum_moxi.Selection`.
+            Default: None, ``mode``
+        left_out (Sequence[int], optional): Ids of players that were chosen and then left out of the order.
             Default: ``()``
 
     Returns:
@@ -101,7 +104,7 @@ def follow_path(
     target = int(game.targets[example])
     predictions = game.head.predictions(probabilities, torch.full_like(examples, target), threshold=0.5)
     flipped = has_flipped(
-        mode,
+        flip or mode,
         predictions,
         probabilities[:, target],
         target=target,
@@ -114,7 +117,7 @@ def follow_path(
         photograph=photograph,
         heat_map=heat_picture(photograph, _rank_scores(game, order, example=example)),
         places=_places(game, order, example=example),
-        removed=torch.from_numpy(outline(_mask(game, example), _positions(game, removed)) + 0.5),
+        left_out=torch.from_numpy(outline(_mask(game, example), _positions(game, left_out)) + 0.5),
         images=game.pictures(coalitions, examples, to_images),
         probabilities=probabilities,
         predictions=predictions,

@@ -10,7 +10,13 @@ each pixel.
 """
 
 from captum_moxi.plot.alternatives import alternatives_figure
-from captum_moxi.plot.comparisons import UNFLIPPED_NOTE, comparison_figure, show_comparison, write_below
+from captum_moxi.plot.comparisons import (
+    UNFLIPPED_NOTE,
+    comparison_figure,
+    image_comparison_figure,
+    show_comparison,
+    write_below,
+)
 from captum_moxi.plot.curves import CURVES_READING, plot_curve, plot_curves
 from captum_moxi.plot.explanations import explanation_figure
 from captum_moxi.plot.interactions import plot_interactions, show_links
@@ -25,7 +31,7 @@ from captum_moxi.plot.patches import (
     show_heat_map,
     show_patches,
 )
-from captum_moxi.plot.selections import flip_step, plot_path, show_path, show_steps
+from captum_moxi.plot.selections import flip_step, minimal_label, plot_path, show_path, show_steps
 from captum_moxi.plot.show import show
 from captum_moxi.plot.style import (
     BLACK,
@@ -77,9 +83,11 @@ __all__ = [
     "flip_step",
     "heat_picture",
     "highlight_patches",
+    "image_comparison_figure",
     "label_curves",
     "line_style",
     "localization_figure",
+    "minimal_label",
     "patches_alone",
     "patches_label",
     "plot_curve",

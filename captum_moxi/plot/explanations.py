@@ -13,9 +13,10 @@ from captum_moxi.plot.style import GRAY_NOTE, AxesArray, count_patches, describe
 from captum_moxi.search import Selection
 
 _READING = (
-    "Column 2: the chosen patches, in color with a black outline, numbered in the order of the search. Column 3: the "
-    "input of the model; {note}. Plots: the confidence in the target, and what each patch adds (insertion) or takes "
-    "away (deletion). The two bars of a patch sum to its change in reward (by default, the log-odds of the target)."
+    "Column 2: the chosen patches, in color with a black outline, numbered in the order of the search. They are the "
+    "evidence that the model uses, which may be in the background. Column 3: the input of the model; {note}. Plots: "
+    "the confidence in the target, and what each patch adds (insertion) or takes away (deletion). The two bars of a "
+    "patch sum to its change in reward (by default, the log-odds of the target)."
 )
 _NEGATIVE_GAINS = (
     " Where the bars sum to less than 0, no patch that the step evaluated had the intended effect, and the search "

@@ -1,4 +1,4 @@
-"""The figure of a localization: for each class, what hides it and what it depends on."""
+"""The figure of a localization: for each class, what opposes it and what it then depends on."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_moxi.plot.patches import DrawPlayers, show_patches
-from captum_moxi.plot.selections import minimal_note, outline_removed, show_steps
+from captum_moxi.plot.selections import minimal_note, outline_left_out, show_steps
 from captum_moxi.plot.style import GRAY_NOTE, AxesArray, count_patches, describe, figure_of, wrap_text
 from captum_moxi.search import Selection
 
@@ -22,12 +22,12 @@ def localization_figure(
     mask: Tensor,
     results: Sequence[LocalizedClass],
     *,
-    title: str = "Where each class is",
+    title: str = "What each class depends on",
     image_title: str = "image",
     draw: DrawPlayers | None = None,
     note: str = GRAY_NOTE,
 ) -> tuple[Figure, AxesArray]:
-    """Draw the image. For each class, draw what the model sees without the patches that hide it, and where it is.
+    """Draw the image. For each class, draw what the model sees without what opposes it, and what it depends on.
 
     The layout is that of Figure 5 of the MoXI paper.
 
@@ -39,7 +39,7 @@ def localization_figure(
             :class:`captum_moxi.MoXILocalization` returns. The figure shows the order of the second selection instead of
             the heat map.
         title (str, optional): Title of the figure.
-            Default: ``"Where each class is"``
+            Default: ``"What each class depends on"``
         image_title (str, optional): Title of the image, for example its class.
             Default: ``"image"``
         draw (Callable, optional): Draws what the model sees, for example the result of
@@ -66,9 +66,9 @@ def localization_figure(
     for ax in axes:
         ax.axis("off")
     reading = (
-        f"Middle: the input of the model in which the class is predicted; {note}. Right: the patches in color, "
-        "with a black outline, are deleted next, in the order of the numbers, until the class is lost. They show where "
-        "the class is."
+        f"Middle: the input of the model in which the class is predicted; {note}. What opposes the class is deleted. "
+        "Right: the patches in color, with a black outline, are deleted next, in the order of the numbers, until the "
+        "class is lost. The prediction of the class depends on these patches. They need not cover its object."
     )
     reading += minimal_note([selection for _, _, selections in results for selection in selections])
     describe(figure, title=title, reading=reading)
@@ -78,10 +78,10 @@ def localization_figure(
 def _show_remainder(
     ax: Axes, image: Tensor, mask: Tensor, until_predicted: Selection, *, name: str, draw: DrawPlayers | None
 ) -> None:
-    """Draw the image without the players that had to be deleted before the class was predicted."""
+    """Draw the input of the model without the players that were deleted until the class was predicted."""
     deleted = _players(until_predicted)
     show_patches(image, mask, deleted, keep=False, draw=draw, ax=ax)
-    outline_removed(ax, mask, until_predicted)
+    outline_left_out(ax, mask, until_predicted)
     _set_title(ax, _remainder_title(deleted, name=name, predicted=bool(until_predicted.flipped[0])))
 
 

@@ -69,15 +69,15 @@ def flip_step(selection: Selection, target: int, *, min_confidence: float = 0.0,
     return int(flipped.nonzero()[0]) if flipped.any() else None
 
 
-def removed_players(selection: Selection, *, example: int = 0) -> list[int]:
+def left_out_players(selection: Selection, *, example: int = 0) -> list[int]:
     """Return the ids of the players of an example that were chosen and then left out."""
-    players: list[int] = selection.removed[example].tolist()
+    players: list[int] = selection.left_out[example].tolist()
     return [player for player in players if player >= 0]
 
 
-def outline_removed(ax: Axes, mask: Tensor, selection: Selection, *, example: int = 0) -> None:
+def outline_left_out(ax: Axes, mask: Tensor, selection: Selection, *, example: int = 0) -> None:
     """Draw a dashed line around each player that was chosen and then left out."""
-    outline_players(ax, mask, removed_players(selection, example=example), dashed=True)
+    outline_players(ax, mask, left_out_players(selection, example=example), dashed=True)
 
 
 def minimal_note(selections: Sequence[Selection]) -> str:
@@ -89,17 +89,21 @@ def minimal_note(selections: Sequence[Selection]) -> str:
     if not any(bool(selection.minimal.any()) for selection in selections):
         return ""
     note = " Minimal: without any one of these patches, there is no flip."
-    if any(bool((selection.removed >= 0).any()) for selection in selections):
+    if any(bool((selection.left_out >= 0).any()) for selection in selections):
         note += " Dashed outline: patches that were chosen, and then left out, because the flip does not need them."
     return note
 
 
 def minimal_label(selection: Selection, *, example: int = 0) -> str:
-    """Return whether a group is minimal and how many players were left out: ``"minimal (2 left out)"``, or ``""``."""
+    """Return whether a group is minimal, and how many players were left out.
+
+    Returns:
+        str: For example ``"minimal (2 left out)"``, or an empty string if the group is not minimal.
+    """
     if not selection.minimal[example]:
         return ""
-    n_removed = len(removed_players(selection, example=example))
-    return f"minimal ({n_removed} left out)" if n_removed else "minimal"
+    n_left_out = len(left_out_players(selection, example=example))
+    return f"minimal ({n_left_out} left out)" if n_left_out else "minimal (no patch can be left out)"
 
 
 def show_steps(
@@ -150,7 +154,7 @@ def show_steps(
     norm = Normalize(0.5, len(players) + 0.5)
     alpha = (0.0 if numbered else 0.7) if alpha is None else alpha
     overlay = new_ax.imshow(steps, cmap=colors, norm=norm, alpha=alpha, interpolation="nearest")
-    outline_removed(new_ax, mask, selection, example=example)
+    outline_left_out(new_ax, mask, selection, example=example)
     outline_players(new_ax, mask, players)
     if numbered:
         _write_steps(new_ax, mask, players)

@@ -187,6 +187,11 @@ class Removal(ABC):
         """How :meth:`MaskedModel.pictures` shows absent players, in a few words."""
         return "gray patches are absent"
 
+    @property
+    def empty_note(self) -> str:
+        """What the model receives if no player is present, in a few words that follow "with"."""
+        return "nothing kept"
+
     @abstractmethod
     def bind(self, call: ForwardCall) -> MaskedModel:
         """Check what the user passed, and return the model with players removed. The model does not run.

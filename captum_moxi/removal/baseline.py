@@ -35,10 +35,11 @@ def blur_fill(images: Tensor) -> Tensor:
 FILLS: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean_fill, "blur": blur_fill}
 
 _PICTURE_NOTES = {
-    None: "left-out patches are filled with the baseline",
-    "mean": "left-out patches have the mean color of the image",
-    "blur": "left-out patches are blurred",
+    None: "absent patches are filled with the baseline",
+    "mean": "absent patches have the mean color of the image",
+    "blur": "absent patches are blurred",
 }
+_EMPTY_NOTES = {None: "the baseline", "mean": "the mean color of the image", "blur": "the blurred image"}
 
 
 class BaselineRemoval(Removal):
@@ -84,7 +85,11 @@ class BaselineRemoval(Removal):
 
     @property
     def picture_note(self) -> str:
-        return _PICTURE_NOTES.get(self.fill, f"left-out patches are filled by {self.fill!r}")
+        return _PICTURE_NOTES.get(self.fill, f"absent patches are filled by {self.fill!r}")
+
+    @property
+    def empty_note(self) -> str:
+        return f"nothing kept: {_EMPTY_NOTES.get(self.fill, f'the fill {self.fill!r}')}"
 
     def __repr__(self) -> str:
         return f"BaselineRemoval({self.fill!r})" if self.fill else "BaselineRemoval()"

@@ -43,7 +43,7 @@ def minimal_selection(
             Default: None, all players
 
     Returns:
-        Selection: On the CPU. ``minimal`` and ``removed`` describe what was left out.
+        Selection: On the CPU. ``minimal`` and ``left_out`` describe what was left out.
     """
     rules = Rules(game, mode, None, "flip", min_confidence, flip)
     first = selection = search(candidates)
@@ -60,7 +60,7 @@ def minimal_selection(
         is_whole = selection.n_steps == n_needed
         minimal = minimal | (unverified & is_whole)
         unverified = unverified & ~is_whole
-    return replace(selection, minimal=minimal, removed=_left_out(first, selection))
+    return replace(selection, minimal=minimal, left_out=_left_out(first, selection))
 
 
 def _needed_players(rules: Rules, selection: Selection, examples: Tensor, progress: Progress) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from captum_moxi.arguments import MODES, Mode, check_min_confidence
+from captum_moxi.files import write_file
 from captum_moxi.tables import html_table
 
 # JSON values of a selection. None stands for NaN.
@@ -26,7 +27,7 @@ DTYPES = {
     "n_steps": torch.long,
     "flipped": torch.bool,
     "minimal": torch.bool,
-    "removed": torch.long,
+    "left_out": torch.long,
 }
 # What the JSON of a field may contain.
 JSON_TYPES: dict[torch.dtype, tuple[type, ...]] = {
@@ -39,7 +40,7 @@ WITH_START = ("rewards", "confidences", "predictions")
 PER_EXAMPLE = ("n_steps", "flipped", "minimal")
 PER_STEP = ("order", "shapley", "interactions", "n_evaluated", "skipped")
 # Fields that saved selections may lack.
-OPTIONAL = {"flip", "minimal", "removed"}
+OPTIONAL = {"flip", "minimal", "left_out"}
 
 # Rows of the table that a notebook shows.
 MAX_TABLE_ROWS = 20
@@ -79,7 +80,7 @@ class Selection:
         minimal (Tensor): Whether the search made sure that the flip needs every player of the group: without any one of
             them, the prediction is not flipped. Shape ``(B,)``, bool. False without ``minimal=True``, and if the
             prediction does not flip.
-        removed (Tensor): Ids of the players that were chosen and then left out of the group, because the flip does not
+        left_out (Tensor): Ids of the players that were chosen and then left out of the group, because the flip does not
             need them, in the order in which they were chosen. The other fields do not contain them. Shape ``(B, R)``,
             int64. R is 0 without ``minimal=True``.
         flip (str, optional): Mode that defines the flip, if it is not ``mode``. The first deletion of
@@ -100,7 +101,7 @@ class Selection:
     n_steps: Tensor
     flipped: Tensor
     minimal: Tensor
-    removed: Tensor
+    left_out: Tensor
     flip: Mode | None = None
 
     @property
@@ -145,8 +146,8 @@ class Selection:
 
     def _flip_summary(self) -> list[str]:
         """Return whether the prediction of the only example flips, and whether the flip needs all players."""
-        n_removed = int((self.removed[0] >= 0).sum())
-        minimal = f"minimal ({n_removed} left out)" if n_removed else "minimal"
+        n_left_out = int((self.left_out[0] >= 0).sum())
+        minimal = f"minimal ({n_left_out} left out)" if n_left_out else "minimal"
         return ["flipped" if self.flipped[0] else "not flipped", *([minimal] if self.minimal[0] else [])]
 
     def to_dict(self) -> dict[str, JsonValue]:
@@ -178,7 +179,7 @@ class Selection:
                 f"values is not a selection, because it lacks {', '.join(missing)}; pass a saved selection"
             )
         batch = len(values["order"]) if isinstance(values["order"], list) else 0
-        complete: dict[str, Any] = {"minimal": [False] * batch, "removed": [[]] * batch} | values
+        complete: dict[str, Any] = {"minimal": [False] * batch, "left_out": [[]] * batch} | values
         mode, flip = _parse_mode("mode", values["mode"]), values.get("flip")
         tensors = _parse_tensors({name: complete[name] for name in names if name not in ("mode", "flip")})
         return cls(mode=mode, flip=None if flip is None else _parse_mode("flip", flip), **tensors)
@@ -189,7 +190,7 @@ class Selection:
         Args:
             path (str or path): File to write. An existing file is replaced.
         """
-        Path(path).write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
+        write_file(Path(path), json.dumps(self.to_dict()) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Selection":
@@ -251,7 +252,7 @@ def merge(first: Selection, second: Selection, from_second: Tensor) -> Selection
     """
     n_steps = torch.where(from_second, second.n_steps, first.n_steps)
     changes: dict[str, Any] = {}
-    for name in (*PER_EXAMPLE, *PER_STEP, *WITH_START, "removed"):
+    for name in (*PER_EXAMPLE, *PER_STEP, *WITH_START, "left_out"):
         values, others = getattr(first, name), getattr(second, name)
         if name in PER_EXAMPLE:
             changes[name] = torch.where(from_second, others, values)
@@ -310,9 +311,9 @@ def _parse_tensors(values: dict[str, JsonValue]) -> dict[str, Tensor]:
         raise _not_a_selection(f"n_steps is outside 0 to {steps}")
     if not torch.equal(tensors["order"] >= 0, took_step) or bool((tensors["order"] < -1).any()):
         raise _not_a_selection("order does not have one player for each step of n_steps, and then -1")
-    is_player = tensors["removed"] >= 0
-    if bool((tensors["removed"] < -1).any() or (is_player[:, 1:] & ~is_player[:, :-1]).any()):
-        raise _not_a_selection("removed does not have players, and then -1")
+    is_player = tensors["left_out"] >= 0
+    if bool((tensors["left_out"] < -1).any() or (is_player[:, 1:] & ~is_player[:, :-1]).any()):
+        raise _not_a_selection("left_out does not have players, and then -1")
     _check_values(tensors)
     return tensors
 
@@ -323,9 +324,9 @@ def _check_values(tensors: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: If a value is impossible.
     """
-    players = torch.cat([tensors["order"], tensors["removed"]], dim=1).sort(dim=1).values
+    players = torch.cat([tensors["order"], tensors["left_out"]], dim=1).sort(dim=1).values
     if bool(((players[:, 1:] == players[:, :-1]) & (players[:, 1:] >= 0)).any()):
-        raise _not_a_selection("order and removed contain a player more than once")
+        raise _not_a_selection("order and left_out contain a player more than once")
     if bool((tensors["n_evaluated"] < 0).any()):
         raise _not_a_selection("n_evaluated contains a number below 0")
     if bool(((tensors["confidences"] < 0) | (tensors["confidences"] > 1)).any()):

@@ -243,7 +243,7 @@ class Rules:
             n_steps=groups.n_steps,
             flipped=groups.flipped,
             minimal=torch.zeros_like(groups.flipped),
-            removed=torch.empty(len(groups.flipped), 0, dtype=torch.long),
+            left_out=torch.empty(len(groups.flipped), 0, dtype=torch.long),
             flip=None if self.flip == self.mode else self.flip,
         )
 

@@ -81,7 +81,7 @@ def test_every_player_of_a_minimal_group_is_needed(
         check = (forward, model, image, target)
         assert flips(*check, group, method.mode, confidence)
         assert not any(flips(*check, group - {player}, method.mode, confidence) for player in group)
-        assert group | {p for p in selection.removed[example].tolist() if p >= 0} == players_of(whole, example)
+        assert group | {p for p in selection.left_out[example].tolist() if p >= 0} == players_of(whole, example)
         assert set(GRID[attr[example, 0] > 0].unique().tolist()) == group
     if method is MoXIInsertion:
         assert (selection.n_steps < whole.n_steps).any()
@@ -95,7 +95,7 @@ def test_an_exact_search_that_finds_a_minimal_group_keeps_its_selection(
     options = {"target": targets, "stop": "flip", "return_selection": True}
     attr, selection = method(model).attribute(x, **options)
     minimal_attr, minimal = method(model).attribute(x, minimal=True, **options)
-    assert not selection.minimal.any() and selection.removed.shape == (len(x), 0)
+    assert not selection.minimal.any() and selection.left_out.shape == (len(x), 0)
     assert torch.equal(minimal.n_steps, selection.n_steps)
     assert torch.equal(attr, minimal_attr)
     for field in fields(Selection):

@@ -62,11 +62,12 @@ def test_a_long_search_is_reported_once_with_rows_time_and_advice(
     (message,) = messages(caplog)
     # The first step consists of 8 of the 36 rows. Insertion also evaluates the empty coalition before it.
     seconds = 2 * (9 if method is MoXIInsertion else 8) / 8 * 36
-    screen = "last-gains:16" if method is MoXIInsertion else "gradient:8"
+    # A screen makes groups larger, so the advice says by how much.
+    screen, more = ("last-gains:16", "up to 50 %") if method is MoXIInsertion else ("gradient:8", "about 10 %")
     assert message == (
-        f"{method.__name__} needs 36 rows, which takes about {seconds:.0f} seconds. To shorten it, pass stop='flip', "
-        f"or n_steps, or screen='{screen}', or a feature_mask with fewer than 8 players. show_progress=True shows a "
-        "progress bar."
+        f"{method.__name__} needs 36 rows, which takes about {seconds:.0f} seconds. For a shorter search, pass "
+        f"stop='flip', or n_steps, or screen='{screen}' (chooses {more} more players), or a feature_mask with fewer "
+        "than 8 players. show_progress=True shows a progress bar."
     )
     caplog.clear()
     method(slow).attribute(torch.randn(1, 8), target=0, show_progress=True)
@@ -78,8 +79,8 @@ def test_the_advice_leaves_out_what_was_passed(slow: SlowModel, caplog: pytest.L
     slow.seconds_per_row = 10
     search.attribute(torch.randn(1, 8), target=0, n_steps=7, stop="flip", min_confidence=0.999999)
     (message,) = messages(caplog)
-    assert "It may stop early or skip candidates" in message and "which would take" not in message
-    assert "To shorten it, pass a smaller beam_width, or a feature_mask" in message
+    assert "and often far fewer. " in message and "take about" not in message
+    assert "For a shorter search, pass a smaller beam_width, or a feature_mask" in message
 
 
 def test_short_searches_are_not_reported(slow: SlowModel, caplog: pytest.LogCaptureFixture) -> None:
@@ -104,9 +105,10 @@ def test_a_search_that_may_stop_early_is_reported_when_half_a_minute_is_over(
     (message,) = messages(caplog)
     # The row of the empty coalition takes another second.
     expected = (
-        r"MoXIInsertion has evaluated \d+ rows in 3\d seconds, of at most 36, which would take about 37 seconds\. "
+        r"MoXIInsertion has evaluated \d+ rows in 3\d seconds, and continues\. It needs at most 36 rows, which take "
+        r"about 37 seconds, and often far fewer\. For a shorter search"
     )
-    assert re.match(expected + "It may stop early, so the remaining time is not known", message)
+    assert re.match(expected, message)
     assert "stop=" not in message
     caplog.clear()
     slow.seconds_per_row = 0.8
@@ -120,7 +122,10 @@ def test_a_long_localization_is_reported_once(slow: SlowModel, caplog: pytest.Lo
     target = int(slow.model(x).argsort()[0, -2])
     MoXILocalization(slow).attribute(x, target=target)
     (message,) = messages(caplog)
-    assert re.match(r"MoXILocalization has evaluated \d+ rows in .*, of at most 36, which would take about", message)
+    expected = (
+        r"MoXILocalization has evaluated \d+ rows in .*, and continues\. It needs at most 36 rows, which take about"
+    )
+    assert re.match(expected, message)
 
 
 @pytest.mark.parametrize("method", [MoXIInsertion, MoXIDeletion])
@@ -167,8 +172,8 @@ def test_rows_of_growing_cost_are_judged_after_ten_seconds(caplog: pytest.LogCap
     # The second step took 8 seconds for a cost of 8, so the third takes 20.
     report(4)
     assert messages(caplog) == [
-        "Search needs 12 rows, which takes about 32 seconds. To shorten it, pass n_steps. show_progress=True shows a "
-        "progress bar."
+        "Search needs 12 rows, which takes about 32 seconds. For a shorter search, pass n_steps. show_progress=True "
+        "shows a progress bar."
     ]
 
 

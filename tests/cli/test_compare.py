@@ -50,7 +50,7 @@ def test_the_table_has_the_means_of_the_rows(invoke, tmp_path: Path) -> None:
     assert [title.strip() for title in header] == [
         "",
         "method",
-        "patches to flip, median",
+        "patches (of 16) to flip, median",
         "images flipped",
         "area",
         "seconds per image",
@@ -102,7 +102,7 @@ def test_one_mode_a_grid_and_a_target(invoke, tmp_path: Path) -> None:
         *("--methods", "shapley-exact", "--removal", "zero", "--reward", "logit"),
     )
     assert result.exit_code == 0, result.output
-    assert "4 images of 4 patches; curves up to 4 patches; results in" in result.output
+    assert "4 images; curves up to 4 of 4 patches (100%); results in" in result.output
     assert {path.name for path in tmp_path.iterdir()} == {"deletion.png", "curves.png", "comparison.csv"}
     assert {row["target"] for row in read_rows(tmp_path)} == {"13"}
 

@@ -25,6 +25,7 @@ VALID = {
     "compare": [*MODEL, IMAGE, "--grid", "2", "--methods", "random", "--out", "OUT"],
     "evaluate": [*MODEL, "--data", "DATA", "--keep", "all", "--grid", "2", "--methods", "random", "--out", "OUT"],
     "report": ["RUN", "--out", "OUT"],
+    "replay": ["RUN", "--out", "OUT"],
     "corrupt": ["RUN", "--out", "OUT"],
     "attack": ["RUN", "--out", "OUT"],
     "benchmark": ["screens", *MODEL, "--images", IMAGE, "--grid", "2", "--out", "OUT"],

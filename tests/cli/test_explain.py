@@ -183,7 +183,7 @@ def test_a_folder_is_explained_for_a_target(invoke, model, digits: Path, tmp_pat
     assert len(reports) == 4
     assert {report["target"]["index"] for report in reports} == {7}
     # one image is a 7; for the others, the printed line says where to look, and no warning does
-    assert result.output.count("captum-moxi localize shows where class 7 is") == 3
+    assert result.output.count("captum-moxi localize finds the patches that class 7 depends on") == 3
     assert "MoXILocalization" not in result.output
 
 

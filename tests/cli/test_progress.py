@@ -68,5 +68,6 @@ def test_without_a_terminal_a_long_search_is_reported_once_with_options(
     result = invoke("localize", digits, *model, "--screen", "all", "--target", 30, "--out", tmp_path)
     (line,) = result.stderr.splitlines()
     assert line.startswith("MoXILocalization has evaluated ")
-    assert "To shorten it, pass --n-steps, or --screen gradient:8, or a smaller --grid." in line
+    screen = "--screen gradient:8 (chooses about 10 % more players)"
+    assert f"For a shorter search, pass --n-steps, or {screen}, or a smaller --grid." in line
     assert "--mode" not in line

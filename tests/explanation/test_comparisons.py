@@ -1,8 +1,11 @@
 import csv
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 from captum_moxi import compare
 from captum_moxi.explanation import CompareSettings, ComparisonReport, compare_image
@@ -57,9 +60,64 @@ def test_the_summary_names_the_methods_that_use_the_screen(classifier, image, tm
     lines = report.summary().splitlines()
     assert [line.split(" | ")[0] for line in lines[2:6]] == ["| insertion"] * 2 + ["| deletion"] * 2
     assert lines[-1] == (
-        f"1 images of 16 patches; curves up to 3 patches; {METHODS.create('moxi').title} uses "
-        f"GradientScreen(4) for deletion; results in {tmp_path}"
+        f"1 image; curves up to 3 of 16 patches (19%); {METHODS.create('moxi').title} uses GradientScreen(4) for "
+        f"deletion; results in {tmp_path}"
     )
+
+
+def test_the_legend_defines_the_columns_of_the_table(classifier, image, tmp_path: Path) -> None:
+    report = ComparisonReport(tmp_path, SETTINGS)
+    report.add(compare_image(classifier, image, settings=SETTINGS))
+    header, *_, legend, _, _ = report.summary().splitlines()
+    columns = [title.strip() for title in header.strip("|").split("|")]
+    assert columns[2:5] == ["patches (of 16) to flip, median", "images flipped", "area"]
+    for term in ("Patches to flip: ", " Area: ", " Rows: ", " Weighted rows: "):
+        assert term in f" {legend}" or legend.startswith(term)
+
+
+def test_galleries_show_the_target_and_the_true_label(
+    classifier, image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: dict[str, Figure] = {}
+    monkeypatch.setattr(
+        "captum_moxi.explanation.comparisons.save_figure", lambda figure, path: figures.update({path.name: figure})
+    )
+    report = ComparisonReport(tmp_path, SETTINGS)
+    for true_label in (12, None):
+        report.add(compare_image(classifier, image, true_label=true_label, settings=SETTINGS))
+    report.save_figures()
+    for mode in ("insertion", "deletion"):
+        titles = [ax.get_title().replace("\n", " ") for ax in figures[f"{mode}.png"].axes[::3]]
+        assert titles == ["target: class 7 true label: class 12", "target: class 7"]
+
+
+def test_one_image_is_saved_as_a_figure_a_json_file_and_a_page(classifier, image, tmp_path: Path) -> None:
+    pytest.importorskip("bokeh")
+    result = compare_image(classifier, image, name="a/digits.png", true_label=12, settings=SETTINGS)
+    path = result.save(tmp_path / "new", html=True)
+    assert path == tmp_path / "new" / "digits-methods.png"
+    with Image.open(path) as figure:
+        assert figure.width > 1000
+    report = json.loads(path.with_suffix(".json").read_text())
+    assert report == result.to_dict() and report["true_label"] == "12"
+    assert "digits.png: class 7" in path.with_suffix(".html").read_text()
+    assert result.save_page(tmp_path).name == "digits-methods.html"
+    for entry, expected in zip(report["results"], result.comparison.results, strict=True):
+        assert (entry["method"], entry["mode"]) == (expected.method, expected.mode)
+        assert entry["order"] == [player for player in expected.order[0].tolist() if player >= 0]
+        assert entry["confidences"] == expected.curve.confidences[0].tolist()
+
+
+def test_the_figure_and_the_summary_of_one_image_show_both_modes(classifier, image) -> None:
+    result = compare_image(classifier, image, true_label=12, settings=SETTINGS)
+    figure, summary = result.figure(), result.summary()
+    assert [ax.get_title().splitlines()[0] for ax in figure.axes[::3]] == ["insertion", "deletion"]
+    assert "how many of the 16 patches are inserted" in figure.get_supxlabel().replace("\n", " ")
+    assert summary.startswith("class 7 (confidence ") and "true label: class 12); patches to flip, of 16: " in summary
+    for mode in ("insertion", "deletion"):
+        for method in result.comparison.methods:
+            count = result.comparison.players_to_flip(method, mode)[0]
+            assert f"{method} {'> 3' if count.isnan() else int(count)}" in summary
 
 
 def test_a_page_shows_each_method(classifier, image) -> None:

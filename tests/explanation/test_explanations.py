@@ -84,7 +84,7 @@ def test_the_summary_counts_the_patches(classifier, image) -> None:
     explanation = explain(classifier, image, settings=ExplainSettings(grid=2))
     inserted, deleted = (int(explanation.selections[mode].n_steps[0]) for mode in ("insertion", "deletion"))
     summary = explanation.summary()
-    assert f"; insertion flips with {inserted} patches: class " in summary and "(empty image) -> class 7, " in summary
+    assert f"; insertion flips with {inserted} patches: class " in summary and "(nothing kept) -> class 7, " in summary
     confidence = explanation.image.confidence(7)
     assert (
         f"; deletion flips without {deleted} patch{'es' if deleted > 1 else ''}: class 7, {confidence:.2f} -> "
@@ -124,7 +124,7 @@ def test_figures_show_what_the_model_saw_and_the_change(classifier, image) -> No
     change = explanation.changes["deletion"]
     assert figure.axes[2].get_title().endswith(f"{change.before} → {change.after}")
     assert figure.axes[0].get_title().endswith("true label: class 12")
-    assert "left-out patches are blurred" in figure.get_supxlabel().replace("\n", " ")
+    assert "absent patches are blurred" in figure.get_supxlabel().replace("\n", " ")
     assert "true label: class 12" in explanation.summary() and explanation.to_dict()["true_label"] == "12"
 
 
@@ -143,9 +143,9 @@ def test_a_target_that_is_not_predicted_has_nothing_to_delete(
     )
     assert explanation.selections["deletion"].to_dict() == expected.to_dict()
     minimal = explain(classifier, image, target=12, settings=replace(settings, modes="deletion", alternatives=2))
-    assert minimal.selections["deletion"].minimal.all() and "disjoint" not in minimal.summary()
+    assert not minimal.selections["deletion"].minimal.any() and "disjoint" not in minimal.summary()
     assert not explanation.results["deletion"].attribution.any()
-    sentence = "deletion: nothing to delete, because class 12 is not predicted on the whole image"
+    sentence = "deletion: nothing to delete, because the model does not predict class 12 even with all patches"
     assert "class 12 (confidence 0.00), though class 7 is predicted; " in explanation.summary()
     assert sentence in explanation.summary()
     figure = explanation.figure()
@@ -255,14 +255,52 @@ def test_minimal_groups_are_those_of_the_attribution_classes(classifier, tmp_pat
             return_selection=True,
         )
         assert explanation.selections[mode].to_dict() == selection.to_dict()
-    n_left_out = int((explanation.selections["insertion"].removed >= 0).sum())
+    n_left_out = int((explanation.selections["insertion"].left_out >= 0).sum())
     assert n_left_out and explanation.changes["insertion"].flipped
     assert f"minimal ({n_left_out} left out)" in explanation.figure().axes[1].get_title()
     path = explanation.save(tmp_path)
     report = json.loads(path.with_suffix(".json").read_text())
     assert report["settings"]["minimal"] is True and report["alternatives"] == {}
-    assert len(report["insertion"]["removed"][0]) == n_left_out
+    assert len(report["insertion"]["left_out"][0]) == n_left_out
     assert [path.name for path in tmp_path.glob("*.png")] == ["image.png"]
+
+
+def test_the_json_says_that_the_prediction_was_flipped_from_the_start(classifier, image) -> None:
+    settings = ExplainSettings(modes="deletion", grid=2, screen=GradientScreen(2), beam_width=2, minimal=True)
+    flipped, unflipped = (explain(classifier, image, target=target, settings=settings) for target in (12, 7))
+    changes = [explanation.to_dict()["changes"]["deletion"] for explanation in (flipped, unflipped)]
+    assert [change["flipped_before_first_step"] for change in changes] == [True, False]
+    assert all(change["flipped"] for change in changes)
+    assert changes[0]["outcome"].startswith("deletion: nothing to delete") and changes[0]["n_steps"] == 0
+    assert changes[1]["outcome"] in unflipped.summary()
+    # Without a search, there is no screen and no beam to name.
+    assert "(with " not in flipped.summary() and "found with" not in flipped.figure().get_suptitle()
+    assert unflipped.summary().endswith("(with GradientScreen(2), beam of 2)")
+
+
+@pytest.mark.parametrize(
+    ("removal", "start"),
+    [
+        ("blur", "nothing kept: the blurred image"),
+        ("mean", "nothing kept: the mean color of the image"),
+        ("zero", "nothing kept: the baseline"),
+        (None, "nothing kept"),
+    ],
+)
+def test_the_start_of_insertion_is_named_by_the_removal(classifier, image, removal, start: str) -> None:
+    settings = ExplainSettings(modes="insertion", grid=2, removal=removal)
+    assert f" ({start}) -> class 7, " in explain(classifier, image, settings=settings).summary()
+
+
+def test_the_summary_says_whether_a_patch_was_left_out(classifier, image) -> None:
+    _, redundant, _ = demo_images()[0]
+    settings = ExplainSettings(modes="insertion", grid=4, interactions=False, minimal=True)
+    explanation = explain(classifier, redundant, settings=settings)
+    n_left_out = int((explanation.selections["insertion"].left_out >= 0).sum())
+    assert f" patches [minimal ({n_left_out} left out)]: " in explanation.summary()
+    # A group of one patch contains no patch that the flip does not need.
+    settings = ExplainSettings(modes="insertion", grid=1, minimal=True)
+    assert " patch [minimal (no patch can be left out)]: " in explain(classifier, image, settings=settings).summary()
 
 
 def test_alternatives_are_those_of_the_attribution_classes(classifier, image, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from captum_moxi import MoXILocalization, patch_mask
 from captum_moxi.explanation import LocalizeSettings, localize
+from captum_moxi.page import PagePath, path_page
 
 
 def test_the_results_are_those_of_the_attribution_class(classifier, image) -> None:
@@ -46,6 +47,31 @@ def test_a_figure_and_a_json_file_are_saved(classifier, image, tmp_path: Path) -
         assert figure.width > 1000
     assert json.loads(path.with_suffix(".json").read_text()) == localization.to_dict()
     assert localization.save(tmp_path, stem="other").name == "other-classes.png"
+
+
+def test_the_page_follows_both_deletions_and_opens_where_the_class_is_predicted(
+    classifier, image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bokeh")
+    paths: list[PagePath] = []
+    render = path_page
+    monkeypatch.setattr(
+        "captum_moxi.explanation.localizations.path_page",
+        lambda drawn, **options: render(paths.extend(drawn) or drawn, **options),
+    )
+    with torch.no_grad():
+        second = int(classifier.model(classifier.preprocess(image)).logits[0].argsort()[-2])
+    localization = localize(classifier, image, targets=[7, second], settings=LocalizeSettings(grid=4))
+    page = localization.save(tmp_path, html=True).with_suffix(".html").read_text()
+    assert "image: what does each class depend on?" in page
+    for path, localized in zip(paths, localization.classes, strict=True):
+        n_first, n_second = int(localized.until_predicted.n_steps[0]), int(localized.until_lost.n_steps[0])
+        assert len(path.images) == 1 + n_first + n_second
+        assert localized.until_predicted.flipped and localized.until_lost.flipped
+        assert path.flip == (n_first or n_second)
+        assert path.predictions[n_first] == localized.class_index != path.predictions[-1]
+        confidences = path.probabilities[n_first:, localized.class_index].double()
+        torch.testing.assert_close(confidences, localized.until_lost.confidences[0].double(), rtol=0, atol=1e-4)
 
 
 def test_bad_settings_are_rejected_before_the_model_runs(classifier, image, monkeypatch: pytest.MonkeyPatch) -> None:

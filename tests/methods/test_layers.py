@@ -128,8 +128,11 @@ def test_layers_that_do_not_fit_are_rejected_before_any_method_runs(
         (LayerActivation(vit, head), r"layer Linear of LayerActivation has shape \(2, 5\), which does not correspond"),
         (LayerActivation(vit, vit.vit), r"layer ViTModel of LayerActivation returns BaseModelOutput"),
         (LayerActivation(vit, [embeddings, head]), "LayerActivation has 2 layers; pass an object with one layer"),
-        (LayerActivation(vit, stage_of(resnet)), "does not run when the model runs; pass a layer of the model"),
-        (LayerActivation(lambda x: vit(x).logits, embeddings), "from the model itself, not from a function around it"),
+        (
+            LayerActivation(vit, stage_of(resnet)),
+            "is not called in the forward pass of the model; pass a layer of",
+        ),
+        (LayerActivation(lambda x: vit(x).logits, embeddings), "from the model instead of a function that calls it"),
         (LayerGradCam(vit, embeddings), r"needs a feature map \(B, C, H, W\); pass the method gradcam"),
         (NoiseTunnel(LayerGradCam(vit, embeddings)), r"needs a feature map \(B, C, H, W\)"),
     ]

@@ -91,6 +91,19 @@ def test_a_folder_that_is_not_an_image_classifier_is_rejected(tmp_path: Path) ->
         models.load(tmp_path)
 
 
+@pytest.mark.parametrize("reason", ["DefaultCPUAllocator: can't allocate memory", "CUDA out of memory"])
+def test_a_model_that_does_not_fit_into_memory_is_not_blamed_on_its_name(
+    monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise RuntimeError(f"{reason}: you tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("transformers.AutoModelForImageClassification.from_pretrained", fail)
+    with pytest.raises(torch.OutOfMemoryError, match=r"model '.*' does not fit into memory .*2,048 MiB") as error:
+        models.load(FOLDER / "model")
+    assert "hub name" not in str(error.value) and "pass a smaller model" in str(error.value)
+
+
 def test_a_model_without_its_classifier_is_rejected(tmp_path: Path) -> None:
     classifier = demo_classifier("cpu")
     classifier.model.vit.save_pretrained(tmp_path)

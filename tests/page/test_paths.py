@@ -117,10 +117,10 @@ def test_an_order_that_ended_earlier_than_others_of_its_batch_ends_there() -> No
 @pytest.mark.parametrize("example", [0, 1])
 def test_a_path_knows_the_outlines_of_the_players_that_were_left_out(example: int) -> None:
     game = CoalitionGame(zoo.token_model("vit"), torch.randn(2, 3, 32, 32), target=1)
-    assert follow_path(game, [2], "insertion", to_images=to_images, example=example).removed.shape == (0, 2, 2)
-    path = follow_path(game, [2], "insertion", to_images=to_images, example=example, removed=[6, -1])
+    assert follow_path(game, [2], "insertion", to_images=to_images, example=example).left_out.shape == (0, 2, 2)
+    path = follow_path(game, [2], "insertion", to_images=to_images, example=example, left_out=[6, -1])
     # Player 6 is in row 1 and column 2 of patches of 8 x 8 pixels.
-    sides = {tuple(map(tuple, sorted(line))) for line in path.removed.tolist()}
+    sides = {tuple(map(tuple, sorted(line))) for line in path.left_out.tolist()}
     assert sides == {
         ((16, 8), (24, 8)),
         ((16, 16), (24, 16)),

@@ -102,10 +102,10 @@ def test_long_names_do_not_overlap_the_neighbors(image: Tensor, mask: Tensor, ou
 def test_minimal_groups_are_named_and_explained(image: Tensor, mask: Tensor) -> None:
     whole = make_selection("insertion", [1, 1, 0], [0.1, 0.4, 0.9])
     minimal = replace(whole, minimal=torch.tensor([True]))
-    smaller = replace(minimal, removed=torch.tensor([[3]]))
+    smaller = replace(minimal, left_out=torch.tensor([[3]]))
     for selection, title, words in (
         (whole, "insertion: 2 of 4 patches", ()),
-        (minimal, "insertion: 2 of 4 patches\nminimal", ("Minimal:",)),
+        (minimal, "insertion: 2 of 4 patches\nminimal (no patch can be left out)", ("Minimal:",)),
         (smaller, "insertion: 2 of 4 patches\nminimal (1 left out)", ("Minimal:", "Dashed outline:")),
     ):
         figure, axes = explanation_figure(image, mask, [selection], target=0)

@@ -28,7 +28,10 @@ def test_a_localization_counts_the_patches_that_hide_and_support_each_class(imag
         *("dog is predicted\nwithout 1 patch", "dog:\nnot lost without these 2 patches"),
         *("cow is not predicted\nwithout 2 patches", "cow:\nnot located"),
     ]
-    assert "gray patches are absent" in figure.get_supxlabel().replace("\n", " ")
+    reading = figure.get_supxlabel().replace("\n", " ")
+    assert "gray patches are absent" in reading
+    # The patches need not be where the object is.
+    assert "The prediction of the class depends on these patches" in reading and "where the class is" not in reading
     without = torch.tensor(axes[3].images[0].get_array())
     assert torch.equal(without[mask != 0], image[mask != 0])
     assert (without[mask == 0] == 0.5).all()
@@ -54,7 +57,7 @@ def test_a_localization_shows_what_the_model_sees(image: Tensor, mask: Tensor) -
 
 def test_players_that_were_left_out_of_a_deletion_have_a_dashed_outline(image: Tensor, mask: Tensor) -> None:
     deletion = make_selection("deletion", [1, 0], [0.2, 0.6])
-    smaller = replace(deletion, minimal=torch.tensor([True]), removed=torch.tensor([[2]]))
+    smaller = replace(deletion, minimal=torch.tensor([True]), left_out=torch.tensor([[2]]))
     figure, axes = localization_figure(image, mask, [("cat", torch.rand(4, 4), (smaller, smaller))])
     for ax in axes[1:]:
         assert any(lines.get_linestyles()[0][1] is not None for lines in ax.collections if len(lines.get_segments()))

@@ -117,7 +117,7 @@ def test_plot_path_needs_two_axes() -> None:
 def minimal_selection() -> Selection:
     """A minimal selection of the players 0 and 1, from which player 3 was left out."""
     selection = make_selection("insertion", [1, 1, 0], [0.1, 0.4, 0.9])
-    return replace(selection, minimal=torch.tensor([True]), removed=torch.tensor([[3, -1]]))
+    return replace(selection, minimal=torch.tensor([True]), left_out=torch.tensor([[3, -1]]))
 
 
 def test_players_that_were_left_out_have_a_dashed_outline(image: Tensor, mask: Tensor) -> None:

@@ -24,6 +24,7 @@ ARGUMENTS = {
     "compare": ["missing.png", "--model", "empty"],
     "evaluate": ["--model", "empty", "--data", "empty", "--out", "out"],
     "report": ["empty"],
+    "replay": ["empty", "--out", "out"],
     "corrupt": ["empty", "--out", "out"],
     "attack": ["empty", "--out", "out"],
     "benchmark": ["bare", "--model", "empty", "--images", "missing.png"],

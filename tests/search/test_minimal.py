@@ -95,9 +95,9 @@ def test_no_player_of_a_minimal_group_can_be_left_out(mode: Mode, search: Search
         assert torch.equal(after.minimal, after.flipped)
         for example in range(game.n_examples):
             group, first = group_of(after, example), group_of(before, example)
-            removed = [player for player in after.removed[example].tolist() if player >= 0]
+            left_out = [player for player in after.left_out[example].tolist() if player >= 0]
             assert group <= first
-            assert removed == [player for player in before.order[example].tolist() if player in first - group]
+            assert left_out == [player for player in before.order[example].tolist() if player in first - group]
             if after.flipped[example]:
                 assert flips(game, mode, example, group, confidence, None)
                 assert not any(flips(game, mode, example, group - {player}, confidence, None) for player in group)
@@ -155,7 +155,7 @@ def test_the_examples_of_a_batch_do_not_influence_each_other(mode: Mode, search:
         assert int(batch.n_steps[example]) == steps
         assert batch.order[example, :steps].tolist() == single.order[0].tolist()
         assert batch.rewards[example, : steps + 1].tolist() == single.rewards[0].tolist()
-        assert [p for p in batch.removed[example].tolist() if p >= 0] == single.removed[0].tolist()
+        assert [p for p in batch.left_out[example].tolist() if p >= 0] == single.left_out[0].tolist()
 
 
 @MODES
@@ -203,7 +203,7 @@ def test_a_prediction_that_never_flips_is_not_minimal_and_keeps_its_selection() 
     game = TableGame(torch.stack([torch.rand(1, 16), torch.full((1, 16), 2.0)], 2))
     before, after = find(greedy, game, "insertion")
     assert not after.minimal.any()
-    assert after.removed.shape == (1, 0)
+    assert after.left_out.shape == (1, 0)
     for field in fields(Selection):
         value, other = getattr(before, field.name), getattr(after, field.name)
         if isinstance(value, Tensor):
@@ -214,7 +214,7 @@ def test_a_prediction_that_is_flipped_without_any_player_is_minimal() -> None:
     game = TableGame(torch.tensor([[[1.0, 0.0]] * 4]))
     _, after = find(greedy, game, "insertion")
     assert after.minimal.tolist() == [True]
-    assert after.order.shape == after.removed.shape == (1, 0)
+    assert after.order.shape == after.left_out.shape == (1, 0)
 
 
 def test_a_group_that_is_already_minimal_costs_one_row_for_each_of_its_players() -> None:

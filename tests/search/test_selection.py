@@ -60,9 +60,9 @@ def test_a_selection_without_steps_survives_json() -> None:
         ({"order": [[0, 1, 2], [0, 1, 1.5]]}, "order contains 1.5, which is not torch.int64"),
         ({"order": [[0, 1, 2], [0, 1]]}, "order has rows of different lengths"),
         ({"order": [[0, 1, 2], [0, 1, 2**70]]}, "order contains a number that is too large"),
-        ({"order": [[0, 1, 2], [0, 1, 0]]}, "order and removed contain a player more than once"),
-        ({"removed": [[5], [2]]}, "order and removed contain a player more than once"),
-        ({"removed": [[5, -1], [4, 4]]}, "order and removed contain a player more than once"),
+        ({"order": [[0, 1, 2], [0, 1, 0]]}, "order and left_out contain a player more than once"),
+        ({"left_out": [[5], [2]]}, "order and left_out contain a player more than once"),
+        ({"left_out": [[5, -1], [4, 4]]}, "order and left_out contain a player more than once"),
         ({"n_evaluated": [[3, 2, 1], [3, -2, 1]]}, "n_evaluated contains a number below 0"),
         ({"confidences": [[0.1] * 4, [0.1, None, 1.5, 0.2]]}, "confidences contains a number outside 0 to 1"),
         ({"confidences": [[0.1] * 4, [0.1, -0.5, 1.0, 0.2]]}, "confidences contains a number outside 0 to 1"),
@@ -221,16 +221,16 @@ def test_every_search_checks_the_confidence_before_it_starts(min_confidence: Any
 
 def test_minimal_and_removed_survive_json() -> None:
     selection = greedy(random_game(batch=2, n=3), "insertion", stop="flip")
-    selection = replace(selection, minimal=torch.tensor([True, False]), removed=torch.tensor([[4, 7], [3, -1]]))
+    selection = replace(selection, minimal=torch.tensor([True, False]), left_out=torch.tensor([[4, 7], [3, -1]]))
     check_equal(Selection.from_dict(json.loads(json.dumps(selection.to_dict()))), selection)
 
 
 def test_selections_saved_without_minimal_and_removed_are_not_minimal() -> None:
     values = greedy(random_game(batch=2, n=3), "insertion").to_dict()
-    del values["minimal"], values["removed"]
+    del values["minimal"], values["left_out"]
     selection = Selection.from_dict(values)
     assert selection.minimal.tolist() == [False, False]
-    assert selection.removed.shape == (2, 0)
+    assert selection.left_out.shape == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -238,10 +238,10 @@ def test_selections_saved_without_minimal_and_removed_are_not_minimal() -> None:
     [
         ({"minimal": [True]}, r"minimal has shape \(1,\) instead of \(2,\)"),
         ({"minimal": [1, 0]}, "minimal contains 1, which is not torch.bool"),
-        ({"removed": [[1]]}, "removed has shape"),
-        ({"removed": [[1, 2], [-1, 2]]}, "removed does not have players, and then -1"),
-        ({"removed": [[1, 2], [-2, -1]]}, "removed does not have players, and then -1"),
-        ({"removed": [[1], [2, 3]]}, "removed has rows of different lengths"),
+        ({"left_out": [[1]]}, "left_out has shape"),
+        ({"left_out": [[1, 2], [-1, 2]]}, "left_out does not have players, and then -1"),
+        ({"left_out": [[1, 2], [-2, -1]]}, "left_out does not have players, and then -1"),
+        ({"left_out": [[1], [2, 3]]}, "left_out has rows of different lengths"),
     ],
 )
 def test_invalid_values_of_minimal_and_removed_are_rejected(changes: dict[str, Any], message: str) -> None:
@@ -255,4 +255,4 @@ def test_a_minimal_selection_says_so() -> None:
     assert "minimal" not in repr(selection)
     minimal = replace(selection, minimal=torch.tensor([True]))
     assert repr(minimal).endswith("minimal)")
-    assert repr(replace(minimal, removed=torch.tensor([[4, 5]]))).endswith("minimal (2 left out))")
+    assert repr(replace(minimal, left_out=torch.tensor([[4, 5]]))).endswith("minimal (2 left out))")
