@@ -15,8 +15,8 @@ def write_file(path: Path, contents: bytes | str) -> None:
     Raises:
         OSError: If the file cannot be written. The error contains the path.
     """
-    # Workers on several machines may have the same process id.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    # Workers on several machines may have the same process id. The name of the file may have the greatest length.
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
         with temporary.open("wb") as file:
             file.write(contents.encode() if isinstance(contents, str) else contents)

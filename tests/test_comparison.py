@@ -176,7 +176,7 @@ def plain(images: torch.Tensor) -> torch.Tensor:
     return images.flatten(1)[:, :4]
 
 
-DEFAULTS = ["MoXI", "MoXI(-)", "Shapley, 25", "Grad-CAM", "Grad-CAM++", "Rollout", "Random"]
+DEFAULTS = ["MoXI", "MoXI(-)", "Shapley, 5", "Grad-CAM", "Grad-CAM++", "Rollout", "Random"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ They are small random models, or real weights in the tests marked ``real``.
 
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -98,6 +99,17 @@ def real_models(photographs: Path, models_of_texts: Path, shared: Path) -> Path:
         (photographs / name).parent.mkdir(exist_ok=True)
         (photographs / name).symlink_to(shared / "models" / folder)
     return photographs
+
+
+@pytest.fixture(autouse=True)
+def app_without_users(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends the app when it starts to wait for users. Skips its page without Gradio."""
+    if find_spec("gradio") is not None:
+        import gradio
+
+        monkeypatch.setattr(gradio.Blocks, "block_thread", gradio.Blocks.close)
+    elif "page" in request.fixturenames and request.getfixturevalue("page").stem == "app":
+        pytest.skip("Gradio is not installed; run pip install '.[app]'")
 
 
 def run_python(page: Path) -> None:

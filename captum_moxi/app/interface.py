@@ -80,6 +80,7 @@ def create_app(models: AppModels | None = None) -> gr.Blocks:
         download = gr.DownloadButton(value=str(selection), interactive=True)
         return html.escape(explanation.summary()), _frame(page), download
 
+    app: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT, KEPT)) as app:
         gr.Markdown(INTRODUCTION)
         with gr.Row():

@@ -29,14 +29,6 @@ def app_command(models: tuple[str, ...], device: str | None, host: str, port: in
     # Gradio takes seconds to import, and the other commands do not need it.
     from captum_moxi.app import AppModels, create_app, serve
 
-    app = create_app(AppModels(models, accept_others=_is_loopback(host), device=device))
+    app = create_app(AppModels(models, accept_others=ip_address(host).is_loopback, device=device))
     click.echo(f"Open {serve(app, host=host, port=port)} in a browser. Press Ctrl-C to stop.")
     app.block_thread()
-
-
-def _is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach a server that listens on a host."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

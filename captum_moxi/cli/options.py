@@ -26,6 +26,7 @@ from captum_moxi.arguments import MODES, Mode, Stop
 from captum_moxi.benchmarks import BENCHMARKS
 from captum_moxi.cli.runner import require_packages
 from captum_moxi.cli.types import (
+    AddressType,
     ClassRewardType,
     CountType,
     DeviceType,
@@ -484,7 +485,7 @@ searches = partial(
 host = partial(
     click.option,
     "--host",
-    type=TEXT,
+    type=AddressType(),
     default="127.0.0.1",
     show_default=True,
     help="Address to listen on. 0.0.0.0 lets other machines reach the app.",

@@ -6,6 +6,7 @@ registers are therefore listed and accepted like all others.
 
 import math
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -180,6 +181,18 @@ class DeviceType(ParamType):
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
         return value
+
+
+class AddressType(ParamType):
+    """An address that a server can listen on."""
+
+    name = "address"
+
+    def convert(self, value: str, param: Param, ctx: Context) -> object:
+        try:
+            return str(ip_address("127.0.0.1" if value == "localhost" else value))
+        except ValueError:
+            self.fail(f"{value[:80]!r} is not an address; pass an address such as 127.0.0.1 or 0.0.0.0.", param, ctx)
 
 
 class FractionsType(ParamType):

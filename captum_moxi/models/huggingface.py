@@ -236,8 +236,7 @@ def load(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
-    # Code in a folder is not run, and pickled weights are not read.
-    options = {"local_files_only": is_local(name), "trust_remote_code": False}
+    options = _loading_options(name)
     config = load_config(name)
     texts = check_classes(config, str(name), classes, template)
     with _loading_errors(name):
@@ -261,12 +260,16 @@ def load_config(name: str | os.PathLike[str]) -> PreTrainedConfig:
     Raises:
         ValueError: If the model cannot be found, or if its configuration requests code.
     """
+    options = _loading_options(name)
     with _loading_errors(name):
-        config: PreTrainedConfig = AutoConfig.from_pretrained(
-            name, local_files_only=is_local(name), trust_remote_code=False
-        )
+        config: PreTrainedConfig = AutoConfig.from_pretrained(name, **options)
     _check_attention(config, str(name))
     return config
+
+
+def _loading_options(name: str | os.PathLike[str]) -> dict[str, bool]:
+    """Return options of ``from_pretrained`` with which code in a folder is not run."""
+    return {"local_files_only": is_local(name), "trust_remote_code": False}
 
 
 def _check_attention(config: PreTrainedConfig, name: str) -> None:

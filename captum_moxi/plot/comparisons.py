@@ -131,8 +131,8 @@ def show_comparison(
         tuple[Figure, ndarray of Axes]: The figure, and axes ``(B, 1 + methods)``.
 
     Raises:
-        ValueError: If the number of images or masks does not match the comparison, or if ``axes`` has a different
-            shape.
+        ValueError: If the number of images, masks or titles does not match the comparison, or if ``axes`` has a
+            different shape.
 
     Examples::
 
@@ -140,6 +140,10 @@ def show_comparison(
         >>> show_comparison(classifier.to_images(x), patch_mask(224, 16)[0], comparison, mode="deletion")
     """
     _check_images(images, masks, comparison)
+    if image_titles is not None and len(image_titles) != len(images):
+        raise ValueError(
+            f"image_titles has {len(image_titles)} titles for {len(images)} images; pass one for each image, or None"
+        )
     methods = comparison.methods
     figure, grid = _grid(axes, shape=_shape(comparison))
     for example, image in enumerate(images):

@@ -11,7 +11,7 @@ pytest.importorskip("datasets")
 pytest.importorskip("pandas")
 
 from captum_moxi.cli.main import COMMANDS, main
-from captum_moxi.cli.types import DeviceType, FractionsType, LabelMapType, SpecType
+from captum_moxi.cli.types import AddressType, DeviceType, FractionsType, LabelMapType, SpecType
 from captum_moxi.demo import FOLDER
 
 DIGITS = "9" * 30
@@ -28,6 +28,7 @@ VALID = {
     "replay": ["RUN", "--out", "OUT"],
     "corrupt": ["RUN", "--out", "OUT"],
     "attack": ["RUN", "--out", "OUT"],
+    "app": [*MODEL, "--device", "cpu"],
     "benchmark": ["screens", *MODEL, "--images", IMAGE, "--grid", "2", "--out", "OUT"],
 }
 
@@ -44,6 +45,8 @@ def bad_values(type: click.ParamType) -> list[str]:
         return ["", "0.5,", "0.5,0.1", "0.1,nan", *NOT_FINITE]
     if isinstance(type, DeviceType):
         return ["", "nonsense", "cuda:99", f"cpu:{DIGITS}", "meta:x"]
+    if isinstance(type, AddressType):
+        return ["", "nonsense", "1.2.3", "127.0.0.1:80", DIGITS, "http://localhost"]
     if isinstance(type, SpecType):
         specs = [f"{entry.name}:{text}" for entry in type.registry.entries for text in ("", DIGITS, "nan", "-1")]
         return ["", ",", "nonsense", DIGITS, *specs]

@@ -27,6 +27,7 @@ ARGUMENTS = {
     "replay": ["empty", "--out", "out"],
     "corrupt": ["empty", "--out", "out"],
     "attack": ["empty", "--out", "out"],
+    "app": ["--model", "empty"],
     "benchmark": ["bare", "--model", "empty", "--images", "missing.png"],
 }
 # Words that mean something to an option, and numbers of all kinds.
