@@ -42,7 +42,7 @@ def test_other_models_are_accepted_only_on_request(folder: str) -> None:
 
 
 def test_a_model_that_does_not_exist_is_reported_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="could not be loaded"):
+    with pytest.raises(ValueError, match="pass a folder written by save_pretrained"):
         AppModels([str(tmp_path / "missing")])
 
 
