@@ -307,7 +307,9 @@ def test_a_beam_is_never_worse_at_the_last_step(drawn: tuple[Search, int]) -> No
     for example in range(search.call.n_examples):
         steps = int(beam.n_steps[example])
         assert steps <= int(single.n_steps[example])
-        assert bool(beam.flipped[example]) >= bool(single.flipped[example])
+        if search.stop == "flip":
+            # Otherwise, the group of greedy search may flip at an earlier step than the last, and the beam not at all.
+            assert bool(beam.flipped[example]) >= bool(single.flipped[example])
         if steps == int(single.n_steps[example]):
             best, reached = single.rewards[example, steps], beam.rewards[example, steps]
             assert sign * float(reached - best) >= -1e-5 * max(1.0, abs(float(best)))
