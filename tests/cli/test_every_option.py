@@ -95,6 +95,9 @@ def test_invalid_values_are_reported_in_one_line(
 def test_results_that_cannot_be_written_are_reported_in_one_line(
     invoke, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
+    if command == "app":
+        pytest.importorskip("gradio", reason="Gradio is not installed; run pip install '.[app]'")
+
     def refuse(path: object, *_: object, **__: object) -> None:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
