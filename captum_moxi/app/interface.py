@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from captum_moxi import demo
 from captum_moxi.app.models import DEMO, AppModels
@@ -60,6 +61,9 @@ def create_app(models: AppModels | None = None) -> gr.Blocks:
         minimal: bool,
         progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008  # Gradio reads the default value
     ) -> tuple[str, str, gr.DownloadButton]:
+        if photograph is not None and not Path(photograph).resolve().is_relative_to(get_upload_folder()):
+            # Gradio accepts the path of any file of the server, if a request to its API contains it.
+            raise gr.Error("the photograph was not uploaded; upload one", duration=None)
         request = ExplainRequest(
             photograph=photograph,
             model=model or "",

@@ -162,10 +162,7 @@ def _describe_differences(records: dict[tuple[str, Mode, Search], list[Record]])
             if record["order"] == exact["order"]:
                 continue
             step = _first_difference(record["order"], exact["order"])
-            chosen, best = (
-                f"player {found['order'][step]} with the reward {found['rewards'][step + 1]:.6g}"
-                for found in (record, exact)
-            )
+            chosen, best = (_describe_step(found, step) for found in (record, exact))
             lines.append(
                 f"- {short_name(model)}, {record['image']}, {mode}, step {step + 1}: {search.title} chose {chosen}, "
                 f"the exact search {best}."
@@ -177,7 +174,15 @@ def _describe_differences(records: dict[tuple[str, Mode, Search], list[Record]])
 
 def _first_difference(order: list[int], reference: list[int]) -> int:
     """Return the first index at which two orders differ. Up to this index, the two searches made the same decisions."""
-    return next(step for step, players in enumerate(zip(order, reference, strict=False)) if len({*players}) > 1)
+    pairs = enumerate(zip(order, reference, strict=False))
+    return next((step for step, (player, other) in pairs if player != other), min(len(order), len(reference)))
+
+
+def _describe_step(record: Record, step: int) -> str:
+    """Return the player and the reward of a step of a search, or that it has ended before."""
+    if step >= len(record["order"]):
+        return f"no player, because it ended after step {step}"
+    return f"player {record['order'][step]} with the reward {record['rewards'][step + 1]:.6g}"
 
 
 def _summary(records: list[Record], *, exact: list[Record]) -> list[object]:

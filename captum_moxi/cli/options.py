@@ -482,6 +482,13 @@ searches = partial(
 
 # The app
 
+any_model = partial(
+    click.option,
+    "--any-model",
+    is_flag=True,
+    help="Let users also enter hub names and folders. Use it only if no one else can reach the app, because the server "
+    "then reads folders and downloads models for its users.",
+)
 host = partial(
     click.option,
     "--host",
