@@ -110,10 +110,9 @@ class Comparison:
     metrics: tuple[Metric, ...] = field(default_factory=lambda: tuple(get_metrics()))
 
     def __repr__(self) -> str:
-        modes = dict.fromkeys(result.mode for result in self.results)
         n_examples = len(self.n_players)
         return (
-            f"Comparison({', '.join(self.methods)}; {' and '.join(modes)}; "
+            f"Comparison({', '.join(self.methods)}; {' and '.join(self.modes)}; "
             f"{n_examples} example{'' if n_examples == 1 else 's'}{self._evaluated()})"
         )
 
@@ -138,6 +137,11 @@ class Comparison:
     def methods(self) -> list[str]:
         """Titles of the methods."""
         return list(dict.fromkeys(result.method for result in self.results))
+
+    @property
+    def modes(self) -> list[Mode]:
+        """Modes of the results."""
+        return list(dict.fromkeys(result.mode for result in self.results))
 
     def of(self, method: str, mode: str) -> Result:
         """Return the result of a method in a mode.

@@ -1,7 +1,6 @@
 """The interface of the app: Gradio components around :func:`captum_moxi.app.requests.answer`."""
 
 import html
-import json
 import tempfile
 from pathlib import Path
 
@@ -9,10 +8,10 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from captum_moxi import demo
-from captum_moxi.app.models import DEMO, AppModels
+from captum_moxi.app.models import AppModels
 from captum_moxi.app.requests import QUESTIONS, ExplainRequest, answer
 from captum_moxi.errors import REPORTED_ERRORS, describe_error
-from captum_moxi.files import write_file
+from captum_moxi.explanation.saving import save_json
 
 TITLE = "captum-moxi"
 INTRODUCTION = """# captum-moxi
@@ -20,10 +19,10 @@ Which group of image patches makes a classifier confident in a class, and withou
 a photograph, or choose an example, and press *Explain*."""
 # Height of the page with the result, in CSS pixels. A phone scrolls in it.
 PAGE_HEIGHT = 900
-# Largest upload.
-MOST_BYTES = "20mb"
-# Seconds for which results and uploads are kept on the server.
-KEPT = 3600
+# Size of the largest upload, as Gradio reads it.
+MAX_UPLOAD = "20mb"
+# Seconds for which copies of results and uploads stay on the server, and between two checks.
+KEPT_SECONDS = 3600
 
 
 def create_app(models: AppModels | None = None) -> gr.Blocks:
@@ -80,12 +79,12 @@ def create_app(models: AppModels | None = None) -> gr.Blocks:
         except REPORTED_ERRORS as error:
             raise gr.Error(describe_error(error), duration=None) from error
         selection = Path(tempfile.mkdtemp(dir=folder.name)) / f"{Path(photograph or 'image').stem}.json"
-        write_file(selection, json.dumps(explanation.to_dict(), indent=1) + "\n")
+        save_json(explanation, selection)
         download = gr.DownloadButton(value=str(selection), interactive=True)
         return html.escape(explanation.summary()), _frame(page), download
 
     app: gr.Blocks
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT, KEPT)) as app:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as app:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             with gr.Column(scale=1, min_width=320):
@@ -103,7 +102,12 @@ def create_app(models: AppModels | None = None) -> gr.Blocks:
                 question = gr.Radio(list(QUESTIONS), value=next(iter(QUESTIONS)), label="Question")
                 target = gr.Textbox(label="Class", placeholder="the predicted class", max_lines=1)
                 min_confidence = gr.Slider(
-                    0, 0.99, value=0.5, step=0.01, label="Threshold", info="confidence that sufficient patches reach"
+                    0,
+                    0.99,
+                    value=0.5,
+                    step=0.01,
+                    label="Threshold",
+                    info="in insertion, the target must exceed it",
                 )
                 minimal = gr.Checkbox(True, label="Minimal", info="leave out patches that are not needed")
                 with gr.Accordion("Zero-shot classifiers", open=False):
@@ -144,7 +148,7 @@ def serve(app: gr.Blocks, *, host: str | None = None, port: int | None = None) -
         share=False,
         quiet=True,
         ssr_mode=False,
-        max_file_size=MOST_BYTES,
+        max_file_size=MAX_UPLOAD,
         footer_links=[],
         # The fonts of Gradio's default theme come from a server.
         theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
@@ -166,5 +170,5 @@ def _examples(folder: str) -> list[list[str]]:
     for image in demo.demo_images():
         path = Path(folder) / image.name
         image.image.save(path)
-        examples.append([str(path), DEMO])
+        examples.append([str(path), demo.NAME])
     return examples

@@ -4,10 +4,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
 
-from captum_moxi.demo import demo_classifier
+from captum_moxi.demo import NAME, demo_classifier
 from captum_moxi.models import ImageClassifier, load, load_config
 
-DEMO = "embedded demo"
 # Number of loaded models that stay in memory. The one that was used least recently is dropped first.
 MOST_LOADED = 4
 
@@ -31,7 +30,7 @@ class AppModels:
     def __init__(self, offered: Sequence[str] = (), *, accept_others: bool = False, device: str | None = None) -> None:
         for name in offered:
             load_config(name)
-        self.names = [*offered, DEMO]
+        self.names = [*offered, NAME]
         self.accept_others = accept_others
         self._device = device
         self._loaded: OrderedDict[tuple[str, tuple[str, ...]], ImageClassifier] = OrderedDict()
@@ -52,7 +51,7 @@ class AppModels:
             raise ValueError("no model is chosen; choose one from the list")
         if name not in self.names and not self.accept_others:
             raise ValueError(f"model {name!r} is not offered; choose one of {', '.join(self.names)}")
-        if name == DEMO and classes:
+        if name == NAME and classes:
             raise ValueError("the embedded model has classes of its own; leave the texts of the classes empty")
         key = (name, tuple(classes))
         # Two users who choose the same model wait for one load.
@@ -65,6 +64,6 @@ class AppModels:
             return self._loaded[key]
 
     def _load(self, name: str, classes: Sequence[str]) -> ImageClassifier:
-        if name == DEMO:
+        if name == NAME:
             return demo_classifier(self._device)
         return load(name, self._device, classes=list(classes) or None)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from captum_moxi import demo
-from captum_moxi.app.models import DEMO, AppModels
+from captum_moxi.app.models import AppModels
 from captum_moxi.arguments import Mode
 from captum_moxi.explanation import ExplainSettings, Explanation, explain
 from captum_moxi.images import open_image
@@ -92,5 +92,5 @@ def _settings(request: ExplainRequest, classifier: ImageClassifier) -> ExplainSe
         min_confidence=request.min_confidence,
         minimal=request.minimal,
         screen=DELETION_SCREEN if "deletion" in modes else None,
-        grid=demo.GRID if classifier.name == DEMO else None,
+        grid=demo.GRID if classifier.name == demo.NAME else None,
     )

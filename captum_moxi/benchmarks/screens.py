@@ -20,7 +20,8 @@ LEGEND = """
 If a search does not flip the prediction, its steps are counted. Against exact: total number of players relative to the
 exact search; a negative value means fewer players. Mean confidence on the way: mean confidence in the target up to the
 step at which the exact search flipped. If the search ended earlier, its last value is repeated. Lower is better in
-deletion, higher in insertion. Times fewer and times faster: rows and seconds of the exact search divided by those of
+deletion, higher in insertion. Same order: images on which the search chose the same players in the same order as the
+exact search. Times fewer and times faster: rows and seconds of the exact search divided by those of
 this search; a value below 1 means a higher cost. If there are no more players than a screen evaluates, as in the demo,
 the screen skips none and saves nothing."""
 
@@ -168,7 +169,7 @@ def _describe_differences(records: dict[tuple[str, Mode, Search], list[Record]])
                 f"the exact search {best}."
             )
     return "\n\n" + "\n".join(
-        ["Steps at which a search differs that promises the exact selection:", *(lines or ["none"])]
+        ["First steps at which searches that promise the exact selection chose another player:", *(lines or ["none"])]
     )
 
 

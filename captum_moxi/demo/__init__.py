@@ -13,6 +13,7 @@ from PIL import Image
 from captum_moxi.models import ImageClassifier, load
 
 FOLDER = Path(__file__).parent
+NAME = "embedded demo"
 # Number of rows and columns of players. With this grid, each player is one digit.
 GRID = 2
 
@@ -47,7 +48,7 @@ def demo_classifier(device: str | None = None) -> ImageClassifier:
         >>> name, image, label = demo_images()[0]
         >>> attr = MoXIInsertion(classifier.model).attribute(classifier.preprocess(image), target=int(label))
     """
-    return replace(load(FOLDER / "model", device), name="embedded demo")
+    return replace(load(FOLDER / "model", device), name=NAME)
 
 
 def demo_images() -> list[DemoImage]:

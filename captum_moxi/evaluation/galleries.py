@@ -64,7 +64,7 @@ def draw_galleries(folder: Path, *, count: int, device: str | None = None) -> di
     note = game.removal.picture_note
     return {
         mode: comparison_figure(to_images(x), mask, comparison, mode=mode, draw=draw, note=note)
-        for mode in dict.fromkeys(result.mode for result in comparison.results)
+        for mode in comparison.modes
     }
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,25 +15,21 @@ from PIL import Image
 from captum_moxi.arguments import MODES, Mode, check_positive_int, parse_modes
 from captum_moxi.comparison import Comparison, Result, compare, join
 from captum_moxi.explanation.images import (
-    PreparedImage,
     class_name,
-    package_versions,
     prepare_image,
     with_class_indices,
     with_confidence,
 )
+from captum_moxi.explanation.results import TargetResult
 from captum_moxi.explanation.saving import save_page, save_result
-from captum_moxi.game import CoalitionGame
 from captum_moxi.methods import get_methods
-from captum_moxi.metrics import count_players_to_flip, get_metrics
+from captum_moxi.metrics import count_players_to_flip, get_metrics, median_flip
 from captum_moxi.models import ImageClassifier
 from captum_moxi.page import follow_path, path_page
 from captum_moxi.plot import (
     CURVES_READING,
-    DrawPlayers,
     comparison_figure,
     describe,
-    draw_from_game,
     image_comparison_figure,
     plot_curves,
     save_figure,
@@ -127,7 +122,7 @@ class CompareSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageComparison:
+class ImageComparison(TargetResult):
     """Several methods on one image, as returned by :func:`compare_image`.
 
     Args:
@@ -137,25 +132,8 @@ class ImageComparison:
         comparison (Comparison): Orders, curves and costs of the methods, for a batch of one image.
     """
 
-    image: PreparedImage
-    target: int
     settings: CompareSettings
     comparison: Comparison
-
-    @property
-    def label(self) -> str:
-        """Name of the target class."""
-        return self.image.classifier.labels[self.target]
-
-    @cached_property
-    def _game(self) -> CoalitionGame:
-        """Game of the image and the target. Creating it costs a forward pass, so it is created once."""
-        return self.image.game(self.target)
-
-    @property
-    def draw(self) -> DrawPlayers:
-        """Draws the input of the model for any players. See :func:`captum_moxi.plot.draw_from_game`."""
-        return draw_from_game(self._game, self.image.classifier.to_images)
 
     @property
     def gallery_title(self) -> str:
@@ -167,22 +145,9 @@ class ImageComparison:
 
         The results contain a dict for each method and mode: its order, its curve, its cost and all metrics.
         """
-        image = self.image
-        settings = self.settings.to_dict() | {"removal": repr(image.removal), "device": str(image.pixel_values.device)}
-        return {
-            "image": image.name,
-            "model": image.classifier.name,
-            "target": {"index": self.target, "label": self.label, "confidence": image.confidence(self.target)},
-            "predicted": image.predicted_dict(),
-            "true_label": image.true_label,
-            "settings": settings,
-            "patches": image.patches_dict(),
-            "results": [
-                _to_json(result, record)
-                for result, record in zip(self.comparison.results, self.comparison.records(), strict=True)
-            ],
-            "versions": package_versions(),
-        }
+        results = zip(self.comparison.results, self.comparison.records(), strict=True)
+        contents = {"results": [_to_json(result, record) for result, record in results]}
+        return self.image.result_dict(self.settings.to_dict(), contents, target=self.target)
 
     def figure(self) -> Figure:
         """Draw the patches that flip the prediction, with one row for each mode and one column for each method."""
@@ -205,7 +170,7 @@ class ImageComparison:
         counts = "; ".join(
             f"{mode}: "
             + ", ".join(f"{result.method} {_flip(result)}" for result in self.comparison.results if result.mode == mode)
-            for mode in _modes(self.comparison)
+            for mode in self.comparison.modes
         )
         return f"{class_name(self.label)} ({details}); patches to flip, of {image.n_players}: {counts}"
 
@@ -384,7 +349,7 @@ class ComparisonReport:
         """Save a gallery for each mode as ``insertion.png`` and ``deletion.png``, and the curves as ``curves.png``."""
         gallery = join([result.comparison for result in self._shown])
         images = [result.image for result in self._shown]
-        for mode in _modes(gallery):
+        for mode in gallery.modes:
             figure = comparison_figure(
                 torch.stack([image.picture for image in images]),
                 torch.stack([image.mask for image in images]),
@@ -452,8 +417,8 @@ def _to_json(result: Result, record: Record) -> dict[str, object]:
 
 def _flip(result: Result) -> str:
     """Return the number of patches that flip the prediction of the only image, or ``"> N"``."""
-    count = float(count_players_to_flip(result.curve)[0])
-    return f"> {int(result.curve.counts[0, -1])}" if math.isnan(count) else f"{count:g}"
+    counts = count_players_to_flip(result.curve).nan_to_num(nan=math.inf)
+    return median_flip(counts.tolist(), int(result.curve.counts[0, -1]))
 
 
 def _append_rows(path: Path, rows: list[Record], *, first: bool) -> None:
@@ -474,17 +439,13 @@ def _append_rows(path: Path, rows: list[Record], *, first: bool) -> None:
 
 def _curves_figure(comparison: Comparison) -> Figure:
     """Plot the accuracy above the confidence, with one column for each mode."""
-    columns = len(_modes(comparison))
+    columns = len(comparison.modes)
     figure = Figure(figsize=(4.6 * columns, 7), layout="constrained")
     accuracy, confidence = figure.subplots(2, columns, squeeze=False)
     plot_curves(comparison, quantity="correct", axes=accuracy)
     plot_curves(comparison, quantity="confidences", axes=confidence)
     describe(figure, title="Accuracy and confidence along the order of each method", reading=CURVES_READING)
     return figure
-
-
-def _modes(comparison: Comparison) -> list[Mode]:
-    return list(dict.fromkeys(result.mode for result in comparison.results))
 
 
 def _insertion_first(results: tuple[Result, ...]) -> list[Result]:

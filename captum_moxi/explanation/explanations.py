@@ -17,19 +17,17 @@ from captum_moxi.attr.moxi import MoXIAttribution
 from captum_moxi.explanation.images import (
     PreparedImage,
     class_name,
-    package_versions,
     prepare_image,
     with_class_indices,
     with_confidence,
 )
+from captum_moxi.explanation.results import TargetResult
 from captum_moxi.explanation.saving import save_result
-from captum_moxi.game import CoalitionGame
 from captum_moxi.models import ImageClassifier
 from captum_moxi.page import follow_path, path_page
 from captum_moxi.plot import (
     alternatives_figure,
     count_patches,
-    draw_from_game,
     explanation_figure,
     flip_step,
     minimal_label,
@@ -245,7 +243,7 @@ class Change(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(TargetResult):
     """The groups of patches that explain the prediction of one image, as returned by :func:`explain`.
 
     Args:
@@ -256,8 +254,6 @@ class Explanation:
         alternatives (dict[str, list[Selection]]): The disjoint groups of each mode. Empty if they were not requested.
     """
 
-    image: PreparedImage
-    target: int
     settings: ExplainSettings
     results: dict[Mode, SearchResult]
     alternatives: dict[Mode, list[Selection]]
@@ -266,16 +262,6 @@ class Explanation:
     def selections(self) -> dict[Mode, Selection]:
         """Selection in each mode."""
         return {mode: result.selection for mode, result in self.results.items()}
-
-    @property
-    def label(self) -> str:
-        """Name of the target class."""
-        return self.image.classifier.labels[self.target]
-
-    @cached_property
-    def _game(self) -> CoalitionGame:
-        """Game of the image and the target. Creating it costs a forward pass, so it is created once."""
-        return self.image.game(self.target)
 
     @cached_property
     def changes(self) -> dict[Mode, Change]:
@@ -305,24 +291,15 @@ class Explanation:
 
         ``Selection.from_dict`` restores the selections.
         """
-        image = self.image
-        settings = self.settings.to_dict() | {"removal": repr(image.removal), "device": str(image.pixel_values.device)}
-        return {
-            "image": image.name,
-            "model": image.classifier.name,
-            "target": {"index": self.target, "label": self.label, "confidence": image.confidence(self.target)},
-            "predicted": image.predicted_dict(),
-            "true_label": image.true_label,
-            "settings": settings,
-            "patches": image.patches_dict(),
+        contents: dict[str, object] = {
             "changes": {
                 mode: change.to_dict() | {"outcome": self._outcome(mode, change)}
                 for mode, change in self.changes.items()
             },
             **{mode: selection.to_dict() for mode, selection in self.selections.items()},
             "alternatives": {mode: [group.to_dict() for group in groups] for mode, groups in self.alternatives.items()},
-            "versions": package_versions(),
         }
+        return self.image.result_dict(self.settings.to_dict(), contents, target=self.target)
 
     def figure(self) -> Figure:
         """Draw the image, and for each mode the chosen patches, what the model sees, and the path of the search."""
@@ -337,7 +314,7 @@ class Explanation:
             target_name=name,
             outcomes=[self._figure_outcome(mode, change) for mode, change in self.changes.items()],
             min_confidence=self.settings.min_confidence,
-            draw=draw_from_game(self._game, image.classifier.to_images),
+            draw=self.draw,
             note=image.removal.picture_note,
         )
         return figure

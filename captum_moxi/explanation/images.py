@@ -1,6 +1,7 @@
 """Prepares an image for explanation: pixel values, logits and players."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -136,6 +137,30 @@ class PreparedImage:
             feature_mask=self.feature_mask,
             removal=self.removal,
         )
+
+    def result_dict(
+        self, settings: Mapping[str, object], contents: Mapping[str, object], *, target: int | None = None
+    ) -> dict[str, object]:
+        """Return a result for this image as JSON types: the image, the model and how the result was computed.
+
+        Args:
+            settings (dict): Settings of the result, as JSON types. The removal and the device of the image are added.
+            contents (dict): What was computed, as JSON types.
+            target (int, optional): Index of the target class.
+                Default: None, the result has no single target
+        """
+        result: dict[str, object] = {"image": self.name, "model": self.classifier.name}
+        if target is not None:
+            label, confidence = self.classifier.labels[target], self.confidence(target)
+            result["target"] = {"index": target, "label": label, "confidence": confidence}
+        return result | {
+            "predicted": self.predicted_dict(),
+            "true_label": self.true_label,
+            "settings": {**settings, "removal": repr(self.removal), "device": str(self.pixel_values.device)},
+            "patches": self.patches_dict(),
+            **contents,
+            "versions": package_versions(),
+        }
 
     def predicted_dict(self) -> ClassDict:
         """Return the predicted class for JSON."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_moxi.arguments import check_positive_int
 from captum_moxi.attr import MoXILocalization
-from captum_moxi.explanation.images import PreparedImage, class_name, package_versions, prepare_image, with_confidence
+from captum_moxi.explanation.images import PreparedImage, class_name, prepare_image, with_confidence
 from captum_moxi.explanation.saving import save_result
 from captum_moxi.models import ImageClassifier
 from captum_moxi.page import PagePath, follow_path, path_page
@@ -135,18 +135,8 @@ class Localization:
 
         ``Selection.from_dict`` restores the selections.
         """
-        image = self.image
-        settings = self.settings.to_dict() | {"removal": repr(image.removal), "device": str(image.pixel_values.device)}
-        return {
-            "image": image.name,
-            "model": image.classifier.name,
-            "predicted": image.predicted_dict(),
-            "true_label": image.true_label,
-            "settings": settings,
-            "patches": image.patches_dict(),
-            "classes": [localized.to_dict() for localized in self.classes],
-            "versions": package_versions(),
-        }
+        contents = {"classes": [localized.to_dict() for localized in self.classes]}
+        return self.image.result_dict(self.settings.to_dict(), contents)
 
     def figure(self) -> Figure:
         """Draw for each class what the model sees without what opposes it, and the patches that it depends on."""

@@ -42,8 +42,13 @@ def save_result(result: Result, path: Path, *, html: bool) -> Path:
     save_figure(result.figure(), path)
     if html:
         save_page(result, path)
-    write_file(path.with_suffix(".json"), json.dumps(result.to_dict(), indent=1) + "\n")
+    save_json(result, path.with_suffix(".json"))
     return path
+
+
+def save_json(result: Result, path: Path) -> None:
+    """Save a result as a JSON file."""
+    write_file(path, json.dumps(result.to_dict(), indent=1) + "\n")
 
 
 def save_page(result: Result, figure: Path) -> Path:

@@ -237,7 +237,7 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     options = _loading_options(name)
-    config = load_config(name)
+    config = _read_config(name, options)
     texts = check_classes(config, str(name), classes, template)
     with _loading_errors(name):
         processor = AutoImageProcessor.from_pretrained(name, **options)
@@ -260,7 +260,10 @@ def load_config(name: str | os.PathLike[str]) -> PreTrainedConfig:
     Raises:
         ValueError: If the model cannot be found, or if its configuration requests code.
     """
-    options = _loading_options(name)
+    return _read_config(name, _loading_options(name))
+
+
+def _read_config(name: str | os.PathLike[str], options: dict[str, bool]) -> PreTrainedConfig:
     with _loading_errors(name):
         config: PreTrainedConfig = AutoConfig.from_pretrained(name, **options)
     _check_attention(config, str(name))

@@ -82,7 +82,7 @@ def image_comparison_figure(
     Returns:
         Figure: The figure, which is not registered with pyplot.
     """
-    modes = list(dict.fromkeys(result.mode for result in comparison.results))
+    modes = comparison.modes
     shape = (len(modes), 1 + len(comparison.methods))
     figure = Figure(figsize=_figure_size(shape), layout="constrained")
     for row, (mode, axes) in enumerate(zip(modes, figure.subplots(*shape, squeeze=False), strict=True)):

@@ -47,9 +47,8 @@ def plot_curves(
         >>> save_figure(figure, "curves.pdf")
     """
     _check_quantity(quantity)
-    modes = list(dict.fromkeys(result.mode for result in comparison.results))
-    figure, panels = _panels(axes, n_modes=len(modes))
-    for ax, mode in zip(panels, modes, strict=True):
+    figure, panels = _panels(axes, n_modes=len(comparison.modes))
+    for ax, mode in zip(panels, comparison.modes, strict=True):
         _plot_mode(ax, comparison, mode, quantity)
     # The axes may be the user's own, in which all other text remains as it is.
     show_dollar_signs(panels[-1].legend(fontsize=8, framealpha=0.8))

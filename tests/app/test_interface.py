@@ -9,13 +9,13 @@ import pytest
 from browsers import chromium
 
 from captum_moxi.demo import GRID, demo_classifier, demo_images
+from captum_moxi.demo import NAME as DEMO
 from captum_moxi.explanation import ExplainSettings, explain
 
 pytest.importorskip("gradio", reason="Gradio is not installed; run pip install '.[app]'")
 pytest.importorskip("bokeh", reason="Bokeh is not installed; run pip install '.[html]'")
 
 from captum_moxi.app import QUESTIONS, AppModels, create_app, serve
-from captum_moxi.app.models import DEMO
 
 pytestmark = pytest.mark.slow
 FRAME = "iframe[title=explanation]"

@@ -8,8 +8,9 @@ import zero_shot_models
 
 pytest.importorskip("gradio", reason="Gradio is not installed; run pip install '.[app]'")
 
-from captum_moxi.app.models import DEMO, MOST_LOADED, AppModels
+from captum_moxi.app.models import MOST_LOADED, AppModels
 from captum_moxi.demo import FOLDER
+from captum_moxi.demo import NAME as DEMO
 
 
 @pytest.fixture

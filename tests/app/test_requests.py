@@ -10,8 +10,9 @@ from PIL import Image
 pytest.importorskip("gradio", reason="Gradio is not installed; run pip install '.[app]'")
 
 from captum_moxi import MoXIInsertion, patch_mask
-from captum_moxi.app.models import DEMO, AppModels
+from captum_moxi.app.models import AppModels
 from captum_moxi.app.requests import QUESTIONS, ExplainRequest, answer
+from captum_moxi.demo import NAME as DEMO
 from captum_moxi.demo import demo_classifier, demo_images
 
 

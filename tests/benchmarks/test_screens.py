@@ -63,7 +63,7 @@ def test_half_precision_is_compared_with_the_exact_search(bench: Bench, parse_ta
     assert columns["search"] == ["exact", "half-precision"] * 2
     count = len(bench.images)
     assert columns["same order"] == [f"{count} of {count}"] * 4
-    assert text.endswith("promises the exact selection:\nnone")
+    assert text.endswith("promise the exact selection chose another player:\nnone")
 
 
 def test_a_step_that_differs_from_the_exact_search_is_listed(

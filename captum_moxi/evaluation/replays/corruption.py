@@ -1,6 +1,7 @@
 """Corrupts players in the deletion orders of a run instead of removing them (the paper's Figure 6, Appendix G.1)."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from captum_moxi.evaluation import store
 from captum_moxi.evaluation.bootstrap import bootstrap_band
 from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator, Played
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
+from captum_moxi.evaluation.replays.writing import check_other_folder, write_replay
 from captum_moxi.evaluation.rows import Row
 from captum_moxi.files import write_file
 from captum_moxi.metrics import Curve, rank_positions
@@ -70,8 +71,7 @@ def run_corruptions(
     names = list(CORRUPTIONS if corruptions is None else corruptions)
     for name in names:
         CORRUPTIONS.create(name)
-    if out.resolve() == run.resolve():
-        raise ValueError(f"out is {str(out)!r}, the run itself; pass another folder")
+    check_other_folder(run, out)
     orders = read_orders(run, mode="deletion", limit=limit, device=device)
     images = [image.name for image in orders.images]
     disable = None if show_progress else True
@@ -106,14 +106,9 @@ def corrupt_run(orders: Orders, out: Path, *, corruption: str, severity: int = 5
         ValueError: If the corruption is unknown, if ``severity`` is out of range, if the folder holds another run, or
             if another process is writing to it.
     """
-    settings = orders.evaluator.settings.to_dict() | {"modes": ["deletion"], "stop": None}
-    settings |= {"corruption": corruption, "severity": severity}
-    store.open_run(out, settings, images=len(orders.images))
-    with store.locked_run(out) as finished:
-        for image in orders.images:
-            if image.name not in finished:
-                store.write_part(out, _corrupt_image(orders.evaluator, image, corruption=corruption, severity=severity))
-            yield image.name
+    settings = {"modes": ["deletion"], "stop": None, "corruption": corruption, "severity": severity}
+    rows_of = partial(_corrupt_image, orders.evaluator, corruption=corruption, severity=severity)
+    return write_replay(orders, out, settings, rows_of=rows_of)
 
 
 def corruption_table(runs: Sequence[Sequence[RunCurve]]) -> str:

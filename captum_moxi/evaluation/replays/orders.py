@@ -90,8 +90,9 @@ def read_orders_of_all_modes(run: Path, *, limit: int | None = None, device: str
             images no longer exist.
     """
     settings = store.run_settings(run)
-    by_image, targets = _orders_by_image(run, settings.modes[0])
-    by_mode = {mode: _orders_by_image(run, mode)[0] for mode in settings.modes}
+    read = {mode: _orders_by_image(run, mode) for mode in settings.modes}
+    by_mode = {mode: orders for mode, (orders, _) in read.items()}
+    by_image, targets = read[settings.modes[0]]
     if not by_image:
         raise ValueError(f"{run} has no explained images; run captum-moxi evaluate with --keep all and another --out")
     _check_lengths(run, settings)

@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from captum_moxi.evaluation.bootstrap import bootstrap_band
 from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.evaluator import BLANK_SIZE, Evaluator, Played
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders_of_all_modes
+from captum_moxi.evaluation.replays.writing import check_other_folder, write_replay
 from captum_moxi.evaluation.rows import Row
 from captum_moxi.files import write_file
 from captum_moxi.metrics import rank_positions
@@ -109,8 +112,7 @@ def run_removals(
             of another run, or for the reasons listed in :func:`read_orders_of_all_modes`.
     """
     _check_names(removals)
-    if out.resolve() == run.resolve():
-        raise ValueError(f"out is {str(out)!r}, the run itself; pass another folder")
+    check_other_folder(run, out)
     orders = read_orders_of_all_modes(run, limit=limit, device=device)
     names = fitting_removals(orders.evaluator, removals)
     images = [image.name for image in orders.images]
@@ -135,7 +137,7 @@ def run_removals(
     write_file(out / "replay.md", text + "\n")
     write_file(out / "replay.csv", _to_csv(records))
     write_file(out / "replay.json", json.dumps(records, indent=1) + "\n")
-    save_figure(plot_replays(replays, resamples=resamples), out / "replay.png")
+    save_figure(plot_replays(records), out / "replay.png")
     return text
 
 
@@ -191,14 +193,8 @@ def replay_run(orders: Orders, out: Path, *, removal: str, run_id: str | None = 
         ValueError: If the removal does not fit the model, if the folder holds another run, or if another process is
             writing to it.
     """
-    settings = orders.evaluator.settings.to_dict() | {"modes": list(MODES), "stop": None}
-    settings |= {"removal": removal, "replay_of": run_id}
-    store.open_run(out, settings, images=len(orders.images))
-    with store.locked_run(out) as finished:
-        for image in orders.images:
-            if image.name not in finished:
-                store.write_part(out, _replay_image(orders.evaluator, image, removal=removal))
-            yield image.name
+    settings = {"modes": list(MODES), "stop": None, "removal": removal, "replay_of": run_id}
+    return write_replay(orders, out, settings, rows_of=partial(_replay_image, orders.evaluator, removal=removal))
 
 
 def read_replays(curves: Sequence[RunCurve], *, removal: str) -> list[Replay]:
@@ -249,38 +245,27 @@ def replay_records(replays: Sequence[Replay], *, resamples: int) -> list[Record]
     return records
 
 
-def plot_replays(replays: Sequence[Replay], *, resamples: int) -> Figure:
+def plot_replays(records: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the mean areas and the SRG of each order under each removal, with 95 % intervals.
 
     Args:
-        replays (Sequence[Replay]): Areas of each order under each removal.
-        resamples (int): Number of bootstrap resamples for the intervals.
+        records (Sequence[dict]): Rows of the table, as returned by :func:`replay_records`.
 
     Returns:
         Figure: The figure.
     """
-    removals = list(dict.fromkeys(replay.removal for replay in replays))
-    orders = list(dict.fromkeys(replay.order for replay in replays))
+    removals = list(dict.fromkeys(record["removal"] for record in records))
+    orders = list(dict.fromkeys(record["order"] for record in records))
     figure = Figure(figsize=(3.4 * len(QUANTITIES) + 1.8, 4.2), layout="constrained")
     axes = figure.subplots(1, len(QUANTITIES))
     for ax, (name, better) in zip(axes, QUANTITIES.items(), strict=True):
         for index, order in enumerate(orders):
             shift = MARKER_SPREAD * ((index + 0.5) / len(orders) - 0.5)
-            drawn = [replay for replay in replays if replay.order == order]
-            values = [replay.quantities[name] for replay in drawn]
-            means = np.array([value.mean() for value in values])
-            ends = [_interval(value, resamples=resamples) for value in values]
-            bars = [
-                [
-                    0.0 if low is None or high is None else max(0.0, end)
-                    for end in (mean - (low or 0), (high or 0) - mean)
-                ]
-                for mean, (low, high) in zip(means, ends, strict=True)
-            ]
+            drawn = [record for record in records if record["order"] == order]
             ax.errorbar(
-                [removals.index(replay.removal) + shift for replay in drawn],
-                means,
-                yerr=np.array(bars).T,
+                [removals.index(record["removal"]) + shift for record in drawn],
+                np.array([record[name] for record in drawn]),
+                yerr=np.array([_bar_lengths(record, name) for record in drawn]).T,
                 label=order,
                 color=line_style(index)["color"],
                 marker=MARKERS[index % len(MARKERS)],
@@ -294,7 +279,7 @@ def plot_replays(replays: Sequence[Replay], *, resamples: int) -> Figure:
         ax.tick_params(labelsize=8)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=8)
-    n_images = len(replays[0].insertion)
+    n_images = records[0]["images"]
     describe(
         figure,
         title=f"Each order under each removal: {n_images} image{'' if n_images == 1 else 's'}",
@@ -302,6 +287,13 @@ def plot_replays(replays: Sequence[Replay], *, resamples: int) -> Figure:
         "area. An order that is good under all removals has the highest SRG in every column.",
     )
     return figure
+
+
+def _bar_lengths(record: Mapping[str, Any], name: str) -> tuple[float, float]:
+    """Return the lengths of the interval below and above the mean of a quantity. Both are 0 without an interval."""
+    mean, low, high = (record[key] for key in (name, f"{name}, low", f"{name}, high"))
+    # Rounding may put an end of the interval on the wrong side of the mean.
+    return (0.0, 0.0) if low is None else (max(0.0, mean - low), max(0.0, high - mean))
 
 
 def _check_names(removals: Sequence[str] | None) -> None:

@@ -105,7 +105,7 @@ def test_the_figure_has_a_marker_for_each_order_and_removal(tmp_path: Path) -> N
     (replay,) = handmade(tmp_path)
     other = replace(replay, removal="blur", insertion=replay.insertion + 0.25)
     for replays in ([replay], [replay, other], [replay, other, replace(replay, order="B")]):
-        figure = plot_replays(replays, resamples=20)
+        figure = plot_replays(replay_records(replays, resamples=20))
         assert_described(figure)
     means = [line.get_ydata()[0] for line in figure.axes[2].lines if line.get_marker() == "o"]
     assert means == [0]
