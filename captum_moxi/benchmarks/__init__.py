@@ -7,8 +7,10 @@ To add a benchmark, write its function in a file of this folder and register it 
 slow measurement, so that an interrupted benchmark continues where it stopped.
 """
 
+from captum_moxi.benchmarks.alternatives import count_alternatives
 from captum_moxi.benchmarks.bare import compare_with_bare_model
 from captum_moxi.benchmarks.bench import Bench, Benchmark
+from captum_moxi.benchmarks.groups import compare_groups
 from captum_moxi.benchmarks.growth import measure_growth
 from captum_moxi.benchmarks.kernels import compare_kernels
 from captum_moxi.benchmarks.methods import compare_methods
@@ -34,6 +36,12 @@ BENCHMARKS.register(
 )
 BENCHMARKS.register(
     "screens", lambda: compare_screens, help="cost and results of screens and beams, compared with the exact search"
+)
+BENCHMARKS.register(
+    "groups", lambda: compare_groups, help="size and cost of greedy groups, minimal groups and groups found by beams"
+)
+BENCHMARKS.register(
+    "alternatives", lambda: count_alternatives, help="number of disjoint groups that flip the prediction by themselves"
 )
 BENCHMARKS.register(
     "growth",

@@ -40,7 +40,8 @@ class Bench:
         repeats (int, optional): Number of times that the benchmark ``bare`` measures a duration. The table contains the
             median.
             Default: 5
-        most_steps (int, optional): Maximum number of steps of a search in the benchmarks ``bare`` and ``screens``.
+        most_steps (int, optional): Maximum number of steps of a search in the benchmarks ``bare``, ``screens``,
+            ``groups`` and ``alternatives``.
             Default: None, no limit
         searches (Sequence[str], optional): Titles of the searches that the benchmark ``screens`` compares with the
             exact search.

@@ -468,7 +468,7 @@ most_steps = partial(
     click.option,
     "--most-steps",
     type=POSITIVE,
-    help="For bare and screens: maximum number of steps of a search. Default: no limit.",
+    help="For bare, screens, groups and alternatives: maximum number of steps of a search. Default: no limit.",
 )
 searches = partial(
     click.option,

@@ -1,0 +1,136 @@
+"""Benchmark ``groups``: the size of groups found by greedy search and by beams, and of minimal groups.
+
+As in the commands by default, deletion uses ``GradientScreen(8)``, and insertion evaluates all candidates.
+"""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean, median
+
+from PIL import Image
+from torch import Tensor
+
+from captum_moxi.arguments import MODES, Mode
+from captum_moxi.benchmarks.bench import Bench, short_name
+from captum_moxi.evaluation.records import Record
+from captum_moxi.game import CoalitionGame
+from captum_moxi.models import ImageClassifier
+from captum_moxi.search import Selection, greedy, minimal_selection
+from captum_moxi.search.screens import GradientScreen, screen_for_mode
+from captum_moxi.tables import markdown_table
+
+
+@dataclass(frozen=True)
+class GroupSearch:
+    """One way to search a group.
+
+    Args:
+        title (str): Title in the table.
+        beam_width (int, optional): Number of groups that the search keeps.
+            Default: 1
+        minimal (bool, optional): Whether the players that the flip does not need are left out.
+            Default: False
+    """
+
+    title: str
+    beam_width: int = 1
+    minimal: bool = False
+
+
+SEARCHES = (
+    GroupSearch("greedy"),
+    GroupSearch("greedy, minimal", minimal=True),
+    GroupSearch("beam of 4", beam_width=4),
+    GroupSearch("beam of 4, minimal", beam_width=4, minimal=True),
+)
+
+
+def compare_groups(bench: Bench) -> str:
+    """Search the groups of every image in every way, and return the table."""
+    records: dict[tuple[str, Mode, str], list[Record]] = {}
+    for classifier, name, image in bench.each_image("groups"):
+        for mode in MODES:
+            for search in SEARCHES:
+                record = bench.measure(
+                    {
+                        "benchmark": "groups",
+                        "model": classifier.name,
+                        "image": name,
+                        "mode": mode,
+                        "search": search.title,
+                        "most_steps": bench.most_steps,
+                    },
+                    partial(_measure, bench, classifier, image, mode=mode, search=search),
+                )
+                records.setdefault((classifier.name, mode, search.title), []).append(record)
+    header = ["model", "mode", "search", "flipped", "players to flip, mean", "median", "largest", "smaller groups"]
+    header += ["rows per image", "seconds per image"]
+    rows = [[short_name(model), mode, title, *_summary(measured)] for (model, mode, title), measured in records.items()]
+    return markdown_table(header, rows)
+
+
+def search_group(
+    game: CoalitionGame,
+    mode: Mode,
+    *,
+    most_steps: int | None,
+    beam_width: int = 1,
+    minimal: bool = False,
+    candidates: Tensor | None = None,
+) -> Selection:
+    """Search a group that flips the prediction.
+
+    Args:
+        game (CoalitionGame): Game of the images.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        most_steps (int or None): Maximum number of steps.
+        beam_width, minimal: As in :class:`GroupSearch`.
+        candidates (Tensor, optional): Players that the search may choose. Shape ``(B, n)``, bool.
+            Default: None, all players
+    """
+
+    def search(candidates: Tensor | None) -> Selection:
+        return greedy(
+            game,
+            mode,
+            n_steps=most_steps,
+            stop="flip",
+            screen=screen_for_mode(GradientScreen(8), mode),
+            beam_width=beam_width,
+            candidates=candidates,
+        )
+
+    return minimal_selection(search, game, mode, candidates=candidates) if minimal else search(candidates)
+
+
+def _measure(
+    bench: Bench, classifier: ImageClassifier, image: Image.Image, *, mode: Mode, search: GroupSearch
+) -> Record:
+    start = time.perf_counter()
+    game = bench.game(classifier, [image])
+    selection = search_group(
+        game, mode, most_steps=bench.most_steps, beam_width=search.beam_width, minimal=search.minimal
+    )
+    return {
+        "seconds": time.perf_counter() - start,
+        "rows": game.cost.weighted_rows,
+        "players": int(selection.n_steps[0]),
+        "left_out": selection.left_out.shape[1],
+        "flipped": bool(selection.flipped[0]),
+    }
+
+
+def _summary(records: list[Record]) -> list[object]:
+    """Return the cells after the title of a search. If a search does not flip the prediction, its steps are counted."""
+    players = [record["players"] for record in records]
+    count = len(records)
+    return [
+        f"{sum(record['flipped'] for record in records)} of {count}",
+        fmean(players),
+        median(players),
+        max(players),
+        f"{sum(record['left_out'] > 0 for record in records)} of {count}",
+        fmean(record["rows"] for record in records),
+        fmean(record["seconds"] for record in records),
+    ]
