@@ -89,22 +89,18 @@ class Site:
 
     def hook(self, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
         """Apply ``change`` to the sequence in each forward pass of this thread until the returned handle is removed."""
-        this_thread = get_ident()
         if not self.at_input:
+            this_thread = get_ident()
             return self.module.register_forward_hook(
                 lambda _module, _args, output: _change_first(change, output) if get_ident() == this_thread else None
             )
 
-        def change_input(
-            _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-            if get_ident() != this_thread:
-                return None
+        def change_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
             if args:
                 return (change(args[0]), *args[1:]), kwargs
             return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
 
-        return self.module.register_forward_pre_hook(change_input, with_kwargs=True)
+        return _hook_arguments(self.module, change_input)
 
     def hook_last(self) -> Iterator[RemovableHandle]:
         """Remove all tokens after the last layer in each forward pass of this thread until the handle is removed."""
@@ -133,26 +129,34 @@ class Site:
                 return selected if isinstance(values, tuple) else selected[0]
 
             def pass_size(
-                _module: nn.Module, args: Any, kwargs: dict[str, Any], name: str | None = positions.size_argument
-            ) -> tuple[Any, dict[str, Any]] | None:
-                return None if get_ident() != this_thread or name is None else (args, kwargs | {name: kept().n_all})
+                args: Any, kwargs: dict[str, Any], name: str | None = positions.size_argument
+            ) -> tuple[Any, dict[str, Any]]:
+                return args, kwargs if name is None else kwargs | {name: kept().n_all}
 
             yield module.register_forward_hook(select)
-            yield module.register_forward_pre_hook(pass_size, with_kwargs=True)
+            yield _hook_arguments(module, pass_size)
         for module, arguments in self.arguments.items():
 
             def select_arguments(
-                _module: nn.Module,
-                args: Any,
-                kwargs: dict[str, Any],
-                arguments: Mapping[str, models.Select] = arguments,
-            ) -> tuple[Any, dict[str, Any]] | None:
-                if get_ident() != this_thread:
-                    return None
-                selected = {name: kept().select(kwargs.get(name), select) for name, select in arguments.items()}
-                return args, kwargs | {name: value for name, value in selected.items() if name in kwargs}
+                args: Any, kwargs: dict[str, Any], arguments: Mapping[str, models.Select] = arguments
+            ) -> tuple[Any, dict[str, Any]]:
+                passed = {name: select for name, select in arguments.items() if name in kwargs}
+                return args, kwargs | {name: kept().select(kwargs[name], select) for name, select in passed.items()}
 
-            yield module.register_forward_pre_hook(select_arguments, with_kwargs=True)
+            yield _hook_arguments(module, select_arguments)
+
+
+def _hook_arguments(
+    module: nn.Module, change: Callable[[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]
+) -> RemovableHandle:
+    """Change the arguments of a module in each forward pass of this thread until the returned handle is removed."""
+    this_thread = get_ident()
+
+    def hook(_module: nn.Module, args: Any, kwargs: dict[str, Any] | None = None) -> Any:
+        # While this thread registers or removes the hook, others may call it without the keyword arguments.
+        return None if kwargs is None or get_ident() != this_thread else change(args, kwargs)
+
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 class SequenceRemoval(Removal):
