@@ -26,6 +26,7 @@ from captum_moxi import (
     TokenRemoval,
     patch_mask,
 )
+from captum_moxi.models import token_layout
 
 timm = pytest.importorskip("timm", reason="timm is not installed; .ci/run tests with it in an environment of its own")
 
@@ -59,7 +60,9 @@ TRANSFORMERS = {
     "ViT": Transformer("vit_tiny_patch16_224"),
     "ViT, mean": Transformer("vit_tiny_patch16_224", {"global_pool": "avg"}),
     "ViT, images of any size": Transformer("vit_tiny_patch16_224", {"dynamic_img_size": True}),
-    "ViT, parallel layers": Transformer("vit_large_patch14_xp_224"),
+    "ViT, attention beside perceptron": Transformer("vit_large_patch14_xp_224"),
+    "ViT, layers side by side": Transformer("vit_small_patch16_18x2_224"),
+    "ViT, both with differential attention": Transformer("vit_dpwee_patch16_reg1_gap_256"),
     "ViT, norms after layers": Transformer("vit_base_patch16_rpn_224"),
     "ViT, differential attention": Transformer("vit_dlittle_patch16_reg1_gap_256"),
     "ViT, registers, pooled by attention": Transformer("vit_so150m_patch16_reg4_map_256"),
@@ -80,6 +83,7 @@ TRANSFORMERS = {
     "RoPE-ViT": Transformer("vit_small_patch16_rope_224"),
     "RoPE-ViT, other positions in each layer": Transformer("vit_small_patch16_rope_mixed_224"),
     "Perception Encoder": Transformer("vit_pe_core_tiny_patch16_384"),
+    "Sapiens2, shared keys": Transformer("vit_base_patch16_sapiens2", {"num_kv_heads": 1}),
     "BEiT": Transformer("beit_base_patch16_224"),
     "BEiT, class token": Transformer("beit_base_patch16_224", {"global_pool": "token"}),
     "BEiT v2": Transformer("beitv2_base_patch16_224"),
@@ -96,6 +100,12 @@ TRANSFORMERS = {
         "naflexvit_base_patch16_gap", {"img_size": None, "rope_type": "axial", "attn_type": "rope"}
     ),
 }
+# The attention of their last layer has no norm of its own, or there are several.
+WITHOUT_NORM = (
+    "ViT, attention beside perceptron",
+    "ViT, layers side by side",
+    "ViT, both with differential attention",
+)
 EVERY = pytest.mark.parametrize("name", TRANSFORMERS)
 # Attention receives values of positions in each of these ways.
 WITH_POSITIONS = pytest.mark.parametrize(
@@ -170,6 +180,30 @@ def masked_logits(
         return shares
 
     return run_with_weights(model, image, weights, present)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("vision_transformer", "vision_transformer_hybrid", "vision_transformer_relpos"),
+        *("deit", "eva", "beit", "naflexvit"),
+    ],
+)
+def test_the_tokens_of_every_registered_model_are_found(module: str) -> None:
+    names = timm.list_models(module=module)
+    assert names
+    for name in names:
+        # One layer without memory for its weights. Some models have a number of heads for each layer.
+        options = {"num_kv_heads": 1} if "sapiens2" in name else {}
+        with torch.device("meta"):
+            model = timm.create_model(name, depth=1, **options)
+        layout = token_layout(model)
+        assert layout is not None, name
+        assert len(layout.layers) == 1
+        if module != "vision_transformer_hybrid":
+            # The patches of these models are not those of a convolutional stem.
+            embed = model.embeds if module == "naflexvit" else model.patch_embed
+            assert layout.patch_size == tuple(embed.patch_size), name
 
 
 @EVERY
@@ -271,8 +305,11 @@ def test_effects_are_derivatives_in_the_share_of_attention(name: str, images: Te
 @EVERY
 def test_grad_cam_finds_a_layer_or_says_that_there_is_none(name: str, images: Tensor) -> None:
     model = TRANSFORMERS[name].build()
-    if name == "ViT, parallel layers":
-        # Each of its layers has one norm for everything.
+    if name in (
+        "ViT, attention beside perceptron",
+        "ViT, layers side by side",
+        "ViT, both with differential attention",
+    ):
         with pytest.raises(ValueError, match="layer is None, but"):
             GradCam(model)
         return
