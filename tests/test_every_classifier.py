@@ -16,6 +16,7 @@ import torch
 import transformers
 import zoo
 from classifiers import CLASSIFIERS, N_CLASSES
+from outcomes import all_logits, rows_of
 from packaging.version import Version
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -50,20 +51,6 @@ def of_group(*groups: str) -> pytest.MarkDecorator:
 def images_of(name: str, count: int = 2) -> Tensor:
     side = CLASSIFIERS[name].image_size
     return torch.randn(count, 3, side, side)
-
-
-def rows_of(game: CoalitionGame) -> tuple[Tensor, Tensor]:
-    """Coalitions of two examples: the empty and the full one of each, and others."""
-    coalitions = torch.rand(8, game.n_players) < torch.linspace(0.2, 0.8, 8)[:, None]
-    coalitions[:2], coalitions[-2:] = False, True
-    return coalitions, torch.arange(8) % 2
-
-
-def all_logits(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Coalitions, examples, and the logits of each coalition: one game per class, because a game returns one reward."""
-    games = [CoalitionGame(model, images, target=target, reward="output") for target in range(N_CLASSES)]
-    coalitions, examples = rows_of(games[0])
-    return coalitions, examples, torch.stack([game.outcome(coalitions, examples).rewards for game in games], 1)
 
 
 def test_every_type_of_transformers_has_an_entry() -> None:
@@ -440,38 +427,3 @@ def test_a_missing_package_is_named(name: str, package: str, tmp_path: Path) -> 
     save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=f"could not be loaded as an image classifier .*{package}"):
         load(tmp_path)
-
-
-# --- packages that may not be installed ---
-
-
-def test_models_of_timm_are_explained_as_they_are() -> None:
-    timm = pytest.importorskip("timm")
-    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
-    wrapper = transformers.TimmWrapperForImageClassification(
-        transformers.TimmWrapperConfig(architecture="vit_tiny_patch16_224", num_labels=5, model_args=sizes)
-    )
-    models = {
-        16: [timm.create_model("vit_tiny_patch16_224", **sizes), wrapper],
-        36: [timm.create_model("resnet18"), timm.create_model("eva02_tiny_patch14_224", **sizes)],
-    }
-    for n_players, of_size in models.items():
-        for model in of_size:
-            x = torch.randn(1, 3, 32, 32)
-            game = CoalitionGame(zoo.randomised(model), x, target=0, reward="output")
-            assert game.n_players == n_players
-            with torch.no_grad():
-                output = model(x)
-            logits = output if isinstance(output, Tensor) else output.logits
-            torch.testing.assert_close(game(torch.ones(1, n_players))[0], logits[0, 0], rtol=1e-4, atol=1e-4)
-
-
-def test_models_of_torchvision_are_explained_as_they_are() -> None:
-    torchvision = pytest.importorskip("torchvision")
-    vit = torchvision.models.VisionTransformer(32, 8, 2, 2, 32, 64, num_classes=5)
-    for model, n_players in ((vit, 16), (torchvision.models.resnet18(), 36)):
-        x = torch.randn(1, 3, 32, 32)
-        game = CoalitionGame(zoo.randomised(model), x, target=0, reward="output")
-        assert game.n_players == n_players
-        with torch.no_grad():
-            torch.testing.assert_close(game(torch.ones(1, n_players))[0], model(x)[0, 0], rtol=1e-4, atol=1e-4)

@@ -17,12 +17,14 @@ from captum_moxi.models.state import find_random_layer, preserved_state, sdpa_at
 from captum_moxi.models.tokens import (
     PatchGrid,
     Positions,
+    Select,
     TokenLayout,
     find_patch_size,
     first_token_module,
     fits_prefix,
     is_convolutional,
     needs_grid,
+    select_pairs,
     token_layout,
 )
 from captum_moxi.models.unwrap import as_forward_func, module_of, on_one_device, transformer
@@ -34,6 +36,7 @@ __all__ = [
     "PatchGrid",
     "Positions",
     "PrivateView",
+    "Select",
     "TokenLayout",
     "as_forward_func",
     "call_model",
@@ -56,6 +59,7 @@ __all__ = [
     "private_view",
     "problem_type",
     "sdpa_attention",
+    "select_pairs",
     "token_layout",
     "transformer",
     "warn_about_images",

@@ -5,7 +5,7 @@ To support another family of models, add an entry to ``FAMILIES`` or ``STRUCTURE
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,14 +25,24 @@ Select = Callable[[Tensor, Tensor, int], Tensor]
 
 
 def select_pairs(values: Tensor, kept: Tensor, n_prefix: int) -> Tensor:
-    """Select the values of pairs of tokens: ``(1, heads, tokens, tokens)`` to ``(rows, heads, kept, kept)``."""
-    heads = torch.arange(values.shape[1], device=values.device)[:, None, None]
-    return values[0][heads, kept[:, None, :, None], kept[:, None, None, :]]
+    """Select the values of pairs of tokens.
+
+    The shape ``(heads, tokens, tokens)``, or the same after a dimension of size 1, becomes ``(rows, heads, kept,
+    kept)``.
+    """
+    of_heads = values.flatten(end_dim=-3)
+    heads = torch.arange(len(of_heads), device=values.device)[:, None, None]
+    return of_heads[heads, kept[:, None, :, None], kept[:, None, None, :]]
 
 
 def select_patches(values: Tensor, kept: Tensor, n_prefix: int) -> Tensor:
-    """Select the values of patches: ``(patches, width)`` to ``(rows, 1, kept patches, width)``."""
-    return values[kept[:, None, n_prefix:] - n_prefix]
+    """Select the values of patches.
+
+    The shape ``(patches, width)`` becomes ``(rows, 1, kept patches, width)``, and ``(heads, patches, width)`` becomes
+    ``(rows, heads, kept patches, width)``.
+    """
+    of_heads = values if values.dim() == 3 else values[None]
+    return of_heads[:, kept[:, n_prefix:] - n_prefix].transpose(0, 1)
 
 
 def _one(vision: Any) -> int:
@@ -53,6 +63,12 @@ def _size_per_cell(vision: Any) -> Sequence[int]:
     """Return the size of a cell of the grid of a timm model, whose patches may be those of a feature map."""
     embed = vision.patch_embed
     return [side // cells for side, cells in zip(embed.img_size, embed.grid_size, strict=True)]
+
+
+def _size_in_embeds(vision: Any) -> int | Sequence[int]:
+    """Return the size of a patch of a timm model for images of any shape."""
+    size: int | Sequence[int] = vision.embeds.patch_size
+    return size
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,11 @@ class TokenFamily:
         positions (Mapping[str, Positions], optional): Modules that return values of positions, by the last part of
             their names.
             Default: {}
+        layer_arguments (Mapping[str, Callable], optional): Keyword arguments of the layers that are values of all
+            tokens, and what selects those of the kept tokens.
+            Default: {}
+        adds_pairs (bool, optional): Whether attention adds values of pairs of tokens that no module returns.
+            Default: False
         first_token_classifiers (tuple[str, ...], optional): Names of the model classes whose classifier reads only the
             first token of the last layer.
             Default: ()
@@ -111,6 +132,8 @@ class TokenFamily:
     tokens_per_patch: Callable[[Any], int] = _one
     layers: str | None = None
     positions: Mapping[str, Positions] = field(default_factory=dict)
+    layer_arguments: Mapping[str, Select] = field(default_factory=dict)
+    adds_pairs: bool = False
     first_token_classifiers: tuple[str, ...] = ()
 
 
@@ -120,20 +143,15 @@ class Structure:
 
     Args:
         family (TokenFamily): The family.
-        present (tuple[str, ...]): Attributes that the module has.
-        absent (tuple[str, ...], optional): Attributes that the module does not have, or that are None: values that the
-            layers compute from the whole grid of patches.
-            Default: ()
+        attributes (tuple[str, ...]): Attributes that the module has.
     """
 
     family: TokenFamily
-    present: tuple[str, ...]
-    absent: tuple[str, ...] = ()
+    attributes: tuple[str, ...]
 
     def matches(self, module: nn.Module) -> bool:
         """Return whether a module has this structure."""
-        is_absent = all(getattr(module, name, None) is None for name in self.absent)
-        return is_absent and all(hasattr(module, name) for name in self.present)
+        return all(hasattr(module, name) for name in self.attributes)
 
 
 def _mask_unit(vision: Any) -> Sequence[int]:
@@ -212,16 +230,30 @@ FAMILIES: dict[str, TokenFamily] = {
     ),
 }
 
+_TIMM = TokenFamily(_num_prefix_tokens, "norm1", _size_per_cell, layers="blocks")
+
 # Families of other packages. A model of timm may also be inside the wrapper of transformers.
 STRUCTURES: dict[str, Structure] = {
-    "timm": Structure(
-        TokenFamily(_num_prefix_tokens, "norm1", _size_per_cell, embeddings="norm_pre", layers="blocks"),
-        present=("patch_embed", "num_prefix_tokens", "norm_pre", "blocks"),
-        absent=("rope", "rel_pos_bias"),
+    # Eva, which includes DINOv3, passes rotary positions to each layer.
+    "timm: VisionTransformer, Eva": Structure(
+        replace(_TIMM, embeddings="norm_pre", layer_arguments={"rope": select_patches}),
+        ("patch_embed", "num_prefix_tokens", "norm_pre", "blocks"),
+    ),
+    "timm: NaFlexVit": Structure(
+        replace(_TIMM, patch_size=_size_in_embeds, embeddings="norm_pre", layer_arguments={"rope": select_patches}),
+        ("embeds", "num_prefix_tokens", "norm_pre", "blocks"),
+    ),
+    "timm: Beit": Structure(
+        replace(_TIMM, embeddings="pos_drop", adds_pairs=True),
+        ("patch_embed", "num_prefix_tokens", "pos_drop", "rel_pos_bias", "blocks"),
+    ),
+    "timm: VisionTransformerRelPos": Structure(
+        replace(_TIMM, embeddings="blocks.0", at_input=True, adds_pairs=True),
+        ("patch_embed", "num_prefix_tokens", "shared_rel_pos", "blocks"),
     ),
     "torchvision": Structure(
         TokenFamily(_class_token, "ln_1", _own_patch_size, embeddings="encoder.dropout", layers="encoder.layers"),
-        present=("conv_proj", "class_token", "encoder"),
+        ("conv_proj", "class_token", "encoder"),
     ),
 }
 
@@ -275,7 +307,7 @@ class TokenLayout:
     def last_first_norm(self) -> nn.Module | None:
         """First norm of the last layer of the encoder, which normalizes the tokens for the last attention."""
         name = self.family.first_norm
-        return None if name is None else self.layers[-1].get_submodule(name)
+        return None if name is None else getattr(self.layers[-1], name, None)
 
     @property
     def is_classifier(self) -> bool:
@@ -286,6 +318,10 @@ class TokenLayout:
         """Return the modules that return values of positions, and what they return."""
         named = ((name.rpartition(".")[2], module) for name, module in self.vision.named_modules())
         return {module: self.family.positions[name] for name, module in named if name in self.family.positions}
+
+    def arguments(self, layers: Sequence[nn.Module]) -> dict[nn.Module, Mapping[str, Select]]:
+        """Return the keyword arguments of some layers that are values of all tokens."""
+        return dict.fromkeys(layers, self.family.layer_arguments) if self.family.layer_arguments else {}
 
 
 def token_layout(forward_func: ForwardFunc) -> TokenLayout | None:

@@ -59,8 +59,15 @@ class AttentionRemoval(SequenceRemoval):
             raise ValueError(
                 f"from_layer is {self.from_layer}, but the model has layers 0 to {len(layers) - 1}; pass one of them"
             )
-        positions = self._positions(forward_func, layers)
-        return Site(layers[self.from_layer], at_input=True, last=layers[-1], positions=positions)
+        layout = models.token_layout(forward_func)
+        return Site(
+            layers[self.from_layer],
+            at_input=True,
+            last=layers[-1],
+            positions={} if layout is None else self._positions(layout, layers),
+            arguments={} if layout is None else layout.arguments(layers[self.from_layer :]),
+            adds_pairs=layout is not None and layout.family.adds_pairs,
+        )
 
     def _layers_of(self, forward_func: ForwardFunc) -> list[nn.Module]:
         if self.layers is None:
@@ -75,11 +82,8 @@ class AttentionRemoval(SequenceRemoval):
             return layers
         return self.layers
 
-    def _positions(self, forward_func: ForwardFunc, layers: list[nn.Module]) -> dict[nn.Module, models.Positions]:
+    def _positions(self, layout: models.TokenLayout, layers: list[nn.Module]) -> dict[nn.Module, models.Positions]:
         """Return the modules in the masked layers that return values of positions."""
-        layout = models.token_layout(forward_func)
-        if layout is None:
-            return {}
         positions = layout.positions()
         inside = [{part: positions[part] for part in layer.modules() if part in positions} for layer in layers]
         if len(positions) > sum(map(len, inside)):

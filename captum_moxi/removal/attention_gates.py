@@ -1,4 +1,4 @@
-"""Function modes that change attention and means while a model runs."""
+"""Function modes that change attention and means while a model runs, in this thread only."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,14 +16,14 @@ class GatedAttention(TorchFunctionMode):
     therefore apply it.
 
     Args:
-        gates (Callable): Maps the query of the next attention to its gates ``(rows, keys)``, or to None, which leaves
-            the attention unchanged.
+        gates (Callable): Maps the query of the next attention and its number of keys to its gates ``(rows, keys)``, or
+            to None, which leaves the attention unchanged.
     """
 
     # Added to each gate, because the logarithm and its derivative are infinite at 0.
     EPSILON = 1e-6
 
-    def __init__(self, gates: Callable[[Tensor], Tensor | None]) -> None:
+    def __init__(self, gates: Callable[[Tensor, int], Tensor | None]) -> None:
         super().__init__()
         self.gates = gates
 
@@ -37,7 +37,7 @@ class GatedAttention(TorchFunctionMode):
     def _scaled_dot_product(
         self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> Tensor:
-        bias = self._bias(query)
+        bias = self._bias(query, key.shape[-2])
         if bias is None:
             return scaled_dot_product_attention(query, key, value, attn_mask, *args, **kwargs)
         # In half precision, the contribution of a gate near 0 would be lost.
@@ -45,20 +45,44 @@ class GatedAttention(TorchFunctionMode):
         mask = _add_mask(bias, attn_mask)
         return scaled_dot_product_attention(query_, key_, value_, mask, *args, **kwargs).to(query.dtype)
 
-    def _multi_head(self, query: Tensor, *args: Any, **kwargs: Any) -> Any:
-        bias = self._bias(query)
+    def _multi_head(self, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> Any:
+        # Sequences have shape (length, rows, width).
+        bias = self._bias(query, len(key))
         if bias is not None:
-            # The function expects one mask for each row and head. Sequences have shape (length, rows, width), and the
-            # fifth argument is the number of heads.
-            n_heads = args[3]
+            # The function expects one mask for each row and head. Its fifth argument is the number of heads.
+            n_heads = args[2]
             bias = bias.expand(-1, n_heads, len(query), -1).flatten(0, 1).to(query.dtype)
             kwargs["attn_mask"] = _add_mask(bias, kwargs.get("attn_mask"))
-        return multi_head_attention_forward(query, *args, **kwargs)
+        return multi_head_attention_forward(query, key, *args, **kwargs)
 
-    def _bias(self, query: Tensor) -> Tensor | None:
+    def _bias(self, query: Tensor, n_keys: int) -> Tensor | None:
         """Return what is added to the attention scores, ``(rows, 1, 1, keys)``, or None if nothing is."""
-        gates = self.gates(query)
+        gates = self.gates(query, n_keys)
         return None if gates is None else (gates + self.EPSILON).log()[:, None, None, :]
+
+
+class ChangedScores(TorchFunctionMode):
+    """Change the tensors that attention adds to its scores: in additions, and in the mask of fused attention.
+
+    Args:
+        change (Callable): Maps each tensor to the tensor to use. It must return all other tensors unchanged.
+    """
+
+    ADDITIONS = (Tensor.add, torch.add, scaled_dot_product_attention)
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.change = change
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self.ADDITIONS:
+            args = tuple(self._changed(value) for value in args)
+            kwargs = {name: self._changed(value) for name, value in kwargs.items()}
+        return func(*args, **kwargs)
+
+    def _changed(self, value: Any) -> Any:
+        return self.change(value) if isinstance(value, Tensor) else value
 
 
 class EmptyMeanIsZero(TorchFunctionMode):

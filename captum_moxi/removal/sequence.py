@@ -2,9 +2,9 @@
 
 import operator
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import get_ident
 from typing import Any
@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from captum_moxi import models
 from captum_moxi.arguments import ForwardFunc, ModelOutput, check_natural
 from captum_moxi.players import Players, size_pair
-from captum_moxi.removal.attention_gates import EmptyMeanIsZero, GatedAttention
+from captum_moxi.removal.attention_gates import ChangedScores, EmptyMeanIsZero, GatedAttention
 from captum_moxi.removal.base import ForwardCall, MaskedModel, Removal, memory_per_pass, new_gates
 
 # Maps the tokens of each image (images, tokens, width), the number of prefix tokens, and the image of each row (rows,)
@@ -38,6 +38,18 @@ class KeptTokens:
     n_prefix: int
     n_all: int
 
+    def select(self, values: Any, select: models.Select) -> Any:
+        """Select the values of the remaining tokens. Values that are not a tensor, such as None, are unchanged."""
+        return select(values, self.tokens, self.n_prefix) if isinstance(values, Tensor) else values
+
+    def select_pairs(self, values: Tensor) -> Tensor:
+        """Select the values of the pairs of remaining tokens. Other tensors are unchanged.
+
+        The last two dimensions of values of pairs are all tokens. While fewer tokens run, no other tensor has them.
+        """
+        are_pairs = values.dim() >= 3 and values.shape[-2] == values.shape[-1] == self.n_all > self.tokens.shape[1]
+        return self.select(values, models.select_pairs) if are_pairs else values
+
 
 @dataclass(frozen=True)
 class Site:
@@ -52,37 +64,43 @@ class Site:
         positions (dict, optional): Modules that run later and return values of the positions of all tokens, such as
             relative position biases.
             Default: {}
+        arguments (dict, optional): Modules that run later, and the keyword arguments that are values of all tokens.
+            Default: {}
+        adds_pairs (bool, optional): Whether attention adds values of pairs of tokens that no module returns.
+            Default: False
     """
 
     module: nn.Module
     at_input: bool
     last: nn.Module | None = None
     positions: Mapping[nn.Module, models.Positions] = field(default_factory=dict)
+    arguments: Mapping[nn.Module, Mapping[str, models.Select]] = field(default_factory=dict)
+    adds_pairs: bool = False
 
     def seen_in(self, view: models.PrivateView) -> "Site":
         """Return the same place in a view of the model."""
-        positions = {view.module(module): values for module, values in self.positions.items()}
-        last = None if self.last is None else view.module(self.last)
-        return Site(view.module(self.module), self.at_input, last, positions)
+        return replace(
+            self,
+            module=view.module(self.module),
+            last=None if self.last is None else view.module(self.last),
+            positions={view.module(module): values for module, values in self.positions.items()},
+            arguments={view.module(module): selected for module, selected in self.arguments.items()},
+        )
 
     def hook(self, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
         """Apply ``change`` to the sequence in each forward pass of this thread until the returned handle is removed."""
-        this_thread = get_ident()
         if not self.at_input:
+            this_thread = get_ident()
             return self.module.register_forward_hook(
                 lambda _module, _args, output: _change_first(change, output) if get_ident() == this_thread else None
             )
 
-        def change_input(
-            _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-            if get_ident() != this_thread:
-                return None
+        def change_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
             if args:
                 return (change(args[0]), *args[1:]), kwargs
             return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
 
-        return self.module.register_forward_pre_hook(change_input, with_kwargs=True)
+        return _hook_arguments(self.module, change_input)
 
     def hook_last(self) -> Iterator[RemovableHandle]:
         """Remove all tokens after the last layer in each forward pass of this thread until the handle is removed."""
@@ -107,16 +125,38 @@ class Site:
                 if get_ident() != this_thread:
                     return None
                 of_all = values if isinstance(values, tuple) else (values,)
-                selected = tuple(positions.select(value, kept().tokens, kept().n_prefix) for value in of_all)
+                selected = tuple(kept().select(value, positions.select) for value in of_all)
                 return selected if isinstance(values, tuple) else selected[0]
 
             def pass_size(
-                _module: nn.Module, args: Any, kwargs: dict[str, Any], name: str | None = positions.size_argument
-            ) -> tuple[Any, dict[str, Any]] | None:
-                return None if get_ident() != this_thread or name is None else (args, kwargs | {name: kept().n_all})
+                args: Any, kwargs: dict[str, Any], name: str | None = positions.size_argument
+            ) -> tuple[Any, dict[str, Any]]:
+                return args, kwargs if name is None else kwargs | {name: kept().n_all}
 
             yield module.register_forward_hook(select)
-            yield module.register_forward_pre_hook(pass_size, with_kwargs=True)
+            yield _hook_arguments(module, pass_size)
+        for module, arguments in self.arguments.items():
+
+            def select_arguments(
+                args: Any, kwargs: dict[str, Any], arguments: Mapping[str, models.Select] = arguments
+            ) -> tuple[Any, dict[str, Any]]:
+                passed = {name: select for name, select in arguments.items() if name in kwargs}
+                return args, kwargs | {name: kept().select(kwargs[name], select) for name, select in passed.items()}
+
+            yield _hook_arguments(module, select_arguments)
+
+
+def _hook_arguments(
+    module: nn.Module, change: Callable[[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]
+) -> RemovableHandle:
+    """Change the arguments of a module in each forward pass of this thread until the returned handle is removed."""
+    this_thread = get_ident()
+
+    def hook(_module: nn.Module, args: Any, kwargs: dict[str, Any] | None = None) -> Any:
+        # While this thread registers or removes the hook, others may call it without the keyword arguments.
+        return None if kwargs is None or get_ident() != this_thread else change(args, kwargs)
+
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 class SequenceRemoval(Removal):
@@ -309,9 +349,9 @@ class _SequenceModel(MaskedModel):
                 kept.append(KeptTokens(rows.to(tokens.device), n_prefix, tokens.shape[1]))
                 return tokens[image_of_row[:, None], kept[-1].tokens]
 
-            for handle in self.site.hook_positions(lambda: kept[-1]):
-                hooks.callback(handle.remove)
-            return self._run(examples, gather)
+            if self.site.adds_pairs:
+                hooks.enter_context(ChangedScores(lambda values: kept[-1].select_pairs(values) if kept else values))
+            return self._run(examples, gather, self.site.hook_positions(lambda: kept[-1]))
 
     def sizes(self, coalitions: Tensor, examples: Tensor) -> Tensor:
         return self._present_tokens(coalitions, examples).sum(1)
@@ -328,17 +368,20 @@ class _SequenceModel(MaskedModel):
         A classifier that averages the patch tokens, such as that of DINOv2, averages all of them.
         """
         stages: list[Tensor] = []
-        n_prefix_seen: list[int] = []
+        reached_site = False
 
-        def gates(query: Tensor) -> Tensor | None:
-            if not n_prefix_seen:
-                return None  # This attention runs before the site.
+        def gates(query: Tensor, n_keys: int) -> Tensor | None:
+            if not reached_site:
+                return None
             stages.append(new_gates(coalitions, query))
             patch_gates = self._present_tokens(stages[-1], examples).repeat(1, self.tokens_per_patch)
-            return torch.cat([patch_gates.new_ones(len(patch_gates), n_prefix_seen[0]), patch_gates], 1)
+            # An attention that pools the tokens may have no prefix tokens among its keys.
+            prefix_gates = patch_gates.new_ones(len(patch_gates), n_keys - patch_gates.shape[1])
+            return torch.cat([prefix_gates, patch_gates], 1)
 
         def keep_all(tokens: Tensor, n_prefix: int, image_of_row: Tensor) -> Tensor:
-            n_prefix_seen.append(n_prefix)
+            nonlocal reached_site
+            reached_site = True
             return tokens[image_of_row]
 
         with models.sdpa_attention(self.view.forward_func), GatedAttention(gates):
@@ -357,8 +400,11 @@ class _SequenceModel(MaskedModel):
             return values[:, owners[0]]
         return values.gather(1, owners[examples.to(owners.device)])
 
-    def _run(self, examples: Tensor, change: ChangeTokens) -> ModelOutput:
-        """Run the model once. ``change`` determines the sequence at the site."""
+    def _run(self, examples: Tensor, change: ChangeTokens, later_hooks: Iterable[RemovableHandle] = ()) -> ModelOutput:
+        """Run the model once. ``change`` determines the sequence at the site.
+
+        ``later_hooks`` are registered after the hook at the site, because they may be hooks of the same module.
+        """
         pixels, image_of_row = self._images(examples)
         n_calls = 0
 
@@ -367,7 +413,7 @@ class _SequenceModel(MaskedModel):
             n_calls += 1
             return change(tokens, self._count_prefix(tokens, len(pixels)), image_of_row.to(tokens.device))
 
-        handles = [self.site.hook(change_sequence), *self._skip_unused_tokens()]
+        handles = [self.site.hook(change_sequence), *later_hooks, *self._skip_unused_tokens()]
         try:
             output = models.call_model(self.view.forward_func, pixels, *self.call.arguments(examples))
         finally:

@@ -56,8 +56,14 @@ class TokenRemoval(SequenceRemoval):
     def site(self, forward_func: ForwardFunc) -> Site:
         if self.embeddings is None:
             layout = known_layout(forward_func, "TokenRemoval", "embeddings")
-            at_input, last = layout.family.at_input, layout.layers[-1]
-            return Site(layout.embeddings, at_input=at_input, last=last, positions=layout.positions())
+            return Site(
+                layout.embeddings,
+                at_input=layout.family.at_input,
+                last=layout.layers[-1],
+                positions=layout.positions(),
+                arguments=layout.arguments(layout.layers),
+                adds_pairs=layout.family.adds_pairs,
+            )
         return Site(find_module(forward_func, self.embeddings, "embeddings"), at_input=False)
 
     def _arguments(self) -> dict[str, object]:

@@ -76,18 +76,6 @@ def test_the_user_can_name_or_pass_the_embedding_module(name: str, images: Tenso
 
 
 @pytest.mark.parametrize("name", STAND_INS)
-def test_models_of_timm_and_torchvision_need_no_name(name: str, images: Tensor) -> None:
-    build, embeddings = STAND_INS[name]
-    model, coalitions = zoo.randomised(build()), coalitions_of_all_sizes(16)
-    examples = torch.arange(len(coalitions)) % 2
-    game = CoalitionGame(model, images, target=0)
-    assert torch.equal(game.call.players.positions[0][0, 0], patch_mask(32, 8)[0, 0])
-    named = all_logits(model, images, coalitions, examples, removal=TokenRemoval(embeddings))
-    assert torch.equal(all_logits(model, images, coalitions, examples), named)
-    assert torch.equal(all_logits(nn.Sequential(nn.Identity(), model), images, coalitions, examples), named)
-
-
-@pytest.mark.parametrize("name", STAND_INS)
 def test_a_named_embedding_module_returns_only_the_kept_tokens(name: str, images: Tensor) -> None:
     build, embeddings = STAND_INS[name]
     model = zoo.randomised(build())
