@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 import zero_shot_models
 
-pytest.importorskip("gradio", reason="Gradio is not installed; run pip install '.[app]'")
-
 from captum_moxi.app import models as app_models
 from captum_moxi.app.models import LONGEST_CLASS, MOST_CLASSES, MOST_LOADED, AppModels
 from captum_moxi.demo import FOLDER

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("gradio", reason="Gradio is not installed; run pip install '.[app]'")
-
 from captum_moxi import MoXIInsertion, patch_mask
 from captum_moxi.app import requests
 from captum_moxi.app.models import AppModels
