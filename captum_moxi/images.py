@@ -84,7 +84,9 @@ def is_utf8(path: str) -> bool:
     return os.fsencode(path).decode("utf-8", errors="replace") == path
 
 
-def open_image(source: str | os.PathLike[str] | io.BytesIO, *, name: str | None = None) -> Image.Image:
+def open_image(
+    source: str | os.PathLike[str] | io.BytesIO, *, name: str | None = None, max_pixels: int | None = None
+) -> Image.Image:
     """Open an image in RGB, upright according to its EXIF orientation.
 
     Values of more than 8 bits are scaled, and transparent pixels are put on white, as in :func:`to_rgb`.
@@ -93,13 +95,15 @@ def open_image(source: str | os.PathLike[str] | io.BytesIO, *, name: str | None 
         source (str, path or BytesIO): Image file, or its contents.
         name (str, optional): Name of the image in warnings.
             Default: None, the path
+        max_pixels (int, optional): Maximum number of pixels. The file is not decoded if it has more.
+            Default: None, twice ``PIL.Image.MAX_IMAGE_PIXELS``
 
     Returns:
         PIL.Image.Image: Loaded image in mode RGB.
 
     Raises:
-        ValueError: If the file does not exist, is not a complete image, or cannot be converted to RGB. The message does
-            not contain the path.
+        ValueError: If the file does not exist, is not a complete image, has too many pixels, or cannot be converted to
+            RGB. The message does not contain the path.
     """
     if not isinstance(source, io.BytesIO):
         if not Path(source).exists():
@@ -109,6 +113,8 @@ def open_image(source: str | os.PathLike[str] | io.BytesIO, *, name: str | None 
         name = name or as_text(os.fspath(source))
     try:
         with Image.open(source) as image:
+            if max_pixels is not None and image.width * image.height > max_pixels:
+                raise Image.DecompressionBombError(f"{image.width} x {image.height}, at most {max_pixels} are accepted")
             # The image is loaded and changed in place, because a copy would not know the bit depth of its file.
             ImageOps.exif_transpose(image, in_place=True)
     except UnidentifiedImageError:

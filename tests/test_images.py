@@ -233,6 +233,13 @@ def test_an_image_with_too_many_pixels_is_rejected_with_advice(
             open_image(path)
 
 
+def test_the_number_of_pixels_can_be_limited(tmp_path: Path) -> None:
+    path = save(np.zeros((10, 20), dtype=np.uint8), tmp_path / "gray.png")
+    assert open_image(path, max_pixels=200).size == (20, 10)
+    with pytest.raises(ValueError, match=r"too many pixels \(20 x 10, at most 199 are accepted\)"):
+        open_image(path, max_pixels=199)
+
+
 def test_the_file_of_a_16_bit_image_is_named(tmp_path: Path) -> None:
     path = tmp_path / "logo.png"
     gray_key("uint16", 257).save(path, transparency=7)

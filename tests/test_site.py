@@ -1,8 +1,11 @@
 """The documentation site: its pages, links and references. One slow test builds it."""
 
+import ast
 import re
+import runpy
 import subprocess
 import sys
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -85,10 +88,31 @@ def test_every_anchor_of_a_link_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
 def test_every_card_leads_to_a_page_and_shows_a_picture(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    links = re.findall(r"^:link: (\S+)$", text, re.MULTILINE)
-    assert [link for link in links if not existing_page(page.parent / link).exists()] == []
+    links = [link.partition("#") for link in re.findall(r"^:link: (\S+)$", text, re.MULTILINE)]
+    targets = [(existing_page(page.parent / file.removesuffix(".html")), anchor) for file, _, anchor in links]
+    assert [str(file) for file, _ in targets if not file.exists()] == []
+    assert [f"{file}#{anchor}" for file, anchor in targets if anchor and anchor not in anchors(file)] == []
     pictures = re.findall(r"^:img-top: (\S+)$", text, re.MULTILINE)
     assert [picture for picture in pictures if not (page.parent / picture).exists()] == []
+
+
+def test_the_inventories_are_those_of_the_configuration() -> None:
+    projects = runpy.run_path(str(DOCS / "conf.py"))["intersphinx_mapping"]
+    [names] = [
+        node.value
+        for node in ast.parse((DOCS / "inventories" / "make.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "NAMES"
+    ]
+    entries = ast.literal_eval(names)
+    assert set(projects) == set(entries) == {file.stem for file in (DOCS / "inventories").glob("*.inv")}
+    for project, (address, file) in projects.items():
+        assert address.startswith("https://") and address.endswith("/")
+        *header, contents = Path(file).read_bytes().split(b"\n", 4)
+        assert header[1].decode() == f"# Project: {project}"
+        lines = zlib.decompress(contents).decode().splitlines()
+        expected = {(f"py:{role}", name, uri.replace("$", name)) for role, name, uri in entries[project]}
+        found = {(role, name, uri.replace("$", name)) for name, role, _, uri, _ in map(str.split, lines)}
+        assert found == expected, f"run docs/inventories/make.py: {project}"
 
 
 @pytest.mark.slow
@@ -105,3 +129,9 @@ def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
     styles = re.findall(r'<link rel="stylesheet"[^>]* href="([^"?]+)', start.read_text(encoding="utf-8"))
     assert styles
     assert [style for style in styles if not (start.parent / style).is_file()] == []
+    gallery = (tmp_path / "site" / "docs" / "gallery.html").read_text(encoding="utf-8")
+    links = [link.partition("#") for link in re.findall(r'sd-stretched-link[^>]* href="([^"]+)"', gallery)]
+    assert len(links) == gallery.count("sd-card-img-top")
+    for file, _, anchor in links:
+        page = (start.parent / file).read_text(encoding="utf-8")
+        assert f'id="{anchor}"' in page, f"{file}#{anchor}"

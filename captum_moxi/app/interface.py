@@ -1,8 +1,13 @@
 """The interface of the app: Gradio components around :func:`captum_moxi.app.requests.answer`."""
 
 import html
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.request import getproxies
 
 import gradio as gr
 from gradio.utils import get_upload_folder
@@ -10,7 +15,7 @@ from gradio.utils import get_upload_folder
 from captum_moxi import demo
 from captum_moxi.app.models import AppModels
 from captum_moxi.app.requests import QUESTIONS, ExplainRequest, answer
-from captum_moxi.errors import REPORTED_ERRORS, describe_error
+from captum_moxi.errors import REPORTED_ERRORS, describe_error, without_folders
 from captum_moxi.explanation.saving import save_json
 
 TITLE = "captum-moxi"
@@ -21,8 +26,13 @@ a photograph, or choose an example, and press *Explain*."""
 PAGE_HEIGHT = 900
 # Size of the largest upload, as Gradio reads it.
 MAX_UPLOAD = "20mb"
+# Number of searches that run at the same time, and number of requests that wait for one of them.
+MOST_SEARCHES = 2
+MOST_WAITING = 20
 # Seconds for which copies of results and uploads stay on the server, and between two checks.
 KEPT_SECONDS = 3600
+# Options of events that only change what is shown.
+_INTERNAL: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def create_app(models: AppModels | None = None) -> gr.Blocks:
@@ -47,7 +57,7 @@ def create_app(models: AppModels | None = None) -> gr.Blocks:
         >>> app.block_thread()
     """
     models = AppModels() if models is None else models
-    # Gradio serves copies of the files. The folder is removed when the process ends.
+    # The folder of the examples is removed when the process ends.
     folder = tempfile.TemporaryDirectory(prefix="captum-moxi-app-")
 
     def run(
@@ -59,7 +69,7 @@ def create_app(models: AppModels | None = None) -> gr.Blocks:
         min_confidence: float,
         minimal: bool,
         progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008  # Gradio reads the default value
-    ) -> tuple[str, str, gr.DownloadButton]:
+    ) -> tuple[str, str, gr.DownloadButton, str | None]:
         if photograph is not None and not Path(photograph).resolve().is_relative_to(get_upload_folder()):
             # Gradio accepts the path of any file of the server, if a request to its API contains it.
             raise gr.Error("the photograph was not uploaded; upload one", duration=None)
@@ -77,11 +87,19 @@ def create_app(models: AppModels | None = None) -> gr.Blocks:
             progress(1, desc="drawing")
             page = explanation.page()
         except REPORTED_ERRORS as error:
-            raise gr.Error(describe_error(error), duration=None) from error
-        selection = Path(tempfile.mkdtemp(dir=folder.name)) / f"{Path(photograph or 'image').stem}.json"
+            # Gradio shows the message as HTML.
+            raise gr.Error(html.escape(without_folders(describe_error(error))), duration=None) from error
+        # Gradio deletes the files in its own folder.
+        selection = Path(tempfile.mkdtemp(dir=get_upload_folder())) / f"{Path(photograph or 'image').stem}.json"
         save_json(explanation, selection)
         download = gr.DownloadButton(value=str(selection), interactive=True)
-        return html.escape(explanation.summary()), _frame(page), download
+        return html.escape(explanation.summary()), _frame(page), download, photograph
+
+    def clear() -> tuple[str, str, gr.DownloadButton]:
+        return "", "", gr.DownloadButton(value=None, interactive=False)
+
+    def clear_if_replaced(photograph: str | None, explained: str | None) -> object:
+        return clear() if photograph != explained else gr.skip()
 
     app: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as app:
@@ -120,7 +138,14 @@ def create_app(models: AppModels | None = None) -> gr.Blocks:
                 download = gr.DownloadButton("Download the selection (JSON)", interactive=False)
         gr.Examples(_examples(folder.name), [photograph, model], label="Examples for the embedded model")
         inputs = [photograph, model, question, target, classes, min_confidence, minimal]
-        button.click(run, inputs, [summary, page, download], api_name="explain", concurrency_limit=2)
+        results = [summary, page, download]
+        explained = gr.State()
+        # A result stays until the next search or photograph. A photograph can also be replaced during its search.
+        photograph.change(clear, None, results, **_INTERNAL)
+        cleared = button.click(clear, None, results, **_INTERNAL)
+        searched = cleared.then(run, inputs, [*results, explained], api_name="explain", concurrency_limit=MOST_SEARCHES)
+        searched.success(clear_if_replaced, [photograph, explained], results, **_INTERNAL)
+    app.queue(max_size=MOST_WAITING)
     return app
 
 
@@ -141,19 +166,37 @@ def serve(app: gr.Blocks, *, host: str | None = None, port: int | None = None) -
         OSError: If the port is not free.
     """
     url: str
-    _, url, _ = app.launch(
-        server_name=host,
-        server_port=port,
-        prevent_thread_lock=True,
-        share=False,
-        quiet=True,
-        ssr_mode=False,
-        max_file_size=MAX_UPLOAD,
-        footer_links=[],
-        # The fonts of Gradio's default theme come from a server.
-        theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
-    )
-    return url
+    with _without_proxy(host):
+        _, url, _ = app.launch(
+            # Gradio puts the name into the address, where IPv6 requires brackets.
+            server_name=f"[{host}]" if host and ":" in host else host,
+            server_port=port,
+            prevent_thread_lock=True,
+            share=False,
+            quiet=True,
+            ssr_mode=False,
+            max_file_size=MAX_UPLOAD,
+            footer_links=[],
+            # The fonts of Gradio's default theme come from a server.
+            theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
+        )
+    # The address that stands for all addresses of this machine is not one that browsers open everywhere.
+    return url.replace("[::]", "[::1]")
+
+
+@contextmanager
+def _without_proxy(host: str | None) -> Iterator[None]:
+    """Exclude the app from HTTP proxies of the environment, because Gradio checks that it can reach its own server."""
+    before = os.environ.get("no_proxy")
+    excluded = [getproxies().get("no"), host, os.environ.get("GRADIO_SERVER_NAME"), "localhost", "127.0.0.1"]
+    os.environ["no_proxy"] = ",".join(filter(None, excluded))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["no_proxy"]
+        else:
+            os.environ["no_proxy"] = before
 
 
 def _frame(page: str) -> str:

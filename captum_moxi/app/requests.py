@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from captum_moxi import demo
-from captum_moxi.app.models import AppModels
+from captum_moxi.app.models import LONGEST_CLASS, AppModels
 from captum_moxi.arguments import Mode
 from captum_moxi.explanation import ExplainSettings, Explanation, explain
 from captum_moxi.images import open_image
@@ -20,6 +20,9 @@ QUESTIONS: dict[str, tuple[Mode, ...]] = {
 }
 # An exact deletion evaluates every patch at every step. Users of an app do not wait that long.
 DELETION_SCREEN = "gradient:16"
+# Limits of what one user can request of the server: pixels of a photograph, and patches that a search chooses.
+MOST_PIXELS = 50_000_000
+MOST_STEPS = 64
 
 Prepare: TypeAlias = Callable[[str], object]
 
@@ -54,6 +57,8 @@ class ExplainRequest:
 def answer(request: ExplainRequest, models: AppModels, *, prepare: Prepare = lambda _: None) -> Explanation:
     """Explain a photograph as the user asks.
 
+    Each search ends after ``MOST_STEPS`` patches, even if the prediction has not flipped.
+
     Args:
         request (ExplainRequest): What the user asks.
         models (AppModels): Models that the app offers.
@@ -64,14 +69,17 @@ def answer(request: ExplainRequest, models: AppModels, *, prepare: Prepare = lam
         Explanation: As of :func:`captum_moxi.explanation.explain`.
 
     Raises:
-        ValueError: If there is no photograph, if it is not an image, or if another part of the request is not valid.
+        ValueError: If there is no photograph, if it is not an image or has more than ``MOST_PIXELS`` pixels, or if
+            another part of the request is not valid.
     """
     if request.photograph is None:
         raise ValueError("there is no photograph; upload one")
     if request.question not in QUESTIONS:
         raise ValueError(f"question is {request.question!r}; choose one of {'; '.join(QUESTIONS)}")
+    if len(request.target) > LONGEST_CLASS:
+        raise ValueError(f"the class has {len(request.target)} characters; enter at most {LONGEST_CLASS}")
     path = Path(request.photograph)
-    image = open_image(path, name=path.name)
+    image = open_image(path, name=path.name, max_pixels=MOST_PIXELS)
     prepare("loading the model")
     texts = [line.strip() for line in request.classes.splitlines() if line.strip()]
     classifier = models.get(request.model.strip(), classes=texts)
@@ -91,6 +99,7 @@ def _settings(request: ExplainRequest, classifier: ImageClassifier) -> ExplainSe
         modes=modes,
         min_confidence=request.min_confidence,
         minimal=request.minimal,
+        n_steps=MOST_STEPS,
         screen=DELETION_SCREEN if "deletion" in modes else None,
         grid=demo.GRID if classifier.name == demo.NAME else None,
     )

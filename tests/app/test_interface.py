@@ -1,6 +1,10 @@
 """The app in a browser. Skipped without Gradio, Playwright or Chromium."""
 
 import json
+import os
+import socket
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,12 @@ pytest.importorskip("gradio", reason="Gradio is not installed; run pip install '
 pytest.importorskip("bokeh", reason="Bokeh is not installed; run pip install '.[html]'")
 
 from captum_moxi.app import QUESTIONS, AppModels, create_app, serve
+from captum_moxi.app.interface import MOST_SEARCHES, MOST_WAITING
+from captum_moxi.app.requests import MOST_STEPS
 
 pytestmark = pytest.mark.slow
 FRAME = "iframe[title=explanation]"
-SETTINGS = ExplainSettings(modes="insertion", min_confidence=0.5, minimal=True, grid=GRID)
+SETTINGS = ExplainSettings(modes="insertion", min_confidence=0.5, minimal=True, n_steps=MOST_STEPS, grid=GRID)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +138,28 @@ def test_a_broken_file_is_reported_and_the_app_goes_on(page: Any, pictures: list
     page.frame_locator(FRAME).get_by_text("patches inserted").first.wait_for()
 
 
-def test_two_users_at_once_get_their_own_results(browser: Any, address: str, pictures: list[Path]) -> None:
+class MeetingModels(AppModels):
+    """The embedded model, which lets no search continue until ``barrier`` has as many searches as it waits for."""
+
+    def __init__(self, barrier: threading.Barrier) -> None:
+        super().__init__(device="cpu")
+        self._met = threading.local()
+        self._barrier = barrier
+        super().get(DEMO).model.register_forward_pre_hook(self._meet)
+
+    def get(self, name: str, **options: Any) -> Any:
+        self._met.value = False
+        return super().get(name, **options)
+
+    def _meet(self, *_: object) -> None:
+        if not self._met.value:
+            self._met.value = True
+            self._barrier.wait(timeout=300)
+
+
+def test_two_users_at_once_get_their_own_results(browser: Any, pictures: list[Path]) -> None:
+    app = create_app(MeetingModels(threading.Barrier(len(pictures))))
+    address = serve(app, host="127.0.0.1")
     users = [open_app(browser, address) for _ in pictures]
     for user, picture in zip(users, pictures, strict=True):
         upload(user, picture)
@@ -142,6 +169,104 @@ def test_two_users_at_once_get_their_own_results(browser: Any, address: str, pic
         user.frame_locator(FRAME).get_by_text("patches inserted").first.wait_for()
         assert_is_expected(downloaded(user), index)
         user.close()
+    app.close()
+
+
+def test_an_error_and_a_new_photograph_remove_the_old_result(page: Any, pictures: list[Path]) -> None:
+    upload(page, pictures[0])
+    press_explain(page)
+    page.locator(FRAME).wait_for()
+    page.get_by_label("Class", exact=True).fill("no such digit")
+    press_explain(page)
+    page.get_by_text("is not one of the model's 31 classes").wait_for()
+    page.locator(FRAME).wait_for(state="detached")
+    page.get_by_label("Class", exact=True).fill("")
+    press_explain(page)
+    page.locator(FRAME).wait_for()
+    page.get_by_label("Remove Image").click()
+    page.locator(FRAME).wait_for(state="detached")
+
+
+def test_a_photograph_that_is_replaced_during_its_search_has_no_result(browser: Any, pictures: list[Path]) -> None:
+    barrier = threading.Barrier(2)
+    app = create_app(MeetingModels(barrier))
+    page = open_app(browser, serve(app, host="127.0.0.1"))
+    upload(page, pictures[0])
+    press_explain(page)
+    page.get_by_label("Remove Image").click()
+    upload(page, pictures[1])
+    # The last event of a search receives two photographs.
+    with page.expect_response(lambda response: len((response.request.post_data_json or {}).get("data", [])) == 2):
+        barrier.wait(timeout=300)
+    page.locator(FRAME).wait_for(state="detached")
+    page.close()
+    app.close()
+
+
+def test_messages_are_shown_as_text_without_folders(page: Any, pictures: list[Path]) -> None:
+    upload(page, pictures[0])
+    page.get_by_label("Class", exact=True).fill("<b id=injected>/srv/uploads/cat.jpg</b>")
+    press_explain(page)
+    page.get_by_text("class '<b id=injected>cat.jpg</b>' is not one of").wait_for()
+    assert page.locator("#injected").count() == 0
+
+
+def uploaded(client: Any, picture: Path) -> list[object]:
+    """Upload a photograph, and return the inputs of a request for its explanation."""
+    [path] = client.post("gradio_api/upload", files={"files": picture.open("rb")}).json()
+    return [{"path": path, "meta": {"_type": "gradio.FileData"}}, DEMO, next(iter(QUESTIONS)), "", "", 0.5, True]
+
+
+def test_results_stay_in_files_that_gradio_deletes(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    httpx = pytest.importorskip("httpx")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    app = create_app(AppModels(device="cpu"))
+    with httpx.Client(base_url=serve(app, host="127.0.0.1"), timeout=300, trust_env=False) as client:
+        inputs = uploaded(client, pictures[0])
+        event = client.post("gradio_api/call/explain", json={"data": inputs}).json()["event_id"]
+        assert "event: complete" in client.get(f"gradio_api/call/explain/{event}").text
+    [file] = tmp_path.rglob("*.json")
+    assert file.is_relative_to(tmp_path / "gradio")
+    app.close()
+    assert not file.exists()
+
+
+def test_requests_are_refused_while_many_wait(pictures: list[Path]) -> None:
+    httpx = pytest.importorskip("httpx")
+    # More searches than can run at the same time. They all wait until the barrier is aborted, and then fail.
+    barrier = threading.Barrier(MOST_SEARCHES + 1)
+    app = create_app(MeetingModels(barrier))
+    with httpx.Client(base_url=serve(app, host="127.0.0.1"), timeout=300, trust_env=False) as client:
+        inputs = uploaded(client, pictures[0])
+        answers = [
+            client.post("gradio_api/call/explain", json={"data": inputs})
+            for _ in range(MOST_WAITING + MOST_SEARCHES + 1)
+        ]
+        barrier.abort()
+    assert [answer.is_success for answer in answers[:MOST_WAITING]] == [True] * MOST_WAITING
+    assert "Queue is full" in answers[-1].text
+    app.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_the_address_can_be_opened_where_a_proxy_is_set(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    httpx = pytest.importorskip("httpx")
+    if ":" in host:
+        try:
+            socket.create_server((host, 0), family=socket.AF_INET6).close()
+        except OSError as error:
+            pytest.skip(f"this machine has no IPv6 ({error})")
+    # Nothing listens on port 9.
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    environment = dict(os.environ)
+    app = create_app(AppModels(device="cpu"))
+    address = serve(app, host=host)
+    assert dict(os.environ) == environment
+    assert httpx.get(address, trust_env=False).status_code == 200
+    app.close()
 
 
 def test_files_of_the_server_are_not_explained(address: str, pictures: list[Path]) -> None:

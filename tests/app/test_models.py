@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import zero_shot_models
 
-pytest.importorskip("gradio", reason="Gradio is not installed; run pip install '.[app]'")
-
-from captum_moxi.app.models import MOST_LOADED, AppModels
+from captum_moxi.app import models as app_models
+from captum_moxi.app.models import LONGEST_CLASS, MOST_CLASSES, MOST_LOADED, AppModels
 from captum_moxi.demo import FOLDER
 from captum_moxi.demo import NAME as DEMO
 
@@ -73,3 +72,51 @@ def test_the_model_that_was_used_least_recently_is_dropped(tmp_path: Path) -> No
     models.get(DEMO)
     assert models.get(folder, classes=texts[0]) is first
     assert models.get(folder, classes=texts[1]) is not second
+
+
+def test_a_model_that_is_loading_does_not_delay_users_of_loaded_models(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = AppModels([folder], device="cpu")
+    demo = models.get(DEMO)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def load_slowly(*arguments: object, **options: object) -> object:
+        begun.set()
+        may_end.wait()
+        return load(*arguments, **options)
+
+    load = app_models.load
+    monkeypatch.setattr(app_models, "load", load_slowly)
+    loading = threading.Thread(target=models.get, args=[folder], daemon=True)
+    found: list[object] = []
+    using = threading.Thread(target=lambda: found.append(models.get(DEMO)), daemon=True)
+    loading.start()
+    assert begun.wait(timeout=60)
+    using.start()
+    using.join(timeout=60)
+    is_delayed = using.is_alive()
+    may_end.set()
+    loading.join()
+    assert not is_delayed
+    assert found == [demo]
+
+
+def test_a_model_that_cannot_be_loaded_does_not_block_others(tmp_path: Path) -> None:
+    models = AppModels(accept_others=True, device="cpu")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="contains no config"):
+            models.get(str(tmp_path))
+    assert models.get(DEMO).name == DEMO
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([f"class {i}" for i in range(MOST_CLASSES + 1)], f"there are {MOST_CLASSES + 1} classes; enter at most"),
+        (["a cat", "x" * (LONGEST_CLASS + 1)], f"has {LONGEST_CLASS + 1} characters; enter at most {LONGEST_CLASS}"),
+    ],
+)
+def test_the_texts_of_classes_are_limited(folder: str, classes: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AppModels([folder], device="cpu").get(folder, classes=classes)

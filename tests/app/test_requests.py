@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("gradio", reason="Gradio is not installed; run pip install '.[app]'")
-
 from captum_moxi import MoXIInsertion, patch_mask
+from captum_moxi.app import requests
 from captum_moxi.app.models import AppModels
 from captum_moxi.app.requests import QUESTIONS, ExplainRequest, answer
 from captum_moxi.demo import NAME as DEMO
@@ -81,6 +80,7 @@ def test_a_photograph_of_16_bits_is_not_clipped(
         ({"photograph": None}, "there is no photograph; upload one"),
         ({"question": "why"}, "question is 'why'; choose one of "),
         ({"model": "other"}, "model 'other' is not offered"),
+        ({"target": "x" * 201}, "the class has 201 characters; enter at most 200"),
         ({"target": "no such digit"}, "class 'no such digit' is not one of the model's 31 classes"),
         ({"min_confidence": 1.5}, "min_confidence"),
     ],
@@ -99,3 +99,24 @@ def test_a_broken_file_is_reported(
     (tmp_path / "broken.png").write_bytes(content)
     with pytest.raises(ValueError, match="image"):
         answer(replace(request_for_demo, photograph=str(tmp_path / "broken.png")), models)
+
+
+def test_a_search_ends_after_the_largest_number_of_patches(
+    request_for_demo: ExplainRequest, models: AppModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = replace(request_for_demo, min_confidence=0.9, minimal=False)
+    unlimited = answer(request, models).selections["insertion"].order
+    assert unlimited.shape[1] > 1
+    monkeypatch.setattr(requests, "MOST_STEPS", 1)
+    limited = answer(request, models).selections["insertion"].order
+    assert limited.tolist() == unlimited[:, :1].tolist()
+
+
+def test_an_image_with_too_many_pixels_is_not_decoded(
+    request_for_demo: ExplainRequest, models: AppModels, tmp_path: Path
+) -> None:
+    # Only the header of this file is complete.
+    Image.new("1", (10_000, 5_001)).save(tmp_path / "large.png")
+    (tmp_path / "large.png").write_bytes((tmp_path / "large.png").read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"too many pixels \(10000 x 5001, at most 50000000 are accepted\)"):
+        answer(replace(request_for_demo, photograph=str(tmp_path / "large.png")), models)
