@@ -17,6 +17,7 @@ from captum_moxi.comparison import Comparison, Result, compare, join
 from captum_moxi.explanation.images import (
     check_players,
     class_name,
+    gallery_title,
     prepare_image,
     with_class_indices,
     with_confidence,
@@ -139,7 +140,7 @@ class ImageComparison(TargetResult):
     @property
     def gallery_title(self) -> str:
         """The target class and, if it is known, the true label, for the title of the image in galleries."""
-        return "\n".join(filter(None, (f"target: {class_name(self.label)}", self.image.truth)))
+        return gallery_title(self.label, self.image.true_label)
 
     def to_dict(self) -> dict[str, object]:
         """Return everything except the image as JSON types.

@@ -63,7 +63,7 @@ class PreparedImage:
     @property
     def truth(self) -> str:
         """The true label in words, for example ``"true label: tiger cat"``, or an empty string if it is unknown."""
-        return "" if self.true_label is None else f"true label: {class_name(self.true_label)}"
+        return describe_truth(self.true_label)
 
     @property
     def picture(self) -> Tensor:
@@ -307,6 +307,16 @@ def class_name(label: str) -> str:
     """
     name = label.partition(",")[0]
     return f"class {name}" if name.isdecimal() else name
+
+
+def describe_truth(true_label: str | None) -> str:
+    """Return the true label in words, for example ``"true label: tiger cat"``, or an empty string if it is unknown."""
+    return "" if true_label is None else f"true label: {class_name(true_label)}"
+
+
+def gallery_title(label: str, true_label: str | None) -> str:
+    """Return the title of an image in galleries: its target class and, if it is known, its true label."""
+    return "\n".join(filter(None, (f"target: {class_name(label)}", describe_truth(true_label))))
 
 
 def with_confidence(label: str, confidence: float) -> str:
