@@ -40,7 +40,7 @@ from captum_moxi.search.screens import SCREENS
     default=30,
     show_default=True,
     help="Maximum number of patches that MoXI chooses, and at which the curves end. All 196 patches of a ViT take "
-    "minutes per image.",
+    "minutes per image. So do 30 of the 36 patches of a ResNet; 6 of them take about a minute on two cores.",
 )
 @options.grid()
 @options.removal()
