@@ -1,9 +1,11 @@
 """Galleries of a run: the players that flip the predictions of its first images, one column per method."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from captum_moxi.arguments import Mode
 from captum_moxi.comparison import Comparison
@@ -64,9 +66,11 @@ def draw_galleries(folder: Path, *, count: int, device: str | None = None) -> di
     mask = game.ids[game.call.players.positions[0].cpu()][:, 0]
     to_images = evaluator.classifier.to_images
     draw = [draw_from_game(game, to_images, example=example) for example in range(len(x))]
+    # Each row of a run has a target.
+    targets = cast(Tensor, comparison.targets).tolist()
     titles = [
         gallery_title(evaluator.classifier.labels[target], evaluator.true_label(index))
-        for target, index in zip(comparison.targets.tolist(), indices, strict=True)
+        for target, index in zip(targets, indices, strict=True)
     ]
     note = game.removal.picture_note
     return {
