@@ -9,7 +9,7 @@ from PIL import Image
 
 from captum_moxi.benchmarks import BENCHMARKS, Bench
 from captum_moxi.cli import options
-from captum_moxi.cli.runner import Command, SourceImage, demo_sources, file_sources
+from captum_moxi.cli.runner import Command, SourceImage, demo_sources, file_sources, open_output_folder
 from captum_moxi.demo import demo_classifier
 from captum_moxi.evaluation.records import Records
 from captum_moxi.models import ImageClassifier, load
@@ -47,10 +47,10 @@ def benchmark(
 
     The command prints the machine and a Markdown table. The list at the end describes the benchmarks.
     """
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
     records = Records(out)
     sources = file_sources(paths) if paths else demo_sources()
+    if out is not None:
+        open_output_folder(out.parent)
     try:
         bench = Bench(
             classifiers=_load_classifiers(models, device=device),

@@ -13,6 +13,7 @@ from captum_moxi.cli.runner import (
     check_outputs,
     load_sources,
     on_terminal,
+    open_output_folder,
     replaced_note,
     run_over_images,
 )
@@ -39,7 +40,7 @@ from captum_moxi.search.screens import SCREENS
     default=30,
     show_default=True,
     help="Maximum number of patches that MoXI chooses, and at which the curves end. All 196 patches of a ViT take "
-    "minutes per image.",
+    "minutes per image. So do 30 of the 36 patches of a ResNet; 6 of them take about a minute on two cores.",
 )
 @options.grid()
 @options.removal()
@@ -85,8 +86,7 @@ def compare(
     class_index = None if target is None else classifier.class_index(target)
     sources = label_sources(sources, classifier.labels, pattern=label_pattern, label_map=label_map)
     check_outputs(sources, [out / name for name in COMPARISON_FIGURES])
-    out.mkdir(parents=True, exist_ok=True)
-    existing = set(out.iterdir())
+    existing = open_output_folder(out)
     report = ComparisonReport(out, settings)
 
     def compare_methods(source: SourceImage) -> None:

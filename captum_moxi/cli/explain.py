@@ -16,6 +16,7 @@ from captum_moxi.cli.runner import (
     figures_of,
     load_sources,
     on_terminal,
+    open_output_folder,
     replaced_note,
     run_over_images,
 )
@@ -85,8 +86,7 @@ def explain(
     sources = label_sources(sources, classifier.labels, pattern=label_pattern, label_map=label_map)
     class_index = None if target is None else classifier.class_index(target)
     check_outputs(sources, figures_of(sources, out, endings=EXPLANATION_FIGURES))
-    out.mkdir(parents=True, exist_ok=True)
-    existing = set(out.iterdir())
+    existing = open_output_folder(out)
 
     def explain_image(source: SourceImage) -> str:
         result = explanation.explain(

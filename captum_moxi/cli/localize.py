@@ -15,6 +15,7 @@ from captum_moxi.cli.runner import (
     figures_of,
     load_sources,
     on_terminal,
+    open_output_folder,
     replaced_note,
     run_over_images,
 )
@@ -72,11 +73,10 @@ def localize(
     """
     classifier, sources = load_sources(images, model=model, device=device, classes=classes, template=template)
     class_indices = [classifier.class_index(target) for target in targets]
-    settings.check()
+    settings.check(classifier)
     sources = label_sources(sources, classifier.labels, pattern=label_pattern, label_map=label_map)
     check_outputs(sources, figures_of(sources, out, endings=LOCALIZATION_FIGURES))
-    out.mkdir(parents=True, exist_ok=True)
-    existing = set(out.iterdir())
+    existing = open_output_folder(out)
 
     def localize_image(source: SourceImage) -> str:
         result = explanation.localize(

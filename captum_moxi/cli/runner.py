@@ -7,7 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -264,6 +264,35 @@ def _file_id(path: Path) -> tuple[int, int]:
     """Return what two paths of the same file have in common, also if one is a link."""
     status = os.stat(path)
     return status.st_dev, status.st_ino
+
+
+def open_output_folder(folder: Path) -> set[Path]:
+    """Create the folder of a command's results. If the command writes nothing to it, it is removed at the end.
+
+    Call this after all arguments are checked, and before the command computes results, so that a folder that cannot be
+    created is reported at once.
+
+    Args:
+        folder (Path): The folder. Its parents are created, and removed, in the same way.
+
+    Returns:
+        set[Path]: Files that the folder already contained.
+    """
+    click.get_current_context().with_resource(_kept_if_filled(folder))
+    return set(folder.iterdir())
+
+
+@contextmanager
+def _kept_if_filled(folder: Path) -> Iterator[None]:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        # Only an empty folder can be removed.
+        with suppress(OSError):
+            for path in missing:
+                path.rmdir()
 
 
 def replaced_note(path: Path, existing: Container[Path]) -> str:

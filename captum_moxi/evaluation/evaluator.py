@@ -174,6 +174,21 @@ class Evaluator:
         store.write_part(folder, self.rows(indices))
         return len(indices)
 
+    def true_label(self, index: int) -> str | None:
+        """Return the name of the class of an image according to the data.
+
+        Args:
+            index (int): Index of the image.
+
+        Returns:
+            str or None: The model's name of the class, the label itself if it matches no class, or None if the image
+            has no label.
+        """
+        if self.images.labels is None or self.images.label_names is None:
+            return None
+        label = self.images.labels[index]
+        return self.images.label_names[index] if label is None else self.classifier.labels[label]
+
     def game(
         self, x: Tensor, *, target: Tensor, removal: Removal | None = None, baselines: Tensor | None = None
     ) -> CoalitionGame:

@@ -1,15 +1,18 @@
 """Galleries of a run: the players that flip the predictions of its first images, one column per method."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from captum_moxi.arguments import Mode
 from captum_moxi.comparison import Comparison
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.curves import read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator
+from captum_moxi.explanation.images import gallery_title
 from captum_moxi.plot import comparison_figure, draw_from_game
 
 
@@ -49,21 +52,29 @@ def draw_galleries(folder: Path, *, count: int, device: str | None = None) -> di
             Default: None, CUDA if available, otherwise the CPU
 
     Returns:
-        dict[str, Figure]: One figure for each mode, with a row for each image and a column for each method.
+        dict[str, Figure]: One figure for each mode, with a row for each image and a column for each method. The title
+        of an image is its target, which is the predicted class, and its true label if the data have one.
 
     Raises:
         ValueError: For the reasons listed in :func:`read_comparison`, or if the model or the data no longer exist.
     """
     names, comparison = read_comparison(folder, limit=count)
     evaluator = Evaluator.of_run(folder, device=device)
-    x = evaluator.classifier.preprocess([evaluator.images.open(evaluator.images.index_of(name)) for name in names])
+    indices = [evaluator.images.index_of(name) for name in names]
+    x = evaluator.classifier.preprocess([evaluator.images.open(index) for index in indices])
     game = evaluator.game(x, target=torch.zeros(len(x), dtype=torch.long))
     mask = game.ids[game.call.players.positions[0].cpu()][:, 0]
     to_images = evaluator.classifier.to_images
     draw = [draw_from_game(game, to_images, example=example) for example in range(len(x))]
+    # Each row of a run has a target.
+    targets = cast(Tensor, comparison.targets).tolist()
+    titles = [
+        gallery_title(evaluator.classifier.labels[target], evaluator.true_label(index))
+        for target, index in zip(targets, indices, strict=True)
+    ]
     note = game.removal.picture_note
     return {
-        mode: comparison_figure(to_images(x), mask, comparison, mode=mode, draw=draw, note=note)
+        mode: comparison_figure(to_images(x), mask, comparison, mode=mode, draw=draw, note=note, image_titles=titles)
         for mode in comparison.modes
     }
 

@@ -102,12 +102,17 @@ def write_report(
         raise ValueError(f"two of the folders {names} have the same name; pass folders with different names")
     curves = [curve for run in runs for curve in run]
     destination = out or folders[0]
+    galleries = {
+        f"{folder.resolve().name}-{mode}.png": figure
+        for folder in folders
+        if gallery is not None
+        for mode, figure in draw_galleries(folder, count=gallery, device=device).items()
+    }
     destination.mkdir(parents=True, exist_ok=True)
     text = _write_table(folders, curves, destination, fractions=fractions, resamples=resamples)
     _write_figures(curves, destination, resamples=resamples)
-    for folder in folders if gallery else ():
-        for mode, figure in draw_galleries(folder, count=gallery or 1, device=device).items():
-            save_figure(figure, destination / f"{folder.resolve().name}-{mode}.png")
+    for name, figure in galleries.items():
+        save_figure(figure, destination / name)
     return text
 
 

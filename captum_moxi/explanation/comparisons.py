@@ -15,7 +15,9 @@ from PIL import Image
 from captum_moxi.arguments import MODES, Mode, check_positive_int, parse_modes
 from captum_moxi.comparison import Comparison, Result, compare, join
 from captum_moxi.explanation.images import (
+    check_players,
     class_name,
+    gallery_title,
     prepare_image,
     with_class_indices,
     with_confidence,
@@ -34,7 +36,7 @@ from captum_moxi.plot import (
     plot_curves,
     save_figure,
 )
-from captum_moxi.removal import Removal, get_removal
+from captum_moxi.removal import Removal
 from captum_moxi.search.screens import AnyScreen, get_screen, screen_for_mode
 from captum_moxi.tables import Record, markdown_table
 
@@ -96,8 +98,8 @@ class CompareSettings:
             classifier (ImageClassifier): Classifier to explain.
 
         Raises:
-            ValueError: If a name is unknown, if a number is out of range, or if the classifier does not have the class
-                of the reward.
+            ValueError: If a name is unknown, if a number is out of range, if the classifier does not have the class
+                of the reward, or if the grid or the removal does not fit the classifier.
             TypeError: If a setting has the wrong type.
         """
         parse_modes(self.modes)
@@ -106,8 +108,8 @@ class CompareSettings:
             check_positive_int("grid", self.grid)
         get_methods(self.methods, get_screen(self.screen))
         get_metrics(self.metrics)
-        get_removal(self.removal)
         with_class_indices(self.reward, classifier)
+        check_players(classifier, removal=self.removal, grid=self.grid)
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings except the methods, modes and metrics as JSON types. Screens and removals become text."""
@@ -138,7 +140,7 @@ class ImageComparison(TargetResult):
     @property
     def gallery_title(self) -> str:
         """The target class and, if it is known, the true label, for the title of the image in galleries."""
-        return "\n".join(filter(None, (f"target: {class_name(self.label)}", self.image.truth)))
+        return gallery_title(self.label, self.image.true_label)
 
     def to_dict(self) -> dict[str, object]:
         """Return everything except the image as JSON types.

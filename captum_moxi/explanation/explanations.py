@@ -16,6 +16,7 @@ from captum_moxi.attr import MoXIDeletion, MoXIInsertion
 from captum_moxi.attr.moxi import MoXIAttribution
 from captum_moxi.explanation.images import (
     PreparedImage,
+    check_players,
     class_name,
     prepare_image,
     with_class_indices,
@@ -108,8 +109,9 @@ class ExplainSettings:
 
         Raises:
             ValueError: If a setting is unknown or out of range, if the classifier does not have the class of the
-                reward, if the screen is not meant for any of the modes, if a screen or a beam is combined with
-                ``interactions=False``, or if ``minimal`` or ``alternatives`` is combined with ``stop=None``.
+                reward, if the grid or the removal does not fit the classifier, if the screen is not meant for any of
+                the modes, if a screen or a beam is combined with ``interactions=False``, or if ``minimal`` or
+                ``alternatives`` is combined with ``stop=None``.
             TypeError: If a setting has the wrong type.
         """
         modes, screen = parse_modes(self.modes), get_screen(self.screen)
@@ -129,6 +131,7 @@ class ExplainSettings:
             )
         for mode in modes:
             self.method(mode, classifier)
+        check_players(classifier, removal=self.removal, grid=self.grid)
 
     def method(self, mode: Mode, classifier: ImageClassifier) -> MoXIAttribution:
         """Return the attribution object that searches in a mode.

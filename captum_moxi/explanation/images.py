@@ -13,9 +13,13 @@ from torch import Tensor
 
 from captum_moxi.game import CoalitionGame
 from captum_moxi.heads import Head, head_of
-from captum_moxi.models import ImageClassifier, call_model
-from captum_moxi.removal import Removal, default_removal, get_removal
+from captum_moxi.models import ImageClassifier, as_forward_func, call_model
+from captum_moxi.players import players_from_mask
+from captum_moxi.removal import ForwardCall, Removal, default_removal, get_removal
 from captum_moxi.rewards import REWARDS
+
+# Sizes of two blank images. If they get the same size as inputs of the model, all images get this size.
+BLANK_SIZES = ((64, 64), (96, 80))
 
 
 class ClassDict(TypedDict):
@@ -59,7 +63,7 @@ class PreparedImage:
     @property
     def truth(self) -> str:
         """The true label in words, for example ``"true label: tiger cat"``, or an empty string if it is unknown."""
-        return "" if self.true_label is None else f"true label: {class_name(self.true_label)}"
+        return describe_truth(self.true_label)
 
     @property
     def picture(self) -> Tensor:
@@ -176,6 +180,38 @@ class PreparedImage:
         return boxes
 
 
+def check_players(classifier: ImageClassifier, *, removal: Removal | str | None, grid: int | None) -> None:
+    """Check that a removal and a grid fit a classifier. The model does not run.
+
+    If the size of the model's input depends on the image, only :func:`prepare_image` can check them.
+
+    Args:
+        classifier (ImageClassifier): The classifier.
+        removal (Removal or str or None): How absent patches are removed, as in :func:`prepare_image`.
+        grid (int or None): Number of rows and columns of patches, as in :func:`prepare_image`.
+
+    Raises:
+        ValueError: If the removal is unknown or does not support the model, or if the grid is finer than the image, or
+            cuts through patches whose tokens are removed.
+    """
+    removal = get_removal(removal)
+    blanks = [classifier.preprocess(Image.new("RGB", size)) for size in BLANK_SIZES]
+    if blanks[0].shape == blanks[1].shape:
+        _divide(classifier, blanks[0], removal=removal, grid=grid)
+
+
+def _divide(
+    classifier: ImageClassifier, pixel_values: Tensor, *, removal: Removal | None, grid: int | None
+) -> tuple[Removal, Tensor]:
+    """Return the removal and the feature mask for the inputs of a model, which does not run."""
+    removal = removal or default_removal(classifier.model, (pixel_values,), has_baselines=False)
+    mask = removal.grid_mask(classifier.model, pixel_values, grid)
+    players = players_from_mask(mask, (pixel_values,))
+    # The result is created again for each game. Here, it only shows that the removal fits.
+    removal.bind(ForwardCall(as_forward_func(classifier.model), (pixel_values,), None, (), players))
+    return removal, mask
+
+
 def prepare_image(
     classifier: ImageClassifier,
     image: Image.Image,
@@ -204,8 +240,9 @@ def prepare_image(
         PreparedImage: The image, on the classifier's device.
 
     Raises:
-        ValueError: If the grid is finer than the image, or cuts through patches whose tokens are removed, or if the
-            removal or the index of the true label is unknown. If the model is a regression.
+        ValueError: If the grid is finer than the image, or cuts through patches whose tokens are removed, if the
+            removal does not support the model, or if the removal or the index of the true label is unknown. If the
+            model is a regression.
 
     Examples::
 
@@ -222,16 +259,16 @@ def prepare_image(
     if true_label is not None and not isinstance(true_label, str):
         true_label = classifier.labels[classifier.class_index(true_label)]
     pixel_values = classifier.preprocess(image)
+    removal, mask = _divide(classifier, pixel_values, removal=removal, grid=grid)
     with torch.no_grad():
         logits: Tensor = call_model(classifier.model, pixel_values)
-    removal = removal or default_removal(classifier.model, (pixel_values,), has_baselines=False)
     return PreparedImage(
         classifier=classifier,
         name=name,
         pixel_values=pixel_values,
         logits=logits.float(),
         removal=removal,
-        feature_mask=removal.grid_mask(classifier.model, pixel_values, grid),
+        feature_mask=mask,
         true_label=true_label,
     )
 
@@ -270,6 +307,16 @@ def class_name(label: str) -> str:
     """
     name = label.partition(",")[0]
     return f"class {name}" if name.isdecimal() else name
+
+
+def describe_truth(true_label: str | None) -> str:
+    """Return the true label in words, for example ``"true label: tiger cat"``, or an empty string if it is unknown."""
+    return "" if true_label is None else f"true label: {class_name(true_label)}"
+
+
+def gallery_title(label: str, true_label: str | None) -> str:
+    """Return the title of an image in galleries: its target class and, if it is known, its true label."""
+    return "\n".join(filter(None, (f"target: {class_name(label)}", describe_truth(true_label))))
 
 
 def with_confidence(label: str, confidence: float) -> str:

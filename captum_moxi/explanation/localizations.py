@@ -11,12 +11,12 @@ from torch import Tensor
 
 from captum_moxi.arguments import check_positive_int
 from captum_moxi.attr import MoXILocalization
-from captum_moxi.explanation.images import PreparedImage, class_name, prepare_image, with_confidence
+from captum_moxi.explanation.images import PreparedImage, check_players, class_name, prepare_image, with_confidence
 from captum_moxi.explanation.saving import save_result
 from captum_moxi.models import ImageClassifier
 from captum_moxi.page import PagePath, follow_path, path_page
 from captum_moxi.plot import draw_from_game, localization_figure, minimal_label
-from captum_moxi.removal import Removal, get_removal
+from captum_moxi.removal import Removal
 from captum_moxi.search import Selection
 from captum_moxi.search.screens import AnyScreen, get_screen
 
@@ -50,18 +50,22 @@ class LocalizeSettings:
     screen: AnyScreen | str | None = None
     minimal: bool = False
 
-    def check(self) -> None:
+    def check(self, classifier: ImageClassifier) -> None:
         """Check all settings, without a forward pass.
 
+        Args:
+            classifier (ImageClassifier): Classifier to explain.
+
         Raises:
-            ValueError: If a name is unknown, or if a number is out of range.
+            ValueError: If a name is unknown, if a number is out of range, or if the grid or the removal does not fit
+                the classifier.
             TypeError: If a setting has the wrong type.
         """
         for name, value in (("n_steps", self.n_steps), ("grid", self.grid)):
             if value is not None:
                 check_positive_int(name, value)
-        get_removal(self.removal)
         get_screen(self.screen)
+        check_players(classifier, removal=self.removal, grid=self.grid)
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings as JSON types. Screens and removals become text."""
@@ -252,7 +256,7 @@ def localize(
         >>> localization.figure()
     """
     settings = settings or LocalizeSettings()
-    settings.check()
+    settings.check(classifier)
     indices = [classifier.class_index(target) for target in targets]
     prepared = prepare_image(
         classifier, image, name=name, removal=settings.removal, grid=settings.grid, true_label=true_label

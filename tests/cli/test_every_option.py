@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import click
@@ -30,6 +31,24 @@ VALID = {
     "attack": ["RUN", "--out", "OUT"],
     "app": [*MODEL, "--device", "cpu"],
     "benchmark": ["screens", *MODEL, "--images", IMAGE, "--grid", "2", "--out", "OUT"],
+}
+
+# For each command with --out: options with valid values that do not fit the model, the data or the run.
+UNFIT = {
+    "explain": [["--grid", "3"], ["--grid", "999"], ["--removal", "attention:99"]],
+    "localize": [["--grid", "3"], ["--grid", "999"], ["--removal", "attention:99"]],
+    "compare": [
+        ["--grid", "3"],
+        ["--grid", "999"],
+        ["--removal", "attention:99"],
+        ["--grid", "4", "--methods", "shapley-exact"],
+    ],
+    "evaluate": [["--grid", "3"], ["--grid", "999"], ["--removal", "attention:99"], ["--keep", "right"]],
+    "report": [["--gallery", "1"]],
+    "replay": [["--removal", "attention:99"]],
+    "corrupt": [["--corruptions", "fog"]],
+    "attack": [["--mode", "insertion"]],
+    "benchmark": [["--grid", "3"], ["--grid", "999"], ["--search", "nonsense"]],
 }
 
 
@@ -63,13 +82,27 @@ OPTIONS = [
 ]
 
 
+def evaluate_run(folder: Path, *, stop: str, data: Path = FOLDER / "images") -> Path:
+    """Run one method on the images of a folder."""
+    options = ["--data", str(data), "--keep", "all", "--grid", "2", "--stop", stop, "--device", "cpu"]
+    main(["evaluate", *MODEL, *options, "--methods", "random", "--out", str(folder)], standalone_mode=False)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one method over the embedded images."""
-    folder = tmp_path_factory.mktemp("run") / "run"
-    options = ["--data", str(FOLDER / "images"), "--keep", "all", "--grid", "2", "--stop", "never", "--device", "cpu"]
-    main(["evaluate", *MODEL, *options, "--methods", "random", "--out", str(folder)], standalone_mode=False)
-    return folder
+    return evaluate_run(tmp_path_factory.mktemp("run") / "run", stop="never")
+
+
+@pytest.fixture(scope="module")
+def unfit_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that stopped at flips, and whose images are gone."""
+    folder = tmp_path_factory.mktemp("unfit")
+    data = shutil.copytree(FOLDER / "images", folder / "data")
+    evaluate_run(folder / "run", stop="flip", data=data)
+    shutil.rmtree(data)
+    return folder / "run"
 
 
 def test_every_command_has_valid_arguments() -> None:
@@ -89,6 +122,53 @@ def test_invalid_values_are_reported_in_one_line(
         assert result.exit_code == 2, (value, result.output)
         assert result.stderr.rpartition("Error: ")[2].count("\n") == 1, (value, result.stderr)
         assert not list(tmp_path.iterdir()), value
+
+
+def test_every_command_with_results_has_options_that_do_not_fit() -> None:
+    with_results = {command.name for command in COMMANDS for param in command.params if param.name == "out"}
+    assert set(UNFIT) == with_results
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [pytest.param(command, options, id=f"{command} {options[0]}") for command in UNFIT for options in UNFIT[command]],
+)
+def test_options_that_do_not_fit_leave_nothing_behind(
+    invoke, run: Path, unfit_run: Path, tmp_path: Path, command: str, options: list[str]
+) -> None:
+    folders = {
+        "RUN": str(run if command == "replay" else unfit_run),
+        "OUT": str(tmp_path / "new" / "out"),
+        "DATA": str(FOLDER / "images"),
+    }
+    result = invoke(command, *(folders.get(argument, argument) for argument in VALID[command]), *options)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.rpartition("Error: ")[2].count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["explain", "localize", "compare"])
+@pytest.mark.parametrize("option", ["--grid", "--removal"])
+def test_options_that_do_not_fit_the_model_are_reported_once(invoke, tmp_path: Path, command: str, option: str) -> None:
+    arguments = [tmp_path if argument == "OUT" else argument for argument in VALID[command]]
+    value = {"--grid": "3", "--removal": "attention:99"}[option]
+    result = invoke(command, *arguments, IMAGE, option, value)
+    assert result.exit_code == 2
+    # Without a line for each of the two images.
+    assert result.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize("command", ["explain", "localize", "compare"])
+def test_a_folder_that_stays_empty_is_removed_unless_it_existed(invoke, tmp_path: Path, command: str) -> None:
+    unreadable = tmp_path / "notes.txt"
+    unreadable.write_text("not an image")
+    old, new = tmp_path / "old", tmp_path / "new" / "out"
+    old.mkdir()
+    for out in (old, new):
+        arguments = {"OUT": str(out), IMAGE: str(unreadable)}
+        result = invoke(command, *(arguments.get(argument, argument) for argument in VALID[command]))
+        assert result.exit_code == 2, result.output
+    assert set(tmp_path.iterdir()) == {unreadable, old}
 
 
 @pytest.mark.parametrize("command", [command.name for command in COMMANDS])

@@ -8,6 +8,7 @@ from pictures import TOTAL
 
 from captum_moxi import compare, patch_mask
 from captum_moxi.arguments import MODES
+from captum_moxi.demo import FOLDER
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.galleries import draw_galleries, read_comparison
@@ -53,8 +54,24 @@ def test_a_gallery_has_a_row_for_each_image_and_a_column_for_each_method(run: tu
     figures = draw_galleries(folder, count=2, device="cpu")
     assert set(figures) == set(MODES)
     for figure in figures.values():
-        assert [ax.get_title() for ax in figure.axes[:3]] == ["image", "MoXI", "MoXI(-)"]
+        assert [ax.get_title() for ax in figure.axes[1:3]] == ["MoXI", "MoXI(-)"]
         assert len(figure.axes) == 2 * 3
+
+
+def test_the_title_of_an_image_is_its_target_and_its_label(settings: Settings, tmp_path: Path) -> None:
+    # The model's names, a label that is no class, and no labels.
+    for pattern, truth in (("(.)-", "class {}"), (r"(.\D)", "{}-"), (None, None)):
+        run = replace(settings, data=str(FOLDER / "images"), label_pattern=pattern, keep="all", methods=["random"])
+        evaluator = Evaluator.load(run, device="cpu")
+        folder = tmp_path / str(truth)
+        store.open_run(folder, run.to_dict())
+        store.write_part(folder, evaluator.rows(range(2)))
+        figure = draw_galleries(folder, count=2, device="cpu")["deletion"]
+        for name, ax in zip(evaluator.images.names, figure.axes[::2], strict=False):
+            image = evaluator.classifier.preprocess(evaluator.images.open(evaluator.images.index_of(name)))
+            target = int(evaluator.classifier.model(image).logits.argmax())
+            expected = [f"target: class {target}", *([] if truth is None else [f"true label: {truth.format(name[0])}"])]
+            assert ax.get_title().replace("\n", " ") == " ".join(expected)
 
 
 def test_orders_of_a_run_that_stopped_at_flips_end_in_padding(settings: Settings, tmp_path: Path) -> None:

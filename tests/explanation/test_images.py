@@ -5,7 +5,7 @@ import torch
 
 from captum_moxi import BaselineRemoval, TokenRemoval
 from captum_moxi.explanation import prepare_image
-from captum_moxi.explanation.images import class_name, with_class_indices, with_confidence
+from captum_moxi.explanation.images import check_players, class_name, with_class_indices, with_confidence
 from captum_moxi.rewards import REWARDS, Versus
 
 
@@ -28,6 +28,33 @@ def test_a_grid_of_any_size_fits_a_removal_that_fills_pixels(classifier, image) 
     assert prepare_image(classifier, image, removal=BaselineRemoval(), grid=3).n_players == 9
     with pytest.raises(ValueError, match="grid"):
         prepare_image(classifier, image, grid=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"removal": None, "grid": 3}, "cuts through patches"),
+        ({"removal": "zero", "grid": 57}, "56 x 56 pixels"),
+        ({"removal": "attention:6", "grid": None}, "layers 0 to 5"),
+    ],
+)
+def test_players_are_checked_before_the_model_runs(classifier, image, settings, message: str) -> None:
+    def run(*_: object, **__: object) -> None:
+        pytest.fail("the model ran")
+
+    classifier.model.register_forward_pre_hook(run)
+    with pytest.raises(ValueError, match=message):
+        check_players(classifier, **settings)
+    with pytest.raises(ValueError, match=message):
+        prepare_image(classifier, image, **settings)
+    check_players(classifier, removal="zero", grid=56)
+
+
+def test_players_of_inputs_of_any_size_are_checked_with_each_image(classifier, image) -> None:
+    classifier.processor.do_resize = False
+    check_players(classifier, removal="zero", grid=57)
+    with pytest.raises(ValueError, match="57 x 57"):
+        prepare_image(classifier, image.resize((56, 56)), removal="zero", grid=57)
 
 
 def test_the_boxes_of_players_tile_the_image(classifier, image) -> None:

@@ -47,7 +47,7 @@ class ScreenRegistry(Registry[AnyScreen | None]):
 SCREENS = ScreenRegistry("screen")
 SCREENS.register("all", lambda: None, help="all candidates: the exact search")
 SCREENS.register("gradient", GradientScreen, argument="M", help="M candidates by gradient, only for deletion")
-SCREENS.register("last-gains", LastGainsScreen, argument="M", help="M candidates by their last gain")
+SCREENS.register("last-gains", LastGainsScreen, argument="M", help="M candidates by last gain; groups are larger")
 SCREENS.register("random", RandomScreen, argument="M", help="M random candidates")
 SCREENS.register(
     "half-precision",
