@@ -27,13 +27,16 @@ from captum_moxi.game import CoalitionGame
 from captum_moxi.methods import AnyMethod, Method, get_methods
 from captum_moxi.metrics import (
     Attributions,
+    Cell,
     Curve,
     Metric,
     count_players_to_flip,
+    covers_all_players,
     get_metrics,
     parse_fractions,
     play_curve,
     rank_positions,
+    symmetric_relevance_gain,
 )
 from captum_moxi.models import preserved_state
 from captum_moxi.removal import Removal
@@ -127,7 +130,7 @@ class Comparison:
         """Return a table of each method's means over the examples, which a notebook shows."""
         rows = [
             {"": result.mode, "method": result.method}
-            | {column: cell for metric in self.metrics for column, cell in metric.summarize(result.curve).items()}
+            | self.summary_columns(result)
             | {"seconds per example": result.seconds}
             for result in self.results
         ]
@@ -174,8 +177,53 @@ class Comparison:
         """
         return count_players_to_flip(self.of(method, mode).curve)
 
+    def srg(self, method: str) -> Tensor | None:
+        """Compute the symmetric relevance gain (SRG) of a method's order: its insertion area minus its deletion area.
+
+        Args:
+            method (str): Title of the method.
+
+        Returns:
+            Tensor or None: SRG of each example. Shape ``(B,)``, float64. None if the method has a different order for
+            each mode, as MoXI does, or if there is only one mode, or if the fractions do not extend from 0 to 1.
+            ``replay_removals`` of :func:`compare` also inserts and deletes the orders of MoXI.
+        """
+        return srg_of([result for result in self.results if result.method == method])
+
+    @property
+    def _has_srg(self) -> bool:
+        """Whether the table has a column for the SRG. It does not depend on the orders, so all images share it."""
+        return len(self.modes) == len(MODES) and all(covers_all_players(result.curve) for result in self.results)
+
+    def _srg_values(self, result: Result) -> Tensor | None:
+        """Return the SRG of a result ``(B,)``, NaN if it has none. None if the table has no column for it."""
+        if not self._has_srg:
+            return None
+        values = self.srg(result.method)
+        return torch.full((len(self.n_players),), math.nan, dtype=torch.float64) if values is None else values
+
+    def summary_columns(self, result: Result, metrics: Sequence[Metric] | None = None) -> dict[str, Cell]:
+        """Summarize a result over the examples.
+
+        Args:
+            result (Result): One of the results.
+            metrics (Sequence[Metric], optional): Metrics of the columns.
+                Default: None, the metrics of the comparison
+
+        Returns:
+            dict[str, str or int or float]: Value of each column, by title: those of the metrics, and the mean SRG if
+            the table has it, as in :meth:`records`.
+        """
+        metrics = self.metrics if metrics is None else metrics
+        columns = {column: cell for metric in metrics for column, cell in metric.summarize(result.curve).items()}
+        srg = self._srg_values(result)
+        return columns if srg is None else columns | {"SRG": float(srg.mean())}
+
     def records(self) -> Table:
         """Return one dict for each example, method and mode, with a column for each metric.
+
+        If there are both modes and the curves extend over all players, there is also a column for the SRG, as in
+        :meth:`srg`. It is NaN for methods with a different order for each mode.
 
         The players to flip are the smallest number on the curve that flips the prediction, and None if no number on the
         curve does. With few ``fractions``, there are few such numbers. Rows are NaN if they are unknown, as in
@@ -198,6 +246,7 @@ class Comparison:
     def _records_of(self, result: Result) -> list[Record]:
         columns = {metric.title: metric.values(result.curve) for metric in self.metrics}
         targets = None if self.targets is None else self.targets.tolist()
+        srg = self._srg_values(result)
         return [
             {
                 "example": example,
@@ -206,12 +255,32 @@ class Comparison:
                 "mode": result.mode,
                 "players": n_players,
                 **{title: values[example] for title, values in columns.items()},
+                **({} if srg is None else {"SRG": float(srg[example])}),
                 "seconds": result.seconds,
                 "rows": result.rows,
                 "weighted rows": result.weighted_rows,
             }
             for example, n_players in enumerate(self.n_players.tolist())
         ]
+
+
+def srg_of(results: Sequence[Result]) -> Tensor | None:
+    """Compute the symmetric relevance gain (SRG) of one method.
+
+    Args:
+        results (Sequence[Result]): Results of the method in its modes, for the same examples.
+
+    Returns:
+        Tensor or None: SRG of each example. Shape ``(B,)``, float64. None if there are not both modes, if the modes
+        have different orders, or if the curves do not extend over all players.
+    """
+    by_mode = {result.mode: result for result in results}
+    if len(by_mode) < len(MODES):
+        return None
+    insertion, deletion = (by_mode[mode] for mode in MODES)
+    if not torch.equal(insertion.order, deletion.order) or not covers_all_players(insertion.curve):
+        return None
+    return symmetric_relevance_gain(insertion.curve, deletion.curve)
 
 
 def join(comparisons: Sequence[Comparison]) -> Comparison:

@@ -103,6 +103,29 @@ def test_records_have_a_column_for_each_metric(model: torch.nn.Module, x: torch.
         assert record["players to flip"] == (None if fraction != fraction else round(fraction * 16))
 
 
+def test_methods_with_one_order_have_an_srg(model: torch.nn.Module, x: torch.Tensor) -> None:
+    comparison = compare(model, x, target=TARGETS, methods=["moxi", "gradcam"])
+    attr = GradCam(model).attribute(x, target=TARGETS)
+    insertion, deletion = (curve(model, x, attributions=attr, target=TARGETS).area() for curve in CURVES.values())
+    srg = comparison.srg("Grad-CAM")
+    assert srg is not None
+    torch.testing.assert_close(srg, insertion - deletion, rtol=0, atol=1e-6)
+    # MoXI has one order for each mode.
+    assert comparison.srg("MoXI") is None
+    for record in comparison.records():
+        expected = float(srg[record["example"]]) if record["method"] == "Grad-CAM" else float("nan")
+        assert record["SRG"] == pytest.approx(expected, nan_ok=True)
+    assert "SRG" in comparison._repr_html_()
+
+
+def test_truncated_orders_and_single_modes_have_no_srg(model: torch.nn.Module, x: torch.Tensor) -> None:
+    for options in ({"fractions": [0, 0.5]}, {"fractions": [0.5, 1]}, {"modes": "insertion"}):
+        comparison = compare(model, x, target=TARGETS, methods="gradcam", **options)
+        assert comparison.srg("Grad-CAM") is None
+        assert all("SRG" not in record for record in comparison.records())
+        assert "SRG" not in comparison._repr_html_()
+
+
 def test_metrics_can_be_chosen(model: torch.nn.Module, x: torch.Tensor) -> None:
     last = Metric("last", lambda curve: curve.confidences[:, -1].double(), better={"insertion": "higher"})
     comparison = compare(model, x[:1], target=1, methods="random", modes="insertion", metrics=["area", last])

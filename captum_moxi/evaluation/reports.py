@@ -6,12 +6,14 @@ To add columns to the table, write a function that computes them from a curve, a
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import pandas
+from torch import Tensor
 
+from captum_moxi.comparison import srg_of
 from captum_moxi.evaluation.bootstrap import bootstrap_band
 from captum_moxi.evaluation.curves import TOLERANCE, RunCurve, read_run_curves
 from captum_moxi.evaluation.galleries import draw_galleries
@@ -28,11 +30,13 @@ LEGEND = """
 present (insertion, higher is better) or absent (deletion, lower is better). **Area**: mean confidence in the target
 over the evaluated fractions, with the low and high ends of a 95 % bootstrap interval over images. If there are several
 runs, only the fractions that all of them reached are used. Accuracies, areas and curves.png require runs that continue
-after flips (--stop never). **To flip**: median number of patches that flip the prediction to the target (insertion) or
-away from it (deletion). Images that never flip count as larger than all others. ≤: the curve skips smaller numbers.
-**Flipped**: number of images whose prediction flips. **Seconds** and **rows** per image: mean cost of ordering the
-patches, including what a search evaluates along its path. A row is one model input. A row with a backward pass counts
-as three rows.""".strip()
+after flips (--stop never). **SRG** (symmetric relevance gain): insertion area minus deletion area of the same order
+over all patches, with the ends of its interval; higher is better. Only methods with one order for both modes have it
+here, and only in runs to the last patch. captum-moxi replay computes it for all methods. **To flip**: median number of
+patches that flip the prediction to the target (insertion) or away from it (deletion). Images that never flip count as
+larger than all others. ≤: the curve skips smaller numbers. **Flipped**: number of images whose prediction flips.
+**Seconds** and **rows** per image: mean cost of ordering the patches, including what a search evaluates along its path.
+A row is one model input. A row with a backward pass counts as three rows.""".strip()
 
 Cell: TypeAlias = str | int | float | None
 Cells: TypeAlias = dict[str, Cell]
@@ -46,11 +50,13 @@ class TableOptions:
         fractions (Sequence[float]): Fractions of the players, from 0 to 1, at which the accuracy is shown.
         resamples (int): Number of bootstrap resamples for the intervals.
         shared_fraction (float): Largest fraction that all runs reached. Areas end at this fraction.
+        curves (Sequence[RunCurve]): All curves of the table, for columns that need both modes of a method.
     """
 
     fractions: Sequence[float]
     resamples: int
     shared_fraction: float
+    curves: Sequence[RunCurve]
 
 
 def write_report(
@@ -132,11 +138,27 @@ def area_columns(curve: RunCurve, options: TableOptions) -> Cells:
     shared = curve.up_to(options.shared_fraction).curve
     area = low = high = math.nan
     if shared is not None and len(shared.fractions) > 1:
-        areas = shared.area()
-        area = float(areas.mean())
-        if len(areas) > 1:
-            low, high = map(float, bootstrap_band(areas.numpy(), resamples=options.resamples))
+        area, low, high = _mean_with_interval(shared.area(), resamples=options.resamples)
     return {"area": area, "area, low": low, "area, high": high}
+
+
+def srg_columns(curve: RunCurve, options: TableOptions) -> Cells:
+    """Return the mean SRG of the order and its confidence interval, in the rows of both modes.
+
+    They are NaN if the modes have different orders or images, or if the orders do not contain all players.
+    """
+    same_order = [
+        replace(other.result, curve=other.curve)
+        for other in options.curves
+        if (other.run, other.method) == (curve.run, curve.method)
+        and other.curve is not None
+        and list(other.images) == list(curve.images)
+    ]
+    values = srg_of(same_order)
+    srg = low = high = math.nan
+    if values is not None:
+        srg, low, high = _mean_with_interval(values, resamples=options.resamples)
+    return {"SRG": srg, "SRG, low": low, "SRG, high": high}
 
 
 def flip_columns(curve: RunCurve, options: TableOptions) -> Cells:
@@ -159,6 +181,7 @@ COLUMNS: tuple[Callable[[RunCurve, TableOptions], Cells], ...] = (
     identity_columns,
     accuracy_columns,
     area_columns,
+    srg_columns,
     flip_columns,
     cost_columns,
 )
@@ -168,7 +191,7 @@ def _write_table(
     folders: Sequence[Path], curves: Sequence[RunCurve], out: Path, *, fractions: Sequence[float], resamples: int
 ) -> str:
     """Write ``report.csv`` and ``report.md``, and return the Markdown."""
-    options = TableOptions(fractions, resamples, _shared_fraction(curves))
+    options = TableOptions(fractions, resamples, _shared_fraction(curves), curves)
     records = [
         {name: cell for columns in COLUMNS for name, cell in columns(curve, options).items()} for curve in curves
     ]
@@ -196,6 +219,14 @@ def _format_table(frame: pandas.DataFrame) -> str:
     frame = frame.dropna(axis="columns", how="all")
     cells = frame.astype(object).where(frame.notna(), "")
     return markdown_table(list(frame.columns), cells.to_numpy(dtype=object).tolist())
+
+
+def _mean_with_interval(values: Tensor, *, resamples: int) -> tuple[float, float, float]:
+    """Return the mean over the images, and its 95 % interval. A single image has no interval."""
+    low = high = math.nan
+    if len(values) > 1:
+        low, high = map(float, bootstrap_band(values.numpy(), resamples=resamples))
+    return float(values.mean()), low, high
 
 
 def _accuracy_at(curve: RunCurve, fraction: float) -> float:

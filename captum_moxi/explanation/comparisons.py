@@ -23,7 +23,7 @@ from captum_moxi.explanation.images import (
 from captum_moxi.explanation.results import TargetResult
 from captum_moxi.explanation.saving import save_page, save_result
 from captum_moxi.methods import get_methods
-from captum_moxi.metrics import count_players_to_flip, get_metrics, median_flip
+from captum_moxi.metrics import SRG_LEGEND, count_players_to_flip, get_metrics, median_flip
 from captum_moxi.models import ImageClassifier
 from captum_moxi.page import follow_path, path_page
 from captum_moxi.plot import (
@@ -367,17 +367,16 @@ class ComparisonReport:
         comparison = join(self._comparisons)
         n_players, count = int(comparison.n_players[0]), len(self._comparisons)
         n_evaluated = min(n_players, self.settings.n_steps)
-        return (
-            f"{self._table(comparison)}\n\n{self._legend()}\n\n{count} image{'' if count == 1 else 's'}; curves up to "
-            f"{n_evaluated} of {n_players} patches ({n_evaluated / n_players:.0%}){self._screened()}; results in "
-            f"{self.folder}"
-        )
+        images = f"{count} image{'' if count == 1 else 's'}"
+        reached = f"curves up to {n_evaluated} of {n_players} patches ({n_evaluated / n_players:.0%})"
+        results = f"{images}; {reached}{self._screened()}; results in {self.folder}"
+        return f"{self._table(comparison)}\n\n{self._legend(comparison)}\n\n{results}"
 
     def _table(self, comparison: Comparison) -> str:
         metrics = get_metrics(self.settings.metrics)
         rows = [
             {"": result.mode, "method": result.method}
-            | {column: cell for metric in metrics for column, cell in metric.summarize(result.curve).items()}
+            | comparison.summary_columns(result, metrics)
             | {"seconds per example": result.seconds}
             | {"rows per example": result.rows, "weighted rows per example": result.weighted_rows}
             for result in _insertion_first(comparison.results)
@@ -387,9 +386,11 @@ class ComparisonReport:
         titles = [_image_title(column, patches=f"patches (of {n_players})") for column in rows[0]]
         return markdown_table(titles, [list(row.values()) for row in rows])
 
-    def _legend(self) -> str:
+    def _legend(self, comparison: Comparison) -> str:
         """Define the columns of the table in one line."""
         definitions = {metric.title: metric.legend for metric in get_metrics(self.settings.metrics) if metric.legend}
+        if "SRG" in comparison.summary_columns(comparison.results[0], ()):
+            definitions["SRG"] = SRG_LEGEND
         definitions["rows"] = "model inputs evaluated to order the players"
         definitions["weighted rows"] = "the same, with a backward pass counted as two more rows"
         entries = [(_image_title(title), _image_title(text)) for title, text in definitions.items()]
