@@ -30,12 +30,20 @@ from captum_moxi.metrics import (
     Cell,
     Curve,
     Metric,
+    Replay,
+    check_fit,
+    check_removals,
     count_players_to_flip,
     covers_all_players,
     get_metrics,
+    join_replays,
+    order_title,
     parse_fractions,
     play_curve,
+    play_replays,
     rank_positions,
+    replay_records,
+    replay_rows,
     symmetric_relevance_gain,
 )
 from captum_moxi.models import preserved_state
@@ -105,12 +113,15 @@ class Comparison:
         n_players (Tensor): Number of players of each example. Shape ``(B,)``, int64.
         metrics (tuple[Metric, ...], optional): Metrics in the table.
             Default: all registered metrics
+        replays (tuple[Replay, ...], optional): Areas of each order under each of the ``replay_removals``.
+            Default: ``()``
     """
 
     results: tuple[Result, ...]
     targets: Tensor | None
     n_players: Tensor
     metrics: tuple[Metric, ...] = field(default_factory=lambda: tuple(get_metrics()))
+    replays: tuple[Replay, ...] = ()
 
     def __repr__(self) -> str:
         n_examples = len(self.n_players)
@@ -134,7 +145,8 @@ class Comparison:
             | {"seconds per example": result.seconds}
             for result in self.results
         ]
-        return html_table(repr(self), list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+        table = html_table(repr(self), list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+        return table + self.replay_html()
 
     @property
     def methods(self) -> list[str]:
@@ -237,11 +249,35 @@ class Comparison:
     @property
     def table(self) -> Union["pandas.DataFrame", Table]:
         """The result of :meth:`records`, as a pandas DataFrame if pandas is installed."""
-        try:
-            import pandas
-        except ImportError:
-            return self.records()
-        return pandas.DataFrame(self.records())
+        return _as_data_frame(self.records())
+
+    def replay_records(self, *, resamples: int = 2000) -> Table:
+        """Return one dict for each of the ``replay_removals`` and each order, with means over the examples.
+
+        A method that searches, such as MoXI, has one order for each mode. The columns are the removal, the title of the
+        order, the number of examples, the fraction of the patches at which the curves end, and the mean and the 95 %
+        bootstrap interval of the insertion area, the deletion area and the SRG. If the curves do not extend over all
+        players, ``"area difference"`` replaces the SRG. Values that are not known are None.
+
+        Args:
+            resamples (int, optional): Number of bootstrap resamples for the intervals.
+                Default: 2000
+
+        Returns:
+            Table: A list of dicts that prints as a table. :func:`captum_moxi.plot.replays_figure` draws it.
+        """
+        return Table(replay_records(self.replays, resamples=resamples))
+
+    def replay_html(self) -> str:
+        """Return the table of the replays as HTML, or an empty text if there are none."""
+        if not self.replays:
+            return ""
+        return html_table("Each order under each removal", *replay_rows(self.replay_records()))
+
+    @property
+    def replay_table(self) -> Union["pandas.DataFrame", Table]:
+        """The result of :meth:`replay_records`, as a pandas DataFrame if pandas is installed."""
+        return _as_data_frame(self.replay_records())
 
     def _records_of(self, result: Result) -> list[Record]:
         columns = {metric.title: metric.values(result.curve) for metric in self.metrics}
@@ -262,6 +298,15 @@ class Comparison:
             }
             for example, n_players in enumerate(self.n_players.tolist())
         ]
+
+
+def _as_data_frame(records: Table) -> Union["pandas.DataFrame", Table]:
+    """Convert records to a pandas DataFrame if pandas is installed."""
+    try:
+        import pandas
+    except ImportError:
+        return records
+    return pandas.DataFrame(records)
 
 
 def srg_of(results: Sequence[Result]) -> Tensor | None:
@@ -316,6 +361,9 @@ def join(comparisons: Sequence[Comparison]) -> Comparison:
         targets=torch.cat(targets) if targets else None,
         n_players=torch.cat([comparison.n_players for comparison in comparisons]),
         metrics=comparisons[0].metrics,
+        replays=tuple(
+            join_replays(parts) for parts in zip(*(comparison.replays for comparison in comparisons), strict=True)
+        ),
     )
 
 
@@ -359,6 +407,7 @@ def compare(
     removal: Removal | str | None = None,
     reward: str | Reward = "log_odds",
     fractions: Sequence[float] | Tensor | None = None,
+    replay_removals: Sequence[str] | None = None,
     perturbations_per_eval: int | None = None,
     show_progress: bool = False,
 ) -> Comparison:
@@ -408,6 +457,11 @@ def compare(
             fractions: with ``[0, 0.04]`` of 196 players, the players to flip are 8, or None if 8 players do not flip
             the prediction.
             Default: None, every number of players
+        replay_removals (Sequence[str], optional): Names of removals, for example ``["token", "zero", "blur"]``. Each
+            order is inserted and deleted under each of them, at the same fractions. ``replay_table`` and
+            :meth:`Comparison.replay_records` contain the areas and the SRG. Orders are not computed again, and
+            ``baselines`` are not used.
+            Default: None, only the curves under ``removal``
         perturbations_per_eval (int, optional): As in :class:`captum_moxi.MoXIInsertion`.
             Default: None
         show_progress (bool, optional): Whether to show a progress bar that names the current method and counts the
@@ -418,8 +472,8 @@ def compare(
         Comparison: Orders, curves and costs. Its ``table`` has one row for each example, method and mode.
 
     Raises:
-        ValueError: If a method, mode or metric is unknown or repeated, if there is no method or mode, if a method does
-            not support the model, and in the cases of :func:`captum_moxi.insertion_curve`.
+        ValueError: If a method, mode, metric or removal is unknown or repeated, if there is no method or mode, if a
+            method or a removal does not support the model, and in the cases of :func:`captum_moxi.insertion_curve`.
         TypeError: If an argument has the wrong type.
 
     Examples::
@@ -431,6 +485,8 @@ def compare(
     """
     created_methods, created_metrics, parsed_modes = get_methods(methods), get_metrics(metrics), parse_modes(modes)
     points = None if fractions is None else parse_fractions(fractions)
+    if replay_removals is not None:
+        check_removals(replay_removals, argument="replay_removals")
     with preserved_state(forward_func, input_devices(inputs)):
         game = CoalitionGame(
             forward_func,
@@ -443,9 +499,23 @@ def compare(
             reward=reward,
             perturbations_per_eval=perturbations_per_eval,
         )
+        check_fit(game.call, replay_removals or (), argument="replay_removals")
         supported = _check_methods(created_methods, game)
         results = _play_methods(game, supported, parsed_modes, points, show_progress=show_progress)
-    return Comparison(tuple(results), game.targets, game.exists.sum(1), tuple(created_metrics))
+        replays: list[Replay] = []
+        if replay_removals is not None:
+            orders = _titled_orders(results, supported)
+            replays = play_replays(game, orders, replay_removals, fractions=points, show_progress=show_progress)
+    return Comparison(tuple(results), game.targets, game.exists.sum(1), tuple(created_metrics), tuple(replays))
+
+
+def _titled_orders(results: Sequence[Result], methods: Sequence[Method]) -> dict[str, Tensor]:
+    """Return each order once, by its title."""
+    searches = {method.title for method in methods if method.depends_on_mode}
+    return {
+        order_title(result.method, result.mode, depends_on_mode=result.method in searches): result.order
+        for result in results
+    }
 
 
 def _check_methods(methods: Sequence[Method], game: CoalitionGame) -> list[Method]:

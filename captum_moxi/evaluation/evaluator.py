@@ -15,6 +15,7 @@ from captum_moxi.evaluation import store
 from captum_moxi.evaluation.data import ImageSet, read_class_names, read_images
 from captum_moxi.evaluation.rows import Row, Status, selection_row
 from captum_moxi.evaluation.settings import Settings
+from captum_moxi.explanation.images import BLANK_SIZE
 from captum_moxi.game import CoalitionGame
 from captum_moxi.heads import head_of
 from captum_moxi.methods import Method, get_methods
@@ -26,8 +27,6 @@ from captum_moxi.search.screens import SCREENS
 
 # Errors of one image or batch, after which the other images are still processed.
 IMAGE_ERRORS = (ValueError, RuntimeError, MemoryError)
-# Size of the blank image on which the methods are checked. The processor resizes it.
-BLANK_SIZE = (64, 64)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pandas
-from torch import Tensor
 
 from captum_moxi.comparison import srg_of
-from captum_moxi.evaluation.bootstrap import bootstrap_band
 from captum_moxi.evaluation.curves import TOLERANCE, RunCurve, read_run_curves
 from captum_moxi.evaluation.galleries import draw_galleries
 from captum_moxi.evaluation.report_plots import FIGURES, line_styles
@@ -22,6 +20,7 @@ from captum_moxi.evaluation.rows import STATUSES
 from captum_moxi.evaluation.store import MANIFEST, read_manifest, read_rows
 from captum_moxi.files import write_file
 from captum_moxi.metrics import median_flip, skips_counts
+from captum_moxi.metrics.bootstrap import mean_with_interval
 from captum_moxi.plot import save_figure
 from captum_moxi.tables import markdown_table
 
@@ -138,7 +137,7 @@ def area_columns(curve: RunCurve, options: TableOptions) -> Cells:
     shared = curve.up_to(options.shared_fraction).curve
     area = low = high = math.nan
     if shared is not None and len(shared.fractions) > 1:
-        area, low, high = _mean_with_interval(shared.area(), resamples=options.resamples)
+        area, low, high = mean_with_interval(shared.area().numpy(), resamples=options.resamples)
     return {"area": area, "area, low": low, "area, high": high}
 
 
@@ -157,7 +156,7 @@ def srg_columns(curve: RunCurve, options: TableOptions) -> Cells:
     values = srg_of(same_order)
     srg = low = high = math.nan
     if values is not None:
-        srg, low, high = _mean_with_interval(values, resamples=options.resamples)
+        srg, low, high = mean_with_interval(values.numpy(), resamples=options.resamples)
     return {"SRG": srg, "SRG, low": low, "SRG, high": high}
 
 
@@ -219,14 +218,6 @@ def _format_table(frame: pandas.DataFrame) -> str:
     frame = frame.dropna(axis="columns", how="all")
     cells = frame.astype(object).where(frame.notna(), "")
     return markdown_table(list(frame.columns), cells.to_numpy(dtype=object).tolist())
-
-
-def _mean_with_interval(values: Tensor, *, resamples: int) -> tuple[float, float, float]:
-    """Return the mean over the images, and its 95 % interval. A single image has no interval."""
-    low = high = math.nan
-    if len(values) > 1:
-        low, high = map(float, bootstrap_band(values.numpy(), resamples=resamples))
-    return float(values.mean()), low, high
 
 
 def _accuracy_at(curve: RunCurve, fraction: float) -> float:

@@ -13,9 +13,13 @@ from torch import Tensor
 
 from captum_moxi.game import CoalitionGame
 from captum_moxi.heads import Head, head_of
-from captum_moxi.models import ImageClassifier, call_model
-from captum_moxi.removal import Removal, default_removal, get_removal
+from captum_moxi.models import ImageClassifier, as_forward_func, call_model
+from captum_moxi.players import players_from_mask
+from captum_moxi.removal import ForwardCall, Removal, default_removal, get_removal
 from captum_moxi.rewards import REWARDS
+
+# Size of the blank image on which settings are checked. The processor resizes it.
+BLANK_SIZE = (64, 64)
 
 
 class ClassDict(TypedDict):
@@ -174,6 +178,26 @@ class PreparedImage:
             rows, columns = (self.mask == player).nonzero(as_tuple=True)
             boxes[str(player)] = [int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1]
         return boxes
+
+
+def blank_call(classifier: ImageClassifier, removal: Removal | None, grid: int | None) -> ForwardCall:
+    """Return a call of the classifier with a blank image, to check removals before images are read.
+
+    Args:
+        classifier (ImageClassifier): The classifier.
+        removal (Removal or None): Removal that determines the players. None for the one that fits the classifier.
+        grid (int or None): Number of rows and columns of patches, as in :func:`prepare_image`.
+
+    Returns:
+        ForwardCall: The call. The model has not run.
+
+    Raises:
+        ValueError: If the grid is finer than the image.
+    """
+    model = as_forward_func(classifier.model)
+    x = classifier.preprocess(Image.new("RGB", BLANK_SIZE))
+    removal = removal or default_removal(model, (x,), has_baselines=False)
+    return ForwardCall(model, (x,), None, (), players_from_mask(removal.grid_mask(model, x, grid), (x,)))
 
 
 def prepare_image(

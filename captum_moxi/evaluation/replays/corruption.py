@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from captum_moxi.evaluation.bootstrap import bootstrap_band
 from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator, Played
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
@@ -18,6 +17,7 @@ from captum_moxi.evaluation.replays.writing import check_other_folder, write_rep
 from captum_moxi.evaluation.rows import Row
 from captum_moxi.files import write_file
 from captum_moxi.metrics import Curve, rank_positions
+from captum_moxi.metrics.bootstrap import bootstrap_band
 from captum_moxi.models import preserved_state
 from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupted_inputs
 from captum_moxi.plot import describe, label_curves, line_style, save_figure

@@ -8,6 +8,7 @@ from captum_moxi.arguments import Mode
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.settings import Settings
+from captum_moxi.metrics import order_title
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _titled_orders(
     """Return the orders of one image by title, sorted by method. Methods that search have one for each mode."""
     methods = dict.fromkeys(method for orders in by_mode.values() for method in orders[image])
     return {
-        f"{method}, {mode} order" if method in searches else method: orders[image][method]
+        order_title(method, mode, depends_on_mode=method in searches): orders[image][method]
         for method in methods
         for mode, orders in by_mode.items()
     }
