@@ -34,8 +34,11 @@ over all patches, with the ends of its interval; higher is better. Only methods 
 here, and only in runs to the last patch. captum-moxi replay computes it for all methods. **To flip**: median number of
 patches that flip the prediction to the target (insertion) or away from it (deletion). Images that never flip count as
 larger than all others. ≤: the curve skips smaller numbers. **Flipped**: number of images whose prediction flips.
-**Seconds** and **rows** per image: mean cost of ordering the patches, including what a search evaluates along its path.
-A row is one model input. A row with a backward pass counts as three rows.""".strip()
+**Minimal to flip** (--minimal): median number of patches of the minimal groups, from which no patch can be left out.
+**Left out**: mean number of patches that the search chose before it left them out. **Groups** (--alternatives): mean
+number of disjoint groups, each of which flips the prediction by itself. **Seconds** and **rows** per image: mean cost
+of ordering the patches, including what a search evaluates along its path, but not alternatives. A row is one model
+input. A row with a backward pass counts as three rows.""".strip()
 
 Cell: TypeAlias = str | int | float | None
 Cells: TypeAlias = dict[str, Cell]
@@ -170,6 +173,18 @@ def flip_columns(curve: RunCurve, options: TableOptions) -> Cells:
     }
 
 
+def group_columns(curve: RunCurve, options: TableOptions) -> Cells:
+    """Return the sizes of the minimal groups and the number of disjoint groups, if the run searched them."""
+    median: Cell = None
+    left_out = counts = math.nan
+    if curve.groups is not None:
+        median = median_flip(curve.groups.sizes.tolist(), curve.max_steps)
+        left_out = float(curve.groups.left_out.double().mean())
+        if curve.groups.counts is not None:
+            counts = float(curve.groups.counts.double().mean())
+    return {"minimal to flip, median": median, "left out": left_out, "groups": counts}
+
+
 def cost_columns(curve: RunCurve, options: TableOptions) -> Cells:
     """Return the mean cost of ordering the players of an image."""
     return {"seconds per image": curve.result.seconds, "rows per image": curve.result.weighted_rows}
@@ -182,6 +197,7 @@ COLUMNS: tuple[Callable[[RunCurve, TableOptions], Cells], ...] = (
     area_columns,
     srg_columns,
     flip_columns,
+    group_columns,
     cost_columns,
 )
 
