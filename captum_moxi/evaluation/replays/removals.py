@@ -6,14 +6,15 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from PIL import Image
 from tqdm.auto import tqdm
 
 from captum_moxi.arguments import MODES
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator, Played
-from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders_of_all_modes
-from captum_moxi.evaluation.replays.writing import check_other_folder, write_replay
+from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, describe_left_out, read_orders_of_all_modes
+from captum_moxi.evaluation.replays.writing import check_other_folder, split_replayed, write_replay
 from captum_moxi.evaluation.rows import Row
 from captum_moxi.explanation.images import blank_call
 from captum_moxi.files import write_file
@@ -48,7 +49,8 @@ def run_removals(
     """Replay every order of a run under several removals, and summarize insertion areas, deletion areas and SRG.
 
     Writes a run for each removal (``out/REMOVAL``), the table (``replay.md``, ``replay.csv``, ``replay.json``) and a
-    figure (``replay.png``). After an interruption, repeat the same call to continue.
+    figure (``replay.png``). After an interruption, repeat the same call to continue. The summary names images that
+    cannot be read, and the table contains only images that were replayed under all removals.
 
     Args:
         run (Path): Folder of a run that did not stop at flips. If its orders contain only the first players, the areas
@@ -70,32 +72,36 @@ def run_removals(
 
     Raises:
         ValueError: If a removal is unknown, repeated or does not fit the model, if ``out`` is ``run`` or holds replays
-            of another run, or for the reasons listed in :func:`read_orders_of_all_modes`.
+            of another run, if no image can be replayed, or for the reasons listed in
+            :func:`read_orders_of_all_modes`.
     """
     if removals is not None:
         check_removals(removals, argument="removals")
     check_other_folder(run, out)
     orders = read_orders_of_all_modes(run, limit=limit, device=device)
     names = fitting_removals(orders.evaluator, removals)
-    images = [image.name for image in orders.images]
+    folders = {name: out / folder_name(name) for name in names}
     run_id, disable = store.read_manifest(run).run, None if show_progress else True
-    with tqdm(total=len(names) * len(images), desc="images", unit="image", disable=disable) as bar:
+    with tqdm(total=len(names) * len(orders.images), desc="images", unit="image", disable=disable) as bar:
         for name in names:
-            for _ in replay_run(orders, out / folder_name(name), removal=name, run_id=run_id):
+            for _ in replay_run(orders, folders[name], removal=name, run_id=run_id):
                 bar.update()
+    images, left_out = split_replayed(orders, list(folders.values()))
     replays = [
         replay
-        for name in names
-        for replay in read_replays(read_run_curves(out / folder_name(name), images=images), removal=name)
+        for name, folder in folders.items()
+        for replay in read_replays(read_run_curves(folder, images=images), removal=name)
     ]
     records = replay_records(replays, resamples=resamples)
     covered = (
         "" if replays[0].fraction == 1 else f" The areas cover the first {replays[0].fraction:.0%} of the patches."
     )
-    text = (
+    summary = (
         f"{len(images)} images of {run}, model {orders.evaluator.settings.model}. Each order is replayed under each "
-        f"removal.{covered}\n\n{markdown_table(*replay_rows(records))}\n\n{REPLAYS_LEGEND}"
+        f"removal.{covered}"
     )
+    table = markdown_table(*replay_rows(records))
+    text = "\n\n".join([summary, *describe_left_out(left_out), table, REPLAYS_LEGEND])
     write_file(out / "replay.md", text + "\n")
     write_file(out / "replay.csv", replay_csv(records))
     write_file(out / "replay.json", json.dumps(records, indent=1, allow_nan=False) + "\n")
@@ -179,9 +185,9 @@ def read_replays(curves: Sequence[RunCurve], *, removal: str) -> list[Replay]:
     return replays
 
 
-def _replay_image(evaluator: Evaluator, image: ImageOrders, *, removal: str) -> list[Row]:
+def _replay_image(evaluator: Evaluator, image: ImageOrders, picture: Image.Image, *, removal: str) -> list[Row]:
     """Return the rows of one image: both curves of each of its orders."""
-    x = evaluator.classifier.preprocess(evaluator.images.open(image.index))
+    x = evaluator.classifier.preprocess(picture)
     game = evaluator.game(x, target=torch.tensor([image.target]), removal=REMOVALS.create(removal))
     rows: list[Row] = []
     with preserved_state(evaluator.classifier.model, {x.device}):

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from captum_moxi import patch_mask
 from captum_moxi.arguments import Mode
+from captum_moxi.demo import FOLDER
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.curves import read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator
@@ -112,6 +114,42 @@ def test_the_summary_is_written_and_continues_after_an_interruption(run: Path, t
         ]
         areas = [np.trapezoid(row["confidences"]) / 3 for row in rows]
         assert record["images"] == len(rows) and record["insertion area"] == pytest.approx(np.mean(areas))
+
+
+def test_images_that_cannot_be_read_do_not_stop_a_replay(pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures, tmp_path / "data")
+    settings = Settings(
+        model=str(FOLDER / "model"), data=str(tmp_path / "data"), grid=2, methods=["random"], stop=None, keep="all"
+    )
+    evaluator = Evaluator.load(settings, device="cpu")
+    store.open_run(tmp_path / "run", settings.to_dict())
+    store.write_part(tmp_path / "run", evaluator.rows(range(len(evaluator.images))))
+    first, second, *others = (
+        row["image"] for row in store.read_rows(tmp_path / "run").to_pylist()[::2] if row["status"] == "explained"
+    )
+    picture = (tmp_path / "data" / first).read_bytes()
+    (tmp_path / "data" / first).write_text("torn")
+    (tmp_path / "data" / second).unlink()
+    options: dict[str, Any] = {"removals": ["zero", "blur"], "resamples": 20, "device": "cpu"}
+    text = run_removals(tmp_path / "run", tmp_path / "out", **options)
+    assert "2 images could not be replayed:" in text and f"{first}: " in text
+    assert f"{second}: image {second!r} is not in the data" in text
+    records = json.loads((tmp_path / "out" / "replay.json").read_text())
+    assert [record["images"] for record in records] == [len(others)] * 2
+    # A restored image is replayed when the command is repeated.
+    (tmp_path / "data" / first).write_bytes(picture)
+    text = run_removals(tmp_path / "run", tmp_path / "out", **options)
+    assert text.startswith(f"{len(others) + 1} images") and "1 image could not be replayed:" in text
+    for name in (first, *others):
+        (tmp_path / "data" / name).write_text("torn")
+    with pytest.raises(ValueError, match="no image could be replayed"):
+        run_removals(tmp_path / "run", tmp_path / "torn", **options)
+    shutil.rmtree(tmp_path / "data")
+    shutil.copytree(pictures, tmp_path / "data")
+    for name in (first, second, *others):
+        (tmp_path / "data" / name).unlink()
+    with pytest.raises(ValueError, match="is not in the data; restore the image"):
+        run_removals(tmp_path / "run", tmp_path / "gone", **options)
 
 
 def test_replays_of_another_run_are_not_mixed(run: Path, tmp_path: Path) -> None:
