@@ -27,13 +27,24 @@ from captum_moxi.game import CoalitionGame
 from captum_moxi.methods import AnyMethod, Method, get_methods
 from captum_moxi.metrics import (
     Attributions,
+    Cell,
     Curve,
     Metric,
+    Replay,
+    check_fit,
+    check_removals,
     count_players_to_flip,
+    covers_all_players,
     get_metrics,
+    join_replays,
+    order_title,
     parse_fractions,
     play_curve,
+    play_replays,
     rank_positions,
+    replay_records,
+    replay_rows,
+    symmetric_relevance_gain,
 )
 from captum_moxi.models import preserved_state
 from captum_moxi.removal import Removal
@@ -102,12 +113,15 @@ class Comparison:
         n_players (Tensor): Number of players of each example. Shape ``(B,)``, int64.
         metrics (tuple[Metric, ...], optional): Metrics in the table.
             Default: all registered metrics
+        replays (tuple[Replay, ...], optional): Areas of each order under each of the ``replay_removals``.
+            Default: ``()``
     """
 
     results: tuple[Result, ...]
     targets: Tensor | None
     n_players: Tensor
     metrics: tuple[Metric, ...] = field(default_factory=lambda: tuple(get_metrics()))
+    replays: tuple[Replay, ...] = ()
 
     def __repr__(self) -> str:
         n_examples = len(self.n_players)
@@ -127,11 +141,12 @@ class Comparison:
         """Return a table of each method's means over the examples, which a notebook shows."""
         rows = [
             {"": result.mode, "method": result.method}
-            | {column: cell for metric in self.metrics for column, cell in metric.summarize(result.curve).items()}
+            | self.summary_columns(result)
             | {"seconds per example": result.seconds}
             for result in self.results
         ]
-        return html_table(repr(self), list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+        table = html_table(repr(self), list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+        return table + self.replay_html()
 
     @property
     def methods(self) -> list[str]:
@@ -174,8 +189,53 @@ class Comparison:
         """
         return count_players_to_flip(self.of(method, mode).curve)
 
+    def srg(self, method: str) -> Tensor | None:
+        """Compute the symmetric relevance gain (SRG) of a method's order: its insertion area minus its deletion area.
+
+        Args:
+            method (str): Title of the method.
+
+        Returns:
+            Tensor or None: SRG of each example. Shape ``(B,)``, float64. None if the method has a different order for
+            each mode, as MoXI does, or if there is only one mode, or if the fractions do not extend from 0 to 1.
+            ``replay_removals`` of :func:`compare` also inserts and deletes the orders of MoXI.
+        """
+        return srg_of([result for result in self.results if result.method == method])
+
+    @property
+    def _has_srg(self) -> bool:
+        """Whether the table has a column for the SRG. It does not depend on the orders, so all images share it."""
+        return len(self.modes) == len(MODES) and all(covers_all_players(result.curve) for result in self.results)
+
+    def _srg_values(self, result: Result) -> Tensor | None:
+        """Return the SRG of a result ``(B,)``, NaN if it has none. None if the table has no column for it."""
+        if not self._has_srg:
+            return None
+        values = self.srg(result.method)
+        return torch.full((len(self.n_players),), math.nan, dtype=torch.float64) if values is None else values
+
+    def summary_columns(self, result: Result, metrics: Sequence[Metric] | None = None) -> dict[str, Cell]:
+        """Summarize a result over the examples.
+
+        Args:
+            result (Result): One of the results.
+            metrics (Sequence[Metric], optional): Metrics of the columns.
+                Default: None, the metrics of the comparison
+
+        Returns:
+            dict[str, str or int or float]: Value of each column, by title: those of the metrics, and the mean SRG if
+            the table has it, as in :meth:`records`.
+        """
+        metrics = self.metrics if metrics is None else metrics
+        columns = {column: cell for metric in metrics for column, cell in metric.summarize(result.curve).items()}
+        srg = self._srg_values(result)
+        return columns if srg is None else columns | {"SRG": float(srg.mean())}
+
     def records(self) -> Table:
         """Return one dict for each example, method and mode, with a column for each metric.
+
+        If there are both modes and the curves extend over all players, there is also a column for the SRG, as in
+        :meth:`srg`. It is NaN for methods with a different order for each mode.
 
         The players to flip are the smallest number on the curve that flips the prediction, and None if no number on the
         curve does. With few ``fractions``, there are few such numbers. Rows are NaN if they are unknown, as in
@@ -189,15 +249,40 @@ class Comparison:
     @property
     def table(self) -> Union["pandas.DataFrame", Table]:
         """The result of :meth:`records`, as a pandas DataFrame if pandas is installed."""
-        try:
-            import pandas
-        except ImportError:
-            return self.records()
-        return pandas.DataFrame(self.records())
+        return _as_data_frame(self.records())
+
+    def replay_records(self, *, resamples: int = 2000) -> Table:
+        """Return one dict for each of the ``replay_removals`` and each order, with means over the examples.
+
+        A method that searches, such as MoXI, has one order for each mode. The columns are the removal, the title of the
+        order, the number of examples, the fraction of the patches at which the curves end, and the mean and the 95 %
+        bootstrap interval of the insertion area, the deletion area and the SRG. If the curves do not extend over all
+        players, ``"area difference"`` replaces the SRG. Values that are not known are None.
+
+        Args:
+            resamples (int, optional): Number of bootstrap resamples for the intervals.
+                Default: 2000
+
+        Returns:
+            Table: A list of dicts that prints as a table. :func:`captum_moxi.plot.replays_figure` draws it.
+        """
+        return Table(replay_records(self.replays, resamples=resamples))
+
+    def replay_html(self) -> str:
+        """Return the table of the replays as HTML, or an empty text if there are none."""
+        if not self.replays:
+            return ""
+        return html_table("Each order under each removal", *replay_rows(self.replay_records()))
+
+    @property
+    def replay_table(self) -> Union["pandas.DataFrame", Table]:
+        """The result of :meth:`replay_records`, as a pandas DataFrame if pandas is installed."""
+        return _as_data_frame(self.replay_records())
 
     def _records_of(self, result: Result) -> list[Record]:
         columns = {metric.title: metric.values(result.curve) for metric in self.metrics}
         targets = None if self.targets is None else self.targets.tolist()
+        srg = self._srg_values(result)
         return [
             {
                 "example": example,
@@ -206,12 +291,41 @@ class Comparison:
                 "mode": result.mode,
                 "players": n_players,
                 **{title: values[example] for title, values in columns.items()},
+                **({} if srg is None else {"SRG": float(srg[example])}),
                 "seconds": result.seconds,
                 "rows": result.rows,
                 "weighted rows": result.weighted_rows,
             }
             for example, n_players in enumerate(self.n_players.tolist())
         ]
+
+
+def _as_data_frame(records: Table) -> Union["pandas.DataFrame", Table]:
+    """Convert records to a pandas DataFrame if pandas is installed."""
+    try:
+        import pandas
+    except ImportError:
+        return records
+    return pandas.DataFrame(records)
+
+
+def srg_of(results: Sequence[Result]) -> Tensor | None:
+    """Compute the symmetric relevance gain (SRG) of one method.
+
+    Args:
+        results (Sequence[Result]): Results of the method in its modes, for the same examples.
+
+    Returns:
+        Tensor or None: SRG of each example. Shape ``(B,)``, float64. None if there are not both modes, if the modes
+        have different orders, or if the curves do not extend over all players.
+    """
+    by_mode = {result.mode: result for result in results}
+    if len(by_mode) < len(MODES):
+        return None
+    insertion, deletion = (by_mode[mode] for mode in MODES)
+    if not torch.equal(insertion.order, deletion.order) or not covers_all_players(insertion.curve):
+        return None
+    return symmetric_relevance_gain(insertion.curve, deletion.curve)
 
 
 def join(comparisons: Sequence[Comparison]) -> Comparison:
@@ -247,6 +361,9 @@ def join(comparisons: Sequence[Comparison]) -> Comparison:
         targets=torch.cat(targets) if targets else None,
         n_players=torch.cat([comparison.n_players for comparison in comparisons]),
         metrics=comparisons[0].metrics,
+        replays=tuple(
+            join_replays(parts) for parts in zip(*(comparison.replays for comparison in comparisons), strict=True)
+        ),
     )
 
 
@@ -290,6 +407,7 @@ def compare(
     removal: Removal | str | None = None,
     reward: str | Reward = "log_odds",
     fractions: Sequence[float] | Tensor | None = None,
+    replay_removals: Sequence[str] | None = None,
     perturbations_per_eval: int | None = None,
     show_progress: bool = False,
 ) -> Comparison:
@@ -339,6 +457,11 @@ def compare(
             fractions: with ``[0, 0.04]`` of 196 players, the players to flip are 8, or None if 8 players do not flip
             the prediction.
             Default: None, every number of players
+        replay_removals (Sequence[str], optional): Names of removals, for example ``["token", "zero", "blur"]``. Each
+            order is inserted and deleted under each of them, at the same fractions. ``replay_table`` and
+            :meth:`Comparison.replay_records` contain the areas and the SRG. Orders are not computed again, and
+            ``baselines`` are not used.
+            Default: None, only the curves under ``removal``
         perturbations_per_eval (int, optional): As in :class:`captum_moxi.MoXIInsertion`.
             Default: None
         show_progress (bool, optional): Whether to show a progress bar that names the current method and counts the
@@ -349,8 +472,8 @@ def compare(
         Comparison: Orders, curves and costs. Its ``table`` has one row for each example, method and mode.
 
     Raises:
-        ValueError: If a method, mode or metric is unknown or repeated, if there is no method or mode, if a method does
-            not support the model, and in the cases of :func:`captum_moxi.insertion_curve`.
+        ValueError: If a method, mode, metric or removal is unknown or repeated, if there is no method or mode, if a
+            method or a removal does not support the model, and in the cases of :func:`captum_moxi.insertion_curve`.
         TypeError: If an argument has the wrong type.
 
     Examples::
@@ -362,6 +485,8 @@ def compare(
     """
     created_methods, created_metrics, parsed_modes = get_methods(methods), get_metrics(metrics), parse_modes(modes)
     points = None if fractions is None else parse_fractions(fractions)
+    if replay_removals is not None:
+        check_removals(replay_removals, argument="replay_removals")
     with preserved_state(forward_func, input_devices(inputs)):
         game = CoalitionGame(
             forward_func,
@@ -374,9 +499,23 @@ def compare(
             reward=reward,
             perturbations_per_eval=perturbations_per_eval,
         )
+        check_fit(game.call, replay_removals or (), argument="replay_removals")
         supported = _check_methods(created_methods, game)
         results = _play_methods(game, supported, parsed_modes, points, show_progress=show_progress)
-    return Comparison(tuple(results), game.targets, game.exists.sum(1), tuple(created_metrics))
+        replays: list[Replay] = []
+        if replay_removals is not None:
+            orders = _titled_orders(results, supported)
+            replays = play_replays(game, orders, replay_removals, fractions=points, show_progress=show_progress)
+    return Comparison(tuple(results), game.targets, game.exists.sum(1), tuple(created_metrics), tuple(replays))
+
+
+def _titled_orders(results: Sequence[Result], methods: Sequence[Method]) -> dict[str, Tensor]:
+    """Return each order once, by its title."""
+    searches = {method.title for method in methods if method.depends_on_mode}
+    return {
+        order_title(result.method, result.mode, depends_on_mode=result.method in searches): result.order
+        for result in results
+    }
 
 
 def _check_methods(methods: Sequence[Method], game: CoalitionGame) -> list[Method]:

@@ -103,6 +103,29 @@ def test_records_have_a_column_for_each_metric(model: torch.nn.Module, x: torch.
         assert record["players to flip"] == (None if fraction != fraction else round(fraction * 16))
 
 
+def test_methods_with_one_order_have_an_srg(model: torch.nn.Module, x: torch.Tensor) -> None:
+    comparison = compare(model, x, target=TARGETS, methods=["moxi", "gradcam"])
+    attr = GradCam(model).attribute(x, target=TARGETS)
+    insertion, deletion = (curve(model, x, attributions=attr, target=TARGETS).area() for curve in CURVES.values())
+    srg = comparison.srg("Grad-CAM")
+    assert srg is not None
+    torch.testing.assert_close(srg, insertion - deletion, rtol=0, atol=1e-6)
+    # MoXI has one order for each mode.
+    assert comparison.srg("MoXI") is None
+    for record in comparison.records():
+        expected = float(srg[record["example"]]) if record["method"] == "Grad-CAM" else float("nan")
+        assert record["SRG"] == pytest.approx(expected, nan_ok=True)
+    assert "SRG" in comparison._repr_html_()
+
+
+def test_truncated_orders_and_single_modes_have_no_srg(model: torch.nn.Module, x: torch.Tensor) -> None:
+    for options in ({"fractions": [0, 0.5]}, {"fractions": [0.5, 1]}, {"modes": "insertion"}):
+        comparison = compare(model, x, target=TARGETS, methods="gradcam", **options)
+        assert comparison.srg("Grad-CAM") is None
+        assert all("SRG" not in record for record in comparison.records())
+        assert "SRG" not in comparison._repr_html_()
+
+
 def test_metrics_can_be_chosen(model: torch.nn.Module, x: torch.Tensor) -> None:
     last = Metric("last", lambda curve: curve.confidences[:, -1].double(), better={"insertion": "higher"})
     comparison = compare(model, x[:1], target=1, methods="random", modes="insertion", metrics=["area", last])
@@ -268,3 +291,56 @@ def test_a_gpu_gives_the_same_rewards_as_the_cpu(x: torch.Tensor) -> None:
     for expected, result in zip(cpu.results, cuda.results, strict=True):
         torch.testing.assert_close(result.curve.rewards[:, -1], expected.curve.rewards[:, -1], rtol=0, atol=1e-3)
         assert result.order.device.type == "cpu"
+
+
+def test_each_order_is_computed_once_and_replayed_under_each_removal(model: torch.nn.Module, x: torch.Tensor) -> None:
+    comparison = compare(
+        model, x, target=TARGETS, methods=["moxi", "gradcam"], replay_removals=["token", "zero"], show_progress=True
+    )
+    plain = compare(model, x, target=TARGETS, methods=["moxi", "gradcam"])
+    assert [result.rows for result in comparison.results] == [result.rows for result in plain.results]
+    orders = {
+        "MoXI, insertion order": comparison.of("MoXI", "insertion").order,
+        "MoXI, deletion order": comparison.of("MoXI", "deletion").order,
+        "Grad-CAM": comparison.of("Grad-CAM", "deletion").order,
+    }
+    records = comparison.replay_records()
+    assert [(record["removal"], record["order"]) for record in records] == [
+        (removal, order) for removal in ("token", "zero") for order in orders
+    ]
+    for record in records:
+        areas = [
+            curve(
+                model, x, attributions=orders[str(record["order"])], target=TARGETS, removal=str(record["removal"])
+            ).area()
+            for curve in CURVES.values()
+        ]
+        assert record["insertion area"] == pytest.approx(float(areas[0].mean()), abs=1e-6)
+        assert record["SRG"] == pytest.approx(float((areas[0] - areas[1]).mean()), abs=1e-6)
+    assert "Each order under each removal" in comparison._repr_html_()
+    joined = join([comparison, comparison])
+    assert [len(replay.insertion) for replay in joined.replays] == [6] * 6
+
+
+def test_a_single_mode_is_replayed_in_both(model: torch.nn.Module, x: torch.Tensor) -> None:
+    options: dict[str, Any] = {"modes": "insertion", "fractions": [0, 0.5], "replay_removals": ["zero"]}
+    comparison = compare(model, x[:1], target=1, methods="gradcam", baselines=0.5, **options)
+    (replay,) = comparison.replays
+    order = comparison.of("Grad-CAM", "insertion").order
+    curve = deletion_curve(model, x[:1], attributions=order, target=1, removal="zero", fractions=[0, 0.5])
+    assert replay.deletion.tolist() == pytest.approx(curve.area().tolist(), abs=1e-6)
+    assert replay.srg is None and comparison.replay_records()[0]["area difference"] is not None
+    plain = compare(model, x[:1], target=1, methods="random", modes="deletion", fractions=[0, 0.5])
+    assert plain.replays == () and plain.replay_html() == "" and not plain.replay_records()
+
+
+def test_wrong_replay_removals_are_rejected_before_any_method_runs(x: torch.Tensor) -> None:
+    for removals, message in ((["hail"], "'hail' is unknown"), ([], "replay_removals is"), (["zero"] * 2, "different")):
+        with pytest.raises(ValueError, match=message):
+            compare(lambda x: pytest.fail("the model ran"), x, target=TARGETS, replay_removals=removals)
+
+    def fail(game: object, mode: str, *, n_steps: int | None, stop: str | None) -> torch.Tensor:
+        raise AssertionError("ran before the removals were checked")
+
+    with pytest.raises(ValueError, match="replay_removals='token' does not fit the model"):
+        compare(zoo.resnet(), x, target=TARGETS, methods=[Method("first", fail)], replay_removals=["zero", "token"])

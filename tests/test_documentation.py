@@ -31,6 +31,8 @@ from captum_moxi.cli.main import main as command_line
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LABELS = ("tabby, tabby cat", "desk", "digital clock", "beagle", "tench", "hen")
+# Pages whose code needs an optional package, with its extra.
+PACKAGES_OF_PAGES = {"app": ("gradio", "app"), "quantus": ("quantus", "others")}
 HUB_NAMES = ("google/vit-base-patch16-224", "facebook/deit-tiny-patch16-224", "microsoft/resnet-50")
 
 
@@ -102,14 +104,16 @@ def real_models(photographs: Path, models_of_texts: Path, shared: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def app_without_users(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ends the app when it starts to wait for users. Skips its page without Gradio."""
+def optional_packages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends the app when it starts to wait for users. Skips pages whose package is not installed."""
     if find_spec("gradio") is not None:
         import gradio
 
         monkeypatch.setattr(gradio.Blocks, "block_thread", gradio.Blocks.close)
-    elif "page" in request.fixturenames and request.getfixturevalue("page").stem == "app":
-        pytest.skip("Gradio is not installed; run pip install '.[app]'")
+    page = request.getfixturevalue("page").stem if "page" in request.fixturenames else ""
+    package, extra = PACKAGES_OF_PAGES.get(page, (None, None))
+    if package is not None and find_spec(package) is None:
+        pytest.skip(f"{package} is not installed; run pip install '.[{extra}]'")
 
 
 def run_python(page: Path) -> None:

@@ -44,6 +44,7 @@ from captum_moxi.search.screens import SCREENS
 )
 @options.grid()
 @options.removal()
+@options.compare_removals()
 @options.reward()
 @options.screen(
     default="gradient:8",
@@ -78,6 +79,7 @@ def compare(
     In the folder --out:
     insertion.png, deletion.png  patches that flip the prediction, by method, for the first 12 images
     curves.png                   accuracy and confidence as patches are inserted or deleted, averaged over images
+    replays.png, replays.csv     with --replay-removals: areas and SRG of each order under each removal
     comparison.csv               one row per image, method and mode
     IMAGE-methods.html           with --html: a slider along the path of each method
     """

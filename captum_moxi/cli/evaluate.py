@@ -40,6 +40,14 @@ from captum_moxi.search.screens import SCREENS
 @options.n_steps()
 @options.grid()
 @options.removal(type=SpecType(REMOVALS))
+@options.minimal(
+    help="After the flip, methods that search, such as MoXI, leave out the patches that the flip does not need. "
+    "Requires --stop flip.",
+)
+@options.alternatives(
+    help="Methods that search find up to N minimal groups in each image that share no patch. The report contains their "
+    "number. Implies --minimal. The search for a group that does not exist takes long. --n-steps limits it.",
+)
 @options.reward(
     type=SpecType(REWARDS),
     help=f"Quantity that insertion increases and deletion decreases: {options.CHOICES}. CLASS is the index of the "

@@ -428,6 +428,14 @@ replay_removals = partial(
     type=SpecListType(REMOVALS),
     help=f"Removals, separated by commas: {CHOICES}. Default: those of token, zero, mean and blur that fit the model.",
 )
+compare_removals = partial(
+    click.option,
+    "--replay-removals",
+    cls=RegistryOption,
+    type=SpecListType(REMOVALS),
+    help=f"Also insert and delete every order under each of these removals, separated by commas: {CHOICES}. A second "
+    "table and a figure contain the areas and the SRG.",
+)
 severity = partial(
     click.option,
     "--severity",

@@ -13,7 +13,6 @@ labels, data    images and labels from a folder or a dataset
 evaluator       explains batches of images by every method and returns their rows
 engines         process batches, locally or on a Ray cluster; a new engine goes here
 runs            starts or continues a run
-bootstrap       confidence intervals
 curves          converts the rows of a run to curves
 report_plots    the figures of a report; a new figure goes here
 galleries       figures with the selected patches of the first images

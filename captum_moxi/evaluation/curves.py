@@ -24,6 +24,23 @@ TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
+class Groups:
+    """The minimal groups of N images.
+
+    Args:
+        sizes (Tensor): Number of players of each minimal group. Shape ``(N,)``, float64. Infinity for images whose
+            prediction does not flip.
+        left_out (Tensor): Number of players that the search chose first and then left out. Shape ``(N,)``, int64.
+        counts (Tensor or None): Number of disjoint groups of each image. Shape ``(N,)``, int64. None if they were not
+            searched.
+    """
+
+    sizes: Tensor
+    left_out: Tensor
+    counts: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
 class RunCurve:
     """One method in one mode of a run over N images.
 
@@ -36,6 +53,7 @@ class RunCurve:
             at fractions that an image did not reach are NaN (floating) or -1 (int64).
         curve (Curve or None): Curve over the fractions that every image reached. None if the run stopped at flips,
             because its images then end at different fractions.
+        groups (Groups or None): Minimal groups. None if the run or the method did not search them.
     """
 
     run: str
@@ -44,6 +62,7 @@ class RunCurve:
     n_players: Tensor
     result: Result
     curve: Curve | None
+    groups: Groups | None = None
 
     @property
     def method(self) -> str:
@@ -124,6 +143,19 @@ def _run_curve(run: str, rows: "pandas.DataFrame", *, stops_at_flips: bool) -> R
         n_players=n_players,
         result=result,
         curve=None if stops_at_flips else _truncate(curve, reached),
+        groups=_groups(rows),
+    )
+
+
+def _groups(rows: "pandas.DataFrame") -> Groups | None:
+    """Return the minimal groups of the rows, or None if they have none."""
+    if rows["minimal"].isna().any():
+        return None
+    sizes = [len(order) if minimal else math.inf for order, minimal in zip(rows["order"], rows["minimal"], strict=True)]
+    return Groups(
+        sizes=torch.tensor(sizes, dtype=torch.float64),
+        left_out=torch.tensor([len(players) for players in rows["left_out"]]),
+        counts=None if rows["groups"].isna().any() else torch.tensor([len(groups) for groups in rows["groups"]]),
     )
 
 

@@ -10,24 +10,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from captum_moxi.arguments import Mode
 from captum_moxi.comparison import MethodRun, play_method
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.data import ImageSet, read_class_names, read_images
-from captum_moxi.evaluation.rows import Row, Status, selection_row
+from captum_moxi.evaluation.rows import Row, Status, minimal_row, selection_row
 from captum_moxi.evaluation.settings import Settings
+from captum_moxi.explanation.images import BLANK_SIZE
 from captum_moxi.game import CoalitionGame
 from captum_moxi.heads import head_of
 from captum_moxi.methods import Method, get_methods
 from captum_moxi.models import ImageClassifier, call_model, load, preserved_state
 from captum_moxi.removal import REMOVALS, Removal, default_removal
 from captum_moxi.rewards import get_reward
-from captum_moxi.search import Selection, follow
+from captum_moxi.search import Selection, disjoint_selections, follow
 from captum_moxi.search.screens import SCREENS
 
 # Errors of one image or batch, after which the other images are still processed.
 IMAGE_ERRORS = (ValueError, RuntimeError, MemoryError)
-# Size of the blank image on which the methods are checked. The processor resizes it.
-BLANK_SIZE = (64, 64)
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,16 @@ class Played:
         selection (Selection): The selections of the batch.
         seconds (float or None): Time per image in seconds. None if the order was read from another run.
         rows (float or None): Evaluated rows per image. None if the order was read from another run.
+        is_minimal (bool): Whether the method searched minimal groups.
+        groups (Sequence[Selection] or None): Disjoint minimal groups. None if they were not searched.
     """
 
     method: str
     selection: Selection
     seconds: float | None = None
     rows: float | None = None
+    is_minimal: bool = False
+    groups: Sequence[Selection] | None = None
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,14 @@ class Evaluator:
         """Check the labels and the methods before a run starts.
 
         Raises:
-            ValueError: If labels are missing or match no class, or a method does not support the model.
+            ValueError: If labels are missing or match no class, a method does not support the model, or minimal groups
+                are requested and no method searches.
         """
+        if self.settings.has_minimal_groups and all(method.minimal_search is None for method in self.methods):
+            raise ValueError(
+                f"methods is {list(self.settings.methods)}, but only methods that search have minimal groups; add "
+                "moxi, or pass minimal=False and alternatives=None"
+            )
         if self.settings.keep == "right":
             self._check_labels()
         x = self.classifier.preprocess(Image.new("RGB", BLANK_SIZE))
@@ -150,7 +160,7 @@ class Evaluator:
             return rows + self._explain(images)
         except IMAGE_ERRORS as error:
             if len(images) == 1:
-                return rows + [self._failed_row(index, error) for index in images]
+                return rows + [self.failed_row(index, error) for index in images]
             failure = error
         retried = [row for index, image in images.items() for row in self._explain_alone(index, image)]
         if all(row["status"] == "failed" for row in retried):
@@ -239,7 +249,10 @@ class Evaluator:
             row["method"] = played.method
             if played.seconds is not None and played.rows is not None:
                 row["seconds"], row["rows"] = played.seconds, played.rows
-            rows.append(selection_row(row, played.selection, example=example))
+            row = selection_row(row, played.selection, example=example)
+            rows.append(
+                minimal_row(row, played.selection, played.groups, example=example) if played.is_minimal else row
+            )
         return rows
 
     def _check_labels(self) -> None:
@@ -272,7 +285,7 @@ class Evaluator:
             except ValueError as error:
                 rows.append(self._row(index, "unreadable", error=str(error)))
             except MemoryError as error:
-                rows.append(self._failed_row(index, error))
+                rows.append(self.failed_row(index, error))
         return images, rows
 
     def _explain(self, images: dict[int, Image.Image]) -> list[Row]:
@@ -313,7 +326,9 @@ class Evaluator:
         """Order the players of the game by every method in every mode."""
         n_steps, stop = self.settings.n_steps, self.settings.stop
         for method in self.methods:
+            is_minimal = self.settings.has_minimal_groups and method.minimal_search is not None
             seeded = method.for_images(names)
+            seeded = seeded.with_minimal_groups() if is_minimal else seeded
             run: MethodRun | None = None
             for mode in self.settings.modes:
                 if run is None or method.depends_on_mode:
@@ -321,15 +336,35 @@ class Evaluator:
                 selection = run.attributions
                 if not isinstance(selection, Selection):
                     selection = follow(game, mode, run.positions, n_steps=n_steps, stop=stop)
-                yield Played(method.title, selection, run.seconds, run.weighted_rows)
+                groups = self._alternatives(game, method, mode, selection)
+                yield Played(method.title, selection, run.seconds, run.weighted_rows, is_minimal, groups)
+
+    def _alternatives(
+        self, game: CoalitionGame, method: Method, mode: Mode, first: Selection
+    ) -> list[Selection] | None:
+        """Search disjoint minimal groups after the first one, or return None if they are not requested."""
+        search, at_most = method.minimal_search, self.settings.alternatives
+        if search is None or at_most is None:
+            return None
+
+        def search_among(candidates: Tensor | None) -> Selection:
+            return search(game, mode, n_steps=self.settings.n_steps, candidates=candidates)
+
+        return disjoint_selections(search_among, game, at_most=at_most, known=[first])
 
     def _explain_alone(self, index: int, image: Image.Image) -> list[Row]:
         try:
             return self._explain({index: image})
         except IMAGE_ERRORS as error:
-            return [self._failed_row(index, error)]
+            return [self.failed_row(index, error)]
 
-    def _failed_row(self, index: int, error: Exception) -> Row:
+    def failed_row(self, index: int, error: Exception) -> Row:
+        """Return the row of an image with which the model or a method failed.
+
+        Args:
+            index (int): Index of the image.
+            error (Exception): The error.
+        """
         return self._row(index, "failed", error=_describe_error(error))
 
     def _row(self, index: int, status: Status, *, error: str | None = None) -> Row:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from captum_moxi.evaluation.bootstrap import bootstrap_band
 from captum_moxi.evaluation.curves import RunCurve
+from captum_moxi.metrics.bootstrap import bootstrap_band
 from captum_moxi.plot.curves import GOOD_ORDER
 from captum_moxi.plot.style import LineStyle, describe, label_curves, line_style
 

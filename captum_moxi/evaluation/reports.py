@@ -6,13 +6,13 @@ To add columns to the table, write a function that computes them from a curve, a
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import pandas
 
-from captum_moxi.evaluation.bootstrap import bootstrap_band
+from captum_moxi.comparison import srg_of
 from captum_moxi.evaluation.curves import TOLERANCE, RunCurve, read_run_curves
 from captum_moxi.evaluation.galleries import draw_galleries
 from captum_moxi.evaluation.report_plots import FIGURES, line_styles
@@ -20,6 +20,7 @@ from captum_moxi.evaluation.rows import STATUSES
 from captum_moxi.evaluation.store import MANIFEST, read_manifest, read_rows
 from captum_moxi.files import write_file
 from captum_moxi.metrics import median_flip, skips_counts
+from captum_moxi.metrics.bootstrap import mean_with_interval
 from captum_moxi.plot import save_figure
 from captum_moxi.tables import markdown_table
 
@@ -28,11 +29,16 @@ LEGEND = """
 present (insertion, higher is better) or absent (deletion, lower is better). **Area**: mean confidence in the target
 over the evaluated fractions, with the low and high ends of a 95 % bootstrap interval over images. If there are several
 runs, only the fractions that all of them reached are used. Accuracies, areas and curves.png require runs that continue
-after flips (--stop never). **To flip**: median number of patches that flip the prediction to the target (insertion) or
-away from it (deletion). Images that never flip count as larger than all others. ≤: the curve skips smaller numbers.
-**Flipped**: number of images whose prediction flips. **Seconds** and **rows** per image: mean cost of ordering the
-patches, including what a search evaluates along its path. A row is one model input. A row with a backward pass counts
-as three rows.""".strip()
+after flips (--stop never). **SRG** (symmetric relevance gain): insertion area minus deletion area of the same order
+over all patches, with the ends of its interval; higher is better. Only methods with one order for both modes have it
+here, and only in runs to the last patch. captum-moxi replay computes it for all methods. **To flip**: median number of
+patches that flip the prediction to the target (insertion) or away from it (deletion). Images that never flip count as
+larger than all others. ≤: the curve skips smaller numbers. **Flipped**: number of images whose prediction flips.
+**Minimal to flip** (--minimal): median number of patches of the minimal groups, from which no patch can be left out.
+**Left out**: mean number of patches that the search chose before it left them out. **Groups** (--alternatives): mean
+number of disjoint groups, each of which flips the prediction by itself. **Seconds** and **rows** per image: mean cost
+of ordering the patches, including what a search evaluates along its path, but not alternatives. A row is one model
+input. A row with a backward pass counts as three rows.""".strip()
 
 Cell: TypeAlias = str | int | float | None
 Cells: TypeAlias = dict[str, Cell]
@@ -46,11 +52,13 @@ class TableOptions:
         fractions (Sequence[float]): Fractions of the players, from 0 to 1, at which the accuracy is shown.
         resamples (int): Number of bootstrap resamples for the intervals.
         shared_fraction (float): Largest fraction that all runs reached. Areas end at this fraction.
+        curves (Sequence[RunCurve]): All curves of the table, for columns that need both modes of a method.
     """
 
     fractions: Sequence[float]
     resamples: int
     shared_fraction: float
+    curves: Sequence[RunCurve]
 
 
 def write_report(
@@ -137,11 +145,27 @@ def area_columns(curve: RunCurve, options: TableOptions) -> Cells:
     shared = curve.up_to(options.shared_fraction).curve
     area = low = high = math.nan
     if shared is not None and len(shared.fractions) > 1:
-        areas = shared.area()
-        area = float(areas.mean())
-        if len(areas) > 1:
-            low, high = map(float, bootstrap_band(areas.numpy(), resamples=options.resamples))
+        area, low, high = mean_with_interval(shared.area().numpy(), resamples=options.resamples)
     return {"area": area, "area, low": low, "area, high": high}
+
+
+def srg_columns(curve: RunCurve, options: TableOptions) -> Cells:
+    """Return the mean SRG of the order and its confidence interval, in the rows of both modes.
+
+    They are NaN if the modes have different orders or images, or if the orders do not contain all players.
+    """
+    same_order = [
+        replace(other.result, curve=other.curve)
+        for other in options.curves
+        if (other.run, other.method) == (curve.run, curve.method)
+        and other.curve is not None
+        and list(other.images) == list(curve.images)
+    ]
+    values = srg_of(same_order)
+    srg = low = high = math.nan
+    if values is not None:
+        srg, low, high = mean_with_interval(values.numpy(), resamples=options.resamples)
+    return {"SRG": srg, "SRG, low": low, "SRG, high": high}
 
 
 def flip_columns(curve: RunCurve, options: TableOptions) -> Cells:
@@ -154,6 +178,18 @@ def flip_columns(curve: RunCurve, options: TableOptions) -> Cells:
     }
 
 
+def group_columns(curve: RunCurve, options: TableOptions) -> Cells:
+    """Return the sizes of the minimal groups and the number of disjoint groups, if the run searched them."""
+    median: Cell = None
+    left_out = counts = math.nan
+    if curve.groups is not None:
+        median = median_flip(curve.groups.sizes.tolist(), curve.max_steps)
+        left_out = float(curve.groups.left_out.double().mean())
+        if curve.groups.counts is not None:
+            counts = float(curve.groups.counts.double().mean())
+    return {"minimal to flip, median": median, "left out": left_out, "groups": counts}
+
+
 def cost_columns(curve: RunCurve, options: TableOptions) -> Cells:
     """Return the mean cost of ordering the players of an image."""
     return {"seconds per image": curve.result.seconds, "rows per image": curve.result.weighted_rows}
@@ -164,7 +200,9 @@ COLUMNS: tuple[Callable[[RunCurve, TableOptions], Cells], ...] = (
     identity_columns,
     accuracy_columns,
     area_columns,
+    srg_columns,
     flip_columns,
+    group_columns,
     cost_columns,
 )
 
@@ -173,7 +211,7 @@ def _write_table(
     folders: Sequence[Path], curves: Sequence[RunCurve], out: Path, *, fractions: Sequence[float], resamples: int
 ) -> str:
     """Write ``report.csv`` and ``report.md``, and return the Markdown."""
-    options = TableOptions(fractions, resamples, _shared_fraction(curves))
+    options = TableOptions(fractions, resamples, _shared_fraction(curves), curves)
     records = [
         {name: cell for columns in COLUMNS for name, cell in columns(curve, options).items()} for curve in curves
     ]

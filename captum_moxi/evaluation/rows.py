@@ -5,6 +5,7 @@ column, add it to ``Row`` and to ``SCHEMA``, and fill it in ``selection_row`` (i
 :meth:`captum_moxi.evaluation.evaluator.Evaluator.rows` (if it describes an image).
 """
 
+from collections.abc import Sequence
 from typing import Literal, Required, TypedDict, get_args
 
 import pyarrow as pa
@@ -39,7 +40,13 @@ class Row(TypedDict, total=False):
             does not compute them.
         n_steps (int): Number of steps K.
         flipped (bool): Whether the prediction flipped by the last step.
-        seconds (float): Time in seconds to order the players, as the mean over the batch.
+        minimal (bool or None): Whether no player of the group can be left out without losing the flip. None if the run
+            or the method does not search minimal groups.
+        left_out (list[int] or None): Ids of the players that the search chose first and then left out of the group.
+            None as for ``minimal``.
+        groups (list[list[int]] or None): Ids of the players of each disjoint group that flips the prediction. The first
+            group is the order. None without ``alternatives``.
+        seconds (float): Time in seconds to order the players, without alternatives, as the mean over the batch.
         rows (float): Number of rows evaluated to order the players, as the mean over the batch. A row with a backward
             pass counts as three rows.
         versions (str): Version of each package, as a JSON object.
@@ -61,6 +68,9 @@ class Row(TypedDict, total=False):
     interactions: list[float] | None
     n_steps: int
     flipped: bool
+    minimal: bool | None
+    left_out: list[int] | None
+    groups: list[list[int]] | None
     seconds: float
     rows: float
     versions: str
@@ -84,6 +94,9 @@ SCHEMA = pa.schema(
         ("interactions", pa.list_(pa.float64())),
         ("n_steps", pa.int32()),
         ("flipped", pa.bool_()),
+        ("minimal", pa.bool_()),
+        ("left_out", pa.list_(pa.int32())),
+        ("groups", pa.list_(pa.list_(pa.int32()))),
         ("seconds", pa.float64()),
         ("rows", pa.float64()),
         ("versions", pa.string()),
@@ -115,6 +128,26 @@ def selection_row(row: Row, selection: Selection, *, example: int) -> Row:
         "n_steps": steps,
         "flipped": bool(selection.flipped[example]),
     }
+
+
+def minimal_row(row: Row, selection: Selection, groups: Sequence[Selection] | None, *, example: int) -> Row:
+    """Add what is known about the minimal group of one example to a row.
+
+    Args:
+        row (Row): Row of the image.
+        selection (Selection): Minimal selections of a batch.
+        groups (Sequence[Selection] or None): Disjoint groups of the batch. None if they were not searched.
+        example (int): Index of the example in the batch.
+
+    Returns:
+        Row: A new row.
+    """
+    left_out = [player for player in selection.left_out[example].tolist() if player >= 0]
+    row = {**row, "minimal": bool(selection.minimal[example]), "left_out": left_out}
+    if groups is not None:
+        orders = [group.order[example, : int(group.n_steps[example])].tolist() for group in groups]
+        row["groups"] = [order for order in orders if order]
+    return row
 
 
 def _terms(values: Tensor) -> list[float] | None:

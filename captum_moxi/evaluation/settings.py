@@ -54,9 +54,16 @@ class Settings:
         screen (str, optional): Name in ``captum_moxi.search.screens.SCREENS``, with its argument. The screen decides
             which candidates a step of MoXI evaluates. ``gradient`` is used in deletion, the others in both modes.
             Default: ``"gradient:8"``
+        minimal (bool, optional): Whether methods that search, such as MoXI, leave out the players that the flip does
+            not need. The orders of other methods do not change. It requires ``stop="flip"``.
+            Default: False
+        alternatives (int, optional): Maximum number of disjoint minimal groups that methods that search find in each
+            image. It implies ``minimal``.
+            Default: None, no alternatives
 
     Raises:
-        ValueError: If a setting has the wrong type. Names are checked when the model is loaded.
+        ValueError: If a setting has the wrong type, or if minimal groups are searched without ``stop="flip"``. Names
+            are checked when the model is loaded.
     """
 
     model: str
@@ -75,11 +82,24 @@ class Settings:
     removal: str | None = None
     reward: str = "log_odds"
     screen: str = "gradient:8"
+    minimal: bool = False
+    alternatives: int | None = None
 
     def __post_init__(self) -> None:
         for name, (is_valid, expected) in _CHECKS.items():
             if not is_valid(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; pass {expected}")
+        if self.has_minimal_groups and self.stop != "flip":
+            name = "minimal" if self.minimal else "alternatives"
+            raise ValueError(
+                f"{name} is {getattr(self, name)}, but stop is None, and minimal groups are defined by a flip; pass "
+                "stop='flip'"
+            )
+
+    @property
+    def has_minimal_groups(self) -> bool:
+        """Whether methods that search leave out the players that the flip does not need."""
+        return self.minimal or self.alternatives is not None
 
     def with_absolute_paths(self) -> Self:
         """Return the settings with absolute paths, so that the run can continue from any working directory.
@@ -92,6 +112,19 @@ class Settings:
         """Return the settings as JSON types. Tuples become lists."""
         settings: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return settings
+
+    @classmethod
+    def add_defaults(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the defaults of missing settings, for example to those of a run of an earlier version.
+
+        Args:
+            settings (Mapping[str, Any]): Values by name, in JSON types.
+
+        Returns:
+            dict[str, Any]: Values by name, in JSON types. Other entries do not change.
+        """
+        defaults = cls(model="model", data="data").to_dict()
+        return {name: defaults[name] for name in defaults if name not in ("model", "data")} | dict(settings)
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
@@ -186,6 +219,8 @@ _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "removal": (_is_optional_text, "the name of a removal, or None"),
     "reward": (_is_text, "the name of a reward"),
     "screen": (_is_text, "the name of a screen"),
+    "minimal": (lambda value: isinstance(value, bool), "True or False"),
+    "alternatives": (_is_optional_count, "an int of at least 1, or None"),
 }
 
 

@@ -71,6 +71,8 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def _check_settings(folder: Path, previous: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    # A run of an earlier version lacks the settings that were added since. It behaves as with their defaults.
+    previous, settings = Settings.add_defaults(previous), Settings.add_defaults(settings)
     changes = "; ".join(
         f"{name} was {previous.get(name)!r} and is {settings.get(name)!r}"
         for name in {**previous, **settings}

@@ -15,6 +15,7 @@ from PIL import Image
 from captum_moxi.arguments import MODES, Mode, check_positive_int, parse_modes
 from captum_moxi.comparison import Comparison, Result, compare, join
 from captum_moxi.explanation.images import (
+    blank_call,
     check_players,
     class_name,
     gallery_title,
@@ -24,8 +25,19 @@ from captum_moxi.explanation.images import (
 )
 from captum_moxi.explanation.results import TargetResult
 from captum_moxi.explanation.saving import save_page, save_result
+from captum_moxi.files import write_file
 from captum_moxi.methods import get_methods
-from captum_moxi.metrics import count_players_to_flip, get_metrics, median_flip
+from captum_moxi.metrics import (
+    REPLAYS_LEGEND,
+    SRG_LEGEND,
+    check_fit,
+    check_removals,
+    count_players_to_flip,
+    get_metrics,
+    median_flip,
+    replay_csv,
+    replay_rows,
+)
 from captum_moxi.models import ImageClassifier
 from captum_moxi.page import follow_path, path_page
 from captum_moxi.plot import (
@@ -34,6 +46,7 @@ from captum_moxi.plot import (
     describe,
     image_comparison_figure,
     plot_curves,
+    replays_figure,
     save_figure,
 )
 from captum_moxi.removal import Removal
@@ -41,6 +54,7 @@ from captum_moxi.search.screens import AnyScreen, get_screen, screen_for_mode
 from captum_moxi.tables import Record, markdown_table
 
 _CURVES_FILE = "curves.png"
+_REPLAYS_FILE = "replays.png"
 # Ending of the names of the files of one image.
 _IMAGE_ENDING = "-methods.png"
 
@@ -50,7 +64,7 @@ def _gallery_file(mode: Mode) -> str:
 
 
 # File names of all figures.
-COMPARISON_FIGURES = (*map(_gallery_file, MODES), _CURVES_FILE)
+COMPARISON_FIGURES = (*map(_gallery_file, MODES), _CURVES_FILE, _REPLAYS_FILE)
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,9 @@ class CompareSettings:
             ``captum_moxi.search.screens.SCREENS``. ``GradientScreen`` is used only for deletion, the others for both
             modes.
             Default: None, all patches (the exact search)
+        replay_removals (Sequence[str], optional): Names of removals under which each order is inserted and deleted as
+            well, as in :func:`captum_moxi.compare`.
+            Default: None, no other removals
     """
 
     methods: tuple[str, ...] | None = None
@@ -90,6 +107,7 @@ class CompareSettings:
     removal: Removal | str | None = None
     reward: str = "log_odds"
     screen: AnyScreen | str | None = None
+    replay_removals: Sequence[str] | None = None
 
     def check(self, classifier: ImageClassifier) -> None:
         """Check all settings, without a forward pass.
@@ -99,7 +117,8 @@ class CompareSettings:
 
         Raises:
             ValueError: If a name is unknown, if a number is out of range, if the classifier does not have the class
-                of the reward, or if the grid or the removal does not fit the classifier.
+                of the reward, or if the grid, the removal or one of the ``replay_removals`` does not fit the
+                classifier.
             TypeError: If a setting has the wrong type.
         """
         parse_modes(self.modes)
@@ -110,6 +129,10 @@ class CompareSettings:
         get_metrics(self.metrics)
         with_class_indices(self.reward, classifier)
         check_players(classifier, removal=self.removal, grid=self.grid)
+        if self.replay_removals is not None:
+            check_removals(self.replay_removals, argument="replay_removals")
+            call = blank_call(classifier, removal=self.removal, grid=self.grid)
+            check_fit(call, self.replay_removals, argument="replay_removals")
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings except the methods, modes and metrics as JSON types. Screens and removals become text."""
@@ -120,6 +143,7 @@ class CompareSettings:
             "removal": repr(self.removal),
             "reward": self.reward,
             "screen": "all" if screen is None else repr(screen),
+            "replay_removals": None if self.replay_removals is None else list(self.replay_removals),
         }
 
 
@@ -145,10 +169,13 @@ class ImageComparison(TargetResult):
     def to_dict(self) -> dict[str, object]:
         """Return everything except the image as JSON types.
 
-        The results contain a dict for each method and mode: its order, its curve, its cost and all metrics.
+        The results contain a dict for each method and mode: its order, its curve, its cost and all metrics. The replays
+        contain a dict for each removal and order: the areas and the SRG.
         """
         results = zip(self.comparison.results, self.comparison.records(), strict=True)
-        contents = {"results": [_to_json(result, record) for result, record in results]}
+        contents: dict[str, object] = {"results": [_to_json(result, record) for result, record in results]}
+        if self.comparison.replays:
+            contents["replays"] = list(self.comparison.replay_records())
         return self.image.result_dict(self.settings.to_dict(), contents, target=self.target)
 
     def figure(self) -> Figure:
@@ -234,7 +261,8 @@ class ImageComparison(TargetResult):
             for result in self.comparison.results
         ]
         truth = f" ({image.truth})" if image.truth else ""
-        return path_page(paths, labels=labels, title=f"{image.title}: {class_name(self.label)}{truth}")
+        title = f"{image.title}: {class_name(self.label)}{truth}"
+        return path_page(paths, labels=labels, title=title, table=self.comparison.replay_html())
 
 
 def compare_image(
@@ -295,6 +323,7 @@ def compare_image(
         removal=prepared.removal,
         reward=with_class_indices(settings.reward, classifier),
         fractions=torch.arange(min(n_players, settings.n_steps) + 1) / n_players,
+        replay_removals=settings.replay_removals,
         show_progress=show_progress,
     )
     return ImageComparison(image=prepared, target=index, settings=settings, comparison=comparison)
@@ -304,8 +333,8 @@ class ComparisonReport:
     """Writes the comparisons of several images to a folder.
 
     :meth:`add` writes the rows of an image to ``comparison.csv`` immediately, so that they are kept if a later image
-    fails. The rows have a column for each registered metric. :meth:`save_figures` draws the first images and the mean
-    curves.
+    fails. The rows have a column for each registered metric. :meth:`save_figures` draws the first images, the mean
+    curves, and the replays if there are any.
 
     Args:
         folder (Path): Existing folder to write to.
@@ -348,7 +377,10 @@ class ComparisonReport:
             self._shown.append(result)
 
     def save_figures(self) -> None:
-        """Save a gallery for each mode as ``insertion.png`` and ``deletion.png``, and the curves as ``curves.png``."""
+        """Save a gallery for each mode as ``insertion.png`` and ``deletion.png``, and the curves as ``curves.png``.
+
+        With ``replay_removals``, also save the replays as ``replays.png`` and ``replays.csv``.
+        """
         gallery = join([result.comparison for result in self._shown])
         images = [result.image for result in self._shown]
         for mode in gallery.modes:
@@ -362,24 +394,34 @@ class ComparisonReport:
                 image_titles=[result.gallery_title for result in self._shown],
             )
             save_figure(figure, self.folder / _gallery_file(mode))
-        save_figure(_curves_figure(join(self._comparisons)), self.folder / _CURVES_FILE)
+        comparison = join(self._comparisons)
+        save_figure(_curves_figure(comparison), self.folder / _CURVES_FILE)
+        if comparison.replays:
+            records = comparison.replay_records()
+            save_figure(replays_figure(records), self.folder / _REPLAYS_FILE)
+            write_file(self.folder / "replays.csv", replay_csv(records))
 
     def summary(self) -> str:
-        """Return a Markdown table with a row for each method and mode, and a line about the images."""
+        """Return a Markdown table with a row for each method and mode, and a line about the images.
+
+        With ``replay_removals``, a second table has a row for each removal and order.
+        """
         comparison = join(self._comparisons)
         n_players, count = int(comparison.n_players[0]), len(self._comparisons)
         n_evaluated = min(n_players, self.settings.n_steps)
-        return (
-            f"{self._table(comparison)}\n\n{self._legend()}\n\n{count} image{'' if count == 1 else 's'}; curves up to "
-            f"{n_evaluated} of {n_players} patches ({n_evaluated / n_players:.0%}){self._screened()}; results in "
-            f"{self.folder}"
-        )
+        images = f"{count} image{'' if count == 1 else 's'}"
+        reached = f"curves up to {n_evaluated} of {n_players} patches ({n_evaluated / n_players:.0%})"
+        results = f"{images}; {reached}{self._screened()}; results in {self.folder}"
+        tables = [self._table(comparison), self._legend(comparison)]
+        if comparison.replays:
+            tables += [markdown_table(*replay_rows(comparison.replay_records())), REPLAYS_LEGEND]
+        return "\n\n".join([*tables, results])
 
     def _table(self, comparison: Comparison) -> str:
         metrics = get_metrics(self.settings.metrics)
         rows = [
             {"": result.mode, "method": result.method}
-            | {column: cell for metric in metrics for column, cell in metric.summarize(result.curve).items()}
+            | comparison.summary_columns(result, metrics)
             | {"seconds per example": result.seconds}
             | {"rows per example": result.rows, "weighted rows per example": result.weighted_rows}
             for result in _insertion_first(comparison.results)
@@ -389,9 +431,11 @@ class ComparisonReport:
         titles = [_image_title(column, patches=f"patches (of {n_players})") for column in rows[0]]
         return markdown_table(titles, [list(row.values()) for row in rows])
 
-    def _legend(self) -> str:
+    def _legend(self, comparison: Comparison) -> str:
         """Define the columns of the table in one line."""
         definitions = {metric.title: metric.legend for metric in get_metrics(self.settings.metrics) if metric.legend}
+        if "SRG" in comparison.summary_columns(comparison.results[0], ()):
+            definitions["SRG"] = SRG_LEGEND
         definitions["rows"] = "model inputs evaluated to order the players"
         definitions["weighted rows"] = "the same, with a backward pass counted as two more rows"
         entries = [(_image_title(title), _image_title(text)) for title, text in definitions.items()]

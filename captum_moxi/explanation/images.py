@@ -195,21 +195,40 @@ def check_players(classifier: ImageClassifier, *, removal: Removal | str | None,
             cuts through patches whose tokens are removed.
     """
     removal = get_removal(removal)
-    blanks = [classifier.preprocess(Image.new("RGB", size)) for size in BLANK_SIZES]
-    if blanks[0].shape == blanks[1].shape:
-        _divide(classifier, blanks[0], removal=removal, grid=grid)
+    shapes = {classifier.preprocess(Image.new("RGB", size)).shape for size in BLANK_SIZES}
+    if len(shapes) == 1:
+        blank_call(classifier, removal=removal, grid=grid)
+
+
+def blank_call(classifier: ImageClassifier, *, removal: Removal | str | None, grid: int | None) -> ForwardCall:
+    """Return a call of the classifier with a blank image, to check removals before images are read.
+
+    Args:
+        classifier (ImageClassifier): The classifier.
+        removal (Removal or str or None): Removal that determines the players, as in :func:`prepare_image`.
+        grid (int or None): Number of rows and columns of patches, as in :func:`prepare_image`.
+
+    Returns:
+        ForwardCall: The call. The model has not run.
+
+    Raises:
+        ValueError: As in :func:`check_players`.
+    """
+    pixel_values = classifier.preprocess(Image.new("RGB", BLANK_SIZES[0]))
+    return _divide(classifier, pixel_values, removal=get_removal(removal), grid=grid)[2]
 
 
 def _divide(
     classifier: ImageClassifier, pixel_values: Tensor, *, removal: Removal | None, grid: int | None
-) -> tuple[Removal, Tensor]:
-    """Return the removal and the feature mask for the inputs of a model, which does not run."""
+) -> tuple[Removal, Tensor, ForwardCall]:
+    """Return the removal, the feature mask and the call of a model with its inputs. The model does not run."""
     removal = removal or default_removal(classifier.model, (pixel_values,), has_baselines=False)
     mask = removal.grid_mask(classifier.model, pixel_values, grid)
     players = players_from_mask(mask, (pixel_values,))
+    call = ForwardCall(as_forward_func(classifier.model), (pixel_values,), None, (), players)
     # The result is created again for each game. Here, it only shows that the removal fits.
-    removal.bind(ForwardCall(as_forward_func(classifier.model), (pixel_values,), None, (), players))
-    return removal, mask
+    removal.bind(call)
+    return removal, mask, call
 
 
 def prepare_image(
@@ -259,7 +278,7 @@ def prepare_image(
     if true_label is not None and not isinstance(true_label, str):
         true_label = classifier.labels[classifier.class_index(true_label)]
     pixel_values = classifier.preprocess(image)
-    removal, mask = _divide(classifier, pixel_values, removal=removal, grid=grid)
+    removal, mask, _ = _divide(classifier, pixel_values, removal=removal, grid=grid)
     with torch.no_grad():
         logits: Tensor = call_model(classifier.model, pixel_values)
     return PreparedImage(

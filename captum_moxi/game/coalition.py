@@ -38,7 +38,7 @@ from captum_moxi.game.targets import Targets
 from captum_moxi.heads import head_of
 from captum_moxi.memory import is_out_of_memory
 from captum_moxi.players import Players, players_from_mask, scalar_mask
-from captum_moxi.removal import MAX_PLAYERS, ForwardCall, Removal, ToImages, default_removal, get_removal
+from captum_moxi.removal import MAX_PLAYERS, REMOVALS, ForwardCall, Removal, ToImages, default_removal, get_removal
 from captum_moxi.rewards import ExampleReward, Reward, get_reward, traits_of
 
 Coalitions = TypeVar("Coalitions", Tensor, np.ndarray)
@@ -53,9 +53,9 @@ class CoalitionGame:
     method of Captum, and as a value function for other game-theory libraries, with the removal and the reward that MoXI
     uses.
 
-    A game is immutable. :meth:`restrict` and :meth:`with_reward` return new games, which share the model and its
-    ``cost``. Removals that hook the model run a private view of it, which has the hooks that the model had at the first
-    coalition.
+    A game is immutable. :meth:`restrict`, :meth:`with_reward` and :meth:`with_removal` return new games, which share
+    the model and its ``cost``. Removals that hook the model run a private view of it, which has the hooks that the
+    model had at the first coalition.
 
     Args:
         forward_func (Callable): Model. A transformers image classifier, the object that :func:`captum_moxi.load`
@@ -227,6 +227,37 @@ class CoalitionGame:
         if not self._model.aggregates:
             self._targets.check_output(self._full_output, required=traits_of(function).needs_target)
         return self._derived(function, self.exists, self._full_output)
+
+    def with_removal(self, removal: Removal | str) -> "CoalitionGame":
+        """Return the game of the same players under another removal. Its rows also count as rows of this game.
+
+        The new game has no ``baselines``, because those of this game belong to its removal.
+
+        Args:
+            removal (Removal or str): A removal or its name, for example ``"blur"``.
+
+        Returns:
+            CoalitionGame: New game.
+
+        Raises:
+            ValueError: If the removal is unknown, or does not fit the model, the inputs or the players. The model does
+                not run before.
+            TypeError: If ``removal`` is neither a removal nor a name.
+        """
+        other = get_removal(removal)
+        if other is None:
+            raise TypeError(f"removal is None; pass an instance of Removal, or one of {', '.join(REMOVALS)}")
+        with torch.inference_mode(False), torch.no_grad():
+            model = self._model.with_masked(other.bind(replace(self.call, baselines=None)))
+            output = self._full_output
+            if not torch.equal(self.exists, self.call.players.exists.expand_as(self.exists)):
+                # Players of this game are absent, so the output depends on the removal.
+                columns = model.evaluate(self.exists, torch.arange(self.n_examples), self._keep_output)
+                assert columns is not None  # there are examples
+                output = columns[0]
+            game = object.__new__(type(self))
+            game._assign(model, self._targets, other, self._reward, self.exists, output)
+        return game
 
     def _derived(self, reward: Reward | ExampleReward, exists: Tensor, full_output: Tensor) -> "CoalitionGame":
         game = object.__new__(type(self))

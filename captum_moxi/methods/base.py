@@ -28,6 +28,14 @@ class Attribute(Protocol):
     def __call__(self, game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Attributions: ...
 
 
+class MinimalSearch(Protocol):
+    """The function ``minimal_search`` of a :class:`Method`, which searches minimal groups of players."""
+
+    def __call__(
+        self, game: CoalitionGame, mode: Mode, *, n_steps: int | None, candidates: Tensor | None
+    ) -> Selection: ...
+
+
 class CaptumAttribution(Protocol):
     """An object with Captum's ``attribute(inputs, ...)``."""
 
@@ -60,6 +68,10 @@ class Method:
         rescreen (Callable, optional): Maps a screen, or None, to the method with this screen. Only for methods that
             search. They use it in the modes that it is meant for.
             Default: None
+        minimal_search (Callable, optional): Function ``(game, mode, *, n_steps, candidates) -> selection`` that
+            searches a minimal group up to the flip. ``candidates`` are the players that it may choose, ``(B, n)`` bool,
+            or None for all. Only for methods that search.
+            Default: None
         is_optional (bool, optional): Whether :func:`captum_moxi.compare` leaves the method out, instead of raising an
             error, if it does not support the game.
             Default: False
@@ -78,6 +90,7 @@ class Method:
     check: Callable[[CoalitionGame], None] = accept_all
     reseed: Callable[[Sequence[int]], "Method"] | None = None
     rescreen: Callable[[AnyScreen | None], "Method"] | None = None
+    minimal_search: MinimalSearch | None = None
     is_optional: bool = False
 
     def for_images(self, names: Sequence[str]) -> "Method":
@@ -105,6 +118,21 @@ class Method:
             Method: Method with the screen, or this method if it does not search.
         """
         return self if self.rescreen is None else self.rescreen(screen)
+
+    def with_minimal_groups(self) -> "Method":
+        """Return the method that searches a minimal group up to the flip, whatever ``stop`` is.
+
+        Returns:
+            Method: Method that searches minimal groups, or this method if it does not search.
+        """
+        search = self.minimal_search
+        if search is None:
+            return self
+
+        def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Selection:
+            return search(game, mode, n_steps=n_steps, candidates=None)
+
+        return replace(self, attribute=attribute)
 
 
 def on_game(

@@ -1,10 +1,22 @@
 """MoXI (Sumiyasu, Kawamoto, Kera, CVPR 2024), with and without interactions."""
 
+from typing import Protocol
+
+from torch import Tensor
+
 from captum_moxi.arguments import Mode, Stop
 from captum_moxi.game import CoalitionGame
-from captum_moxi.methods.base import Method
-from captum_moxi.search import Selection, greedy, rank_independently
+from captum_moxi.methods.base import Method, MinimalSearch
+from captum_moxi.search import Selection, greedy, minimal_selection, rank_independently
 from captum_moxi.search.screens import AnyScreen, screen_for_mode
+
+
+class Search(Protocol):
+    """A search among all players, or among ``candidates`` ``(B, n)`` bool."""
+
+    def __call__(
+        self, game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop, candidates: Tensor | None = None
+    ) -> Selection: ...
 
 
 def moxi(screen: AnyScreen | None = None, *, beam_width: int = 1) -> Method:
@@ -18,18 +30,46 @@ def moxi(screen: AnyScreen | None = None, *, beam_width: int = 1) -> Method:
             Default: 1
     """
 
-    def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Selection:
+    def search(
+        game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop, candidates: Tensor | None = None
+    ) -> Selection:
         return greedy(
-            game, mode, n_steps=n_steps, stop=stop, screen=screen_for_mode(screen, mode), beam_width=beam_width
+            game,
+            mode,
+            n_steps=n_steps,
+            stop=stop,
+            screen=screen_for_mode(screen, mode),
+            beam_width=beam_width,
+            candidates=candidates,
         )
 
-    return Method("MoXI", attribute, depends_on_mode=True, rescreen=lambda screen: moxi(screen, beam_width=beam_width))
+    return Method(
+        "MoXI",
+        search,
+        depends_on_mode=True,
+        rescreen=lambda screen: moxi(screen, beam_width=beam_width),
+        minimal_search=_minimal_search(search),
+    )
 
 
 def moxi_minus() -> Method:
     """Return MoXI(-), which ranks each player by its Shapley value, without interactions."""
 
-    def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Selection:
-        return rank_independently(game, mode, n_steps=n_steps, stop=stop)
+    def search(
+        game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop, candidates: Tensor | None = None
+    ) -> Selection:
+        return rank_independently(game, mode, n_steps=n_steps, stop=stop, candidates=candidates)
 
-    return Method("MoXI(-)", attribute, depends_on_mode=True)
+    return Method("MoXI(-)", search, depends_on_mode=True, minimal_search=_minimal_search(search))
+
+
+def _minimal_search(search: Search) -> MinimalSearch:
+    """Return the search of minimal groups that a search defines."""
+
+    def search_minimal(game: CoalitionGame, mode: Mode, *, n_steps: int | None, candidates: Tensor | None) -> Selection:
+        def search_among(candidates: Tensor | None) -> Selection:
+            return search(game, mode, n_steps=n_steps, stop="flip", candidates=candidates)
+
+        return minimal_selection(search_among, game, mode, candidates=candidates)
+
+    return search_minimal

@@ -7,30 +7,59 @@ and register it below.
 from collections.abc import Sequence
 
 from captum_moxi.metrics.area import confidence_area, reward_area
-from captum_moxi.metrics.base import Metric
+from captum_moxi.metrics.base import Cell, Metric
 from captum_moxi.metrics.curves import Curve, Quantity, deletion_curve, insertion_curve, play_curve
 from captum_moxi.metrics.ordering import Attributions, parse_fractions, rank_positions
 from captum_moxi.metrics.players_to_flip import count_players_to_flip, flip_count, median_flip, skips_counts
+from captum_moxi.metrics.replays import (
+    DEFAULT_REMOVALS,
+    REPLAYS_LEGEND,
+    Replay,
+    check_fit,
+    check_removals,
+    join_replays,
+    order_title,
+    play_replays,
+    replay_csv,
+    replay_records,
+    replay_rows,
+)
+from captum_moxi.metrics.srg import SRG_LEGEND, covers_all_players, symmetric_relevance_gain
 from captum_moxi.registry import Registry
 
 __all__ = [
+    "DEFAULT_REMOVALS",
     "METRICS",
+    "REPLAYS_LEGEND",
+    "SRG_LEGEND",
     "Attributions",
+    "Cell",
     "Curve",
     "Metric",
     "Quantity",
+    "Replay",
+    "check_fit",
+    "check_removals",
     "confidence_area",
     "count_players_to_flip",
+    "covers_all_players",
     "deletion_curve",
     "flip_count",
     "get_metrics",
     "insertion_curve",
+    "join_replays",
     "median_flip",
+    "order_title",
     "parse_fractions",
     "play_curve",
+    "play_replays",
     "rank_positions",
+    "replay_csv",
+    "replay_records",
+    "replay_rows",
     "reward_area",
     "skips_counts",
+    "symmetric_relevance_gain",
 ]
 
 METRICS: Registry[Metric] = Registry("metric")

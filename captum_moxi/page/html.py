@@ -6,7 +6,7 @@ from captum_moxi.page.data import path_data
 from captum_moxi.page.paths import PagePath
 
 
-def path_page(paths: Sequence[PagePath], *, labels: Sequence[str], title: str) -> str:
+def path_page(paths: Sequence[PagePath], *, labels: Sequence[str], title: str, table: str = "") -> str:
     """Render the paths of one image as an HTML page with a slider.
 
     The page is one self-contained file, which works without a network or a server, also on a phone. It shows the
@@ -18,6 +18,8 @@ def path_page(paths: Sequence[PagePath], *, labels: Sequence[str], title: str) -
         paths (Sequence[PagePath]): One path per method and mode. All methods must have the same modes.
         labels (Sequence[str]): Names of the classes, in order of their indices.
         title (str): Title of the page.
+        table (str, optional): HTML of a table below the plots.
+            Default: ``""``, no table
 
     Returns:
         str: The HTML source.
@@ -39,4 +41,6 @@ def path_page(paths: Sequence[PagePath], *, labels: Sequence[str], title: str) -
     if not paths:
         raise ValueError("paths is empty; pass at least one path")
     height, width = paths[0].images.shape[1:3]
-    return render_page([path_data(path, labels=labels) for path in paths], size=(height, width), title=title)
+    return render_page(
+        [path_data(path, labels=labels) for path in paths], size=(height, width), title=title, table=table
+    )

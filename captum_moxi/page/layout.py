@@ -127,13 +127,15 @@ class Panel:
     models: dict[str, Model]
 
 
-def render_page(paths: Sequence[PathData], *, size: tuple[int, int], title: str) -> str:
+def render_page(paths: Sequence[PathData], *, size: tuple[int, int], title: str, table: str = "") -> str:
     """Render the page. When it is opened, it shows the flip of the first path, or its end if there is no flip.
 
     Args:
         paths (Sequence[PathData]): Data of one or more paths.
         size (tuple[int, int]): Height and width of the images in pixels.
         title (str): Title of the page.
+        table (str, optional): HTML of a table below the plots.
+            Default: ``""``, no table
 
     Returns:
         str: The HTML source, with Bokeh's scripts inlined.
@@ -152,6 +154,8 @@ def render_page(paths: Sequence[PathData], *, size: tuple[int, int], title: str)
     controls["play"].js_on_click(CustomJS(code="window.toggle_play()"))
     heading = Div(text=f"<h2 style='margin: 0'>{html.escape(title)}</h2>", sizing_mode="stretch_width")
     hint = Div(text=HINT, styles={"color": "#595959"}, sizing_mode="stretch_width")
+    # A phone scrolls a wide table inside its own box.
+    tables = [Div(text=table, styles={"overflow-x": "auto"}, sizing_mode="stretch_width")] if table else []
     document = Document()
     document.add_root(
         column(
@@ -162,6 +166,7 @@ def render_page(paths: Sequence[PathData], *, size: tuple[int, int], title: str)
             hint,
             texts["pictures"],
             row(*(panel.plot for panel in panels), styles={"flex-wrap": "wrap"}, sizing_mode="stretch_width"),
+            *tables,
             sizing_mode="stretch_width",
             styles={"max-width": "1100px", "margin": "0 auto"},
         )

@@ -31,6 +31,7 @@ from captum_moxi.plot.patches import (
     show_heat_map,
     show_patches,
 )
+from captum_moxi.plot.replays import replays_figure
 from captum_moxi.plot.selections import flip_step, minimal_label, plot_path, show_path, show_steps
 from captum_moxi.plot.show import show
 from captum_moxi.plot.style import (
@@ -94,6 +95,7 @@ __all__ = [
     "plot_curves",
     "plot_interactions",
     "plot_path",
+    "replays_figure",
     "save_figure",
     "show",
     "show_comparison",

@@ -152,3 +152,13 @@ def test_a_page_is_written_for_each_image(invoke, tmp_path: Path) -> None:
     pytest.importorskip("bokeh")
     assert invoke("compare", "--html", "--methods", "random", "--n-steps", 2, "--out", tmp_path).exit_code == 0
     assert len(list(tmp_path.glob("*.html"))) == 4
+
+
+def test_replays_have_a_table_and_a_figure(invoke, tmp_path: Path) -> None:
+    options = ["--methods", "random", "--n-steps", 2, "--replay-removals", "zero,blur"]
+    result = invoke("compare", *options, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    rows = [line for line in result.output.splitlines() if line.startswith(("| zero", "| blur"))]
+    # Two of 16 patches give no SRG.
+    assert len(rows) == 2 and "area difference" in result.output and "| SRG" not in result.output
+    assert {"replays.png", "replays.csv"} <= {path.name for path in tmp_path.iterdir()}

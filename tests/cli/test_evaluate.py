@@ -151,3 +151,22 @@ def test_advice_on_unlabelled_images_is_in_the_syntax_of_the_command_line(
     assert "keep=" not in result.stderr and "label_pattern" not in result.stderr
     # The first piece of advice works.
     assert invoke(*arguments, "--keep", "all").exit_code == 0
+
+
+def test_minimal_and_disjoint_groups_are_stored_and_continue(invoke, options, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    groups = ["--alternatives", 2, "--minimal", "--methods", "moxi,random", "--out", out]
+    assert invoke("evaluate", *options, *groups, "--limit", 3).exit_code == 0
+    assert invoke("evaluate", *options, *groups).exit_code == 0
+    rows = [row for row in store.read_rows(out).to_pylist() if row["status"] == "explained"]
+    assert len(rows) == 4 * 4
+    for row in rows:
+        assert (row["groups"] is None) == (row["method"] == "Random")
+        assert all(row["groups"] or [])
+    result = invoke("report", out, "--resamples", 20)
+    assert result.exit_code == 0 and "| minimal to flip, median | left out | groups |" in result.output
+
+
+def test_minimal_groups_need_the_flip(invoke, options, tmp_path: Path) -> None:
+    result = invoke("evaluate", *options, "--minimal", "--stop", "never", "--out", tmp_path / "run")
+    assert result.exit_code == 2 and "minimal is True, but stop is None" in result.stderr

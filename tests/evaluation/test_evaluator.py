@@ -314,3 +314,51 @@ def test_batches_contain_the_images_without_rows(settings: Settings, tmp_path: P
     store.write_part(tmp_path, evaluator.rows([0, 2, 4, 5]))
     finished = store.finished_images(tmp_path)
     assert remaining_batches(evaluator, finished, batch_size=4) == [[1, 3, 6, 7], [8, 9, 10, 11], [12, 13]]
+
+
+def test_minimal_and_disjoint_groups_are_those_of_the_attribution_class(settings: Settings) -> None:
+    changes: dict[str, Any] = {"methods": ["moxi", "random"], "screen": "all", "grid": 4, "keep": "all"}
+    evaluator = Evaluator.load(replace(settings, **changes, alternatives=2), device="cpu")
+    evaluator.check()
+    indices = find_correct(evaluator)
+    rows = evaluator.rows(indices)
+    classifier, mask = evaluator.classifier, patch_mask(56, grid=4)
+    x = classifier.preprocess([evaluator.images.open(index) for index in indices])
+    y = call_model(classifier.model, x).argmax(1)
+    for mode, search in (("insertion", MoXIInsertion), ("deletion", MoXIDeletion)):
+        moxi = search(classifier.model)
+        _, selection = moxi.attribute(x, target=y, feature_mask=mask, stop="flip", minimal=True, return_selection=True)
+        alternatives = moxi.alternatives(x, target=y, feature_mask=mask, at_most=2)
+        for example, index in enumerate(indices):
+            (row,) = select(rows, image=evaluator.images.names[index], method="MoXI", mode=mode)
+            assert row["order"] == [player for player in selection.order[example].tolist() if player >= 0]
+            assert row["left_out"] == [player for player in selection.left_out[example].tolist() if player >= 0]
+            assert row["minimal"] == bool(selection.minimal[example])
+            groups = [[p for p in group.order[example].tolist() if p >= 0] for group in alternatives]
+            assert row["groups"] == [group for group in groups if group]
+    # Methods that do not search have no groups.
+    assert all("minimal" not in row and "groups" not in row for row in select(rows, method="Random"))
+
+
+def test_minimal_groups_need_a_method_that_searches(settings: Settings) -> None:
+    evaluator = Evaluator.load(replace(settings, methods=["random"], minimal=True), device="cpu")
+    with pytest.raises(ValueError, match="only methods that search have minimal groups; add moxi"):
+        evaluator.check()
+
+
+def test_minimal_groups_survive_the_store_and_without_alternatives_have_no_counts(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings = replace(settings, minimal=True, methods=["moxi", "random"])
+    evaluator = Evaluator.load(settings, device="cpu")
+    rows = select(evaluator.rows(find_correct(evaluator)), status="explained")
+    store.open_run(tmp_path / "run", settings.to_dict())
+    store.write_part(tmp_path / "run", rows)
+    for curve in read_run_curves(tmp_path / "run"):
+        written = select(rows, method=curve.method, mode=curve.mode)
+        assert (curve.groups is not None) == (curve.method == "MoXI")
+        if curve.groups is not None:
+            assert curve.groups.counts is None
+            assert sorted(curve.groups.left_out.tolist()) == sorted(len(row["left_out"] or []) for row in written)
+            sizes = sorted(len(row["order"]) if row["minimal"] else float("inf") for row in written)
+            assert sorted(curve.groups.sizes.tolist()) == sizes

@@ -6,6 +6,7 @@ import pytest
 from handmade_runs import explained, write_full_run, write_run
 
 from captum_moxi.evaluation.reports import write_report
+from captum_moxi.evaluation.rows import Row
 
 
 @pytest.fixture
@@ -40,6 +41,51 @@ def test_a_report_has_the_numbers_computed_by_hand(full: Path, tmp_path: Path) -
     assert (out / "report.md").read_text().startswith("**run**")
     for figure in ("curves.png", "flips.png"):
         assert (out / figure).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_srg_is_the_difference_of_the_areas_of_the_same_order(full: Path, tmp_path: Path) -> None:
+    write_report([full], tmp_path / "report", resamples=200)
+    frame = pandas.read_csv(tmp_path / "report" / "report.csv")
+    # The SRG is 0.5 - 0.25 for a and 0.25 - 1 for b. Resamples contain a twice, both once, or b twice.
+    for name, expected in (("SRG", -0.25), ("SRG, low", -0.75), ("SRG, high", 0.25)):
+        assert frame[name].tolist() == [expected] * 2
+
+
+def test_different_truncated_or_single_orders_have_no_srg(tmp_path: Path) -> None:
+    insertion = explained("a", "MoXI", "insertion", "-xxxx", [0.0, 0.5, 0.5, 0.5, 1.0])
+    deletion = explained("a", "MoXI", "deletion", "xx---", [1.0, 0.5, 0.0, 0.0, 0.0])
+    short = [explained("a", "MoXI", mode, "xx", [0.5, 0.5]) for mode in ("insertion", "deletion")]
+    runs = {
+        "different": [insertion, deletion | {"order": [3, 2, 1, 0]}],
+        "images": [insertion, deletion | {"image": "b"}],
+        "single": [insertion],
+        "short": short,
+    }
+    for name, rows in runs.items():
+        text = write_report([write_run(tmp_path / name, rows)], resamples=20)
+        assert "| SRG" not in text, name
+        assert pandas.read_csv(tmp_path / name / "report.csv")["SRG"].isna().all()
+    assert write_report([write_run(tmp_path / "same", [insertion, deletion])], resamples=20).count("| 0.25 |") == 2
+
+
+def test_groups_are_columns_of_runs_that_searched_them(tmp_path: Path) -> None:
+    def group(image: str, hits: str, left_out: list[int], groups: list[list[int]], *, minimal: bool = True) -> Row:
+        row = explained(image, "MoXI", "insertion", hits, [0.0] * len(hits))
+        return {**row, "minimal": minimal, "left_out": left_out, "groups": groups}
+
+    rows = [
+        group("a", "-x", [2, 3], [[0], [1]]),
+        group("b", "---x", [], [[0, 1, 2]]),
+        group("c", "-----", [], [], minimal=False),
+    ]
+    rows += [explained(image, "Random", "insertion", "--x", [0.0] * 3) for image in "abc"]
+    write_report([write_run(tmp_path / "run", rows, stop="flip")], resamples=20)
+    frame = pandas.read_csv(tmp_path / "run" / "report.csv").set_index("method")
+    # Groups of 1 and 3 players and none, 2 and no players left out, and 2, 1 and 0 disjoint groups.
+    minimal = frame.loc["MoXI"]
+    assert float(minimal["minimal to flip, median"]) == 3
+    assert minimal["left out"] == pytest.approx(2 / 3) and minimal["groups"] == 1
+    assert frame.loc["Random", ["minimal to flip, median", "left out", "groups"]].isna().all()
 
 
 def test_the_report_of_one_run_is_written_to_its_folder(full: Path) -> None:

@@ -41,6 +41,10 @@ def test_settings_from_a_dictionary_ignore_other_entries_and_have_defaults() -> 
         ({"removal": 0}, "removal is 0"),
         ({"reward": None}, "reward is None; pass the name of a reward"),
         ({"screen": {}}, "screen is {}"),
+        ({"minimal": 1}, "minimal is 1; pass True or False"),
+        ({"alternatives": 0}, "alternatives is 0; pass an int of at least 1, or None"),
+        ({"minimal": True, "stop": None}, "minimal is True, but stop is None.*; pass stop='flip'"),
+        ({"alternatives": 2, "stop": None}, "alternatives is 2, but stop is None.*; pass stop='flip'"),
     ],
 )
 def test_settings_of_the_wrong_type_are_rejected(settings: Settings, changes: dict[str, Any], message: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.rows import SCHEMA, Row
+from captum_moxi.evaluation.settings import Settings
 
 
 def row(image: str, **columns: Any) -> Row:
@@ -329,3 +330,16 @@ except OSError as error:
     assert Path(name).parent == tmp_path / "rows" and name.endswith(".parquet")
     assert store.finished_images(tmp_path) == {"a.png"}
     assert len(list((tmp_path / "rows").iterdir())) == 1
+
+
+def test_a_run_without_settings_that_were_added_later_continues_with_their_defaults(tmp_path: Path) -> None:
+    settings = Settings("m", "d").to_dict()
+    earlier = {name: value for name, value in settings.items() if name not in ("minimal", "alternatives")}
+    store.open_run(tmp_path, earlier)
+    store.open_run(tmp_path, settings)
+    for changes, message in (
+        ({"minimal": True}, "minimal was False and is True"),
+        ({"alternatives": 2}, "alternatives"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            store.open_run(tmp_path, settings | changes)

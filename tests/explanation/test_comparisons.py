@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,34 @@ def test_unknown_names_are_rejected_before_images_are_read(classifier) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             settings.check(classifier)
+
+
+def test_orders_are_replayed_under_other_removals(classifier, image, tmp_path: Path) -> None:
+    pytest.importorskip("bokeh")
+    settings = replace(SETTINGS, n_steps=16, replay_removals=("token", "zero"))
+    settings.check(classifier)
+    result = compare_image(classifier, image, name="digits.png", settings=settings)
+    records = list(result.comparison.replay_records())
+    assert result.to_dict()["replays"] == records and len(records) == 6
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["replays"] == records
+    page = result.page()
+    assert "Each order under each removal" in page and "MoXI, insertion order" in page
+    report = ComparisonReport(tmp_path, settings)
+    for _ in range(2):
+        report.add(result)
+    report.save_figures()
+    assert (tmp_path / "replays.png").read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "replays.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["SRG"]) for row in rows] == pytest.approx([record["SRG"] for record in records])
+    assert {row["images"] for row in rows} == {"2"}
+    assert "| removal | order |" in report.summary() and "**SRG**" in report.summary()
+
+
+def test_removals_that_do_not_fit_are_rejected_before_images_are_read(classifier) -> None:
+    for removals, message in ((("hail",), "'hail' is unknown"), (("blur", "blur"), "different names")):
+        with pytest.raises(ValueError, match=message):
+            CompareSettings(replay_removals=removals).check(classifier)
+    # Patches of the grid would cut through tokens.
+    with pytest.raises(ValueError, match="replay_removals='token' does not fit the model"):
+        CompareSettings(replay_removals=("token",), grid=3, removal="zero").check(classifier)

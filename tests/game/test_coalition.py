@@ -463,3 +463,37 @@ def test_tensors_that_require_gradients_cause_neither_warnings_nor_gradients() -
             tensors.append(game.pictures(rows, torch.arange(2), lambda x: x.permute(0, 2, 3, 1)))
             assert not any(tensor.requires_grad for tensor in tensors)
     assert x.grad is None and baselines.grad is None and rows.grad is None
+
+
+@pytest.mark.parametrize("removal", ["token", "zero", "blur", BaselineRemoval("mean")])
+def test_a_game_under_another_removal_is_the_game_created_with_it(removal: BaselineRemoval | str) -> None:
+    model, x = zoo.token_model("vit"), torch.randn(2, 3, 32, 32)
+    game = CoalitionGame(model, x, target=[1, 3], reward="logit", removal="attention")
+    other = game.with_removal(removal)
+    expected = CoalitionGame(model, x, target=[1, 3], reward="logit", removal=removal)
+    coalitions, examples = torch.rand(10, 16) < 0.5, torch.tensor([0, 1] * 5)
+    before = game.cost.rows
+    outcome, wanted = other.outcome(coalitions, examples), expected.outcome(coalitions, examples)
+    torch.testing.assert_close(outcome.rewards, wanted.rewards)
+    assert torch.equal(outcome.predictions, wanted.predictions)
+    assert game.cost.rows == before + 10
+    # Without a player, the output for all players depends on the removal.
+    exists = torch.arange(16).expand(2, -1) > 0
+    restricted, wanted_full = game.restrict(exists).with_removal(removal), expected.restrict(exists).full
+    torch.testing.assert_close(restricted.full.rewards, wanted_full.rewards)
+    torch.testing.assert_close(
+        restricted.outcome(coalitions, examples).rewards,
+        expected.restrict(exists).outcome(coalitions, examples).rewards,
+    )
+
+
+def test_baselines_belong_to_the_removal_of_their_game() -> None:
+    model, x = zoo.token_model("vit"), torch.randn(1, 3, 32, 32)
+    game = CoalitionGame(model, x, target=1, baselines=0.5)
+    expected = CoalitionGame(model, x, target=1, removal="zero")
+    coalitions = torch.rand(5, 16) < 0.5
+    torch.testing.assert_close(game.with_removal("zero")(coalitions), expected(coalitions))
+    with pytest.raises(TypeError, match="removal is None; pass"):
+        game.with_removal(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'hail' is unknown"):
+        game.with_removal("hail")

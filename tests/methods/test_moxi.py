@@ -45,3 +45,24 @@ def test_without_interactions_players_are_ranked_by_shapley_value(
         for mode, shapley in values.items():
             order = order_of(METHODS.create("moxi-minus"), quarters, mode)[example]
             assert order.tolist() == shapley.argsort(descending=True).tolist()
+
+
+@pytest.mark.parametrize(("name", "interactions"), [("moxi", True), ("moxi-minus", False)])
+def test_minimal_groups_are_those_of_the_classes(
+    name: str, interactions: bool, vit: torch.nn.Module, x: Tensor
+) -> None:
+    game = CoalitionGame(vit, x, target=[1, 3])
+    method = METHODS.create(name).with_minimal_groups()
+    for mode, search in (("insertion", MoXIInsertion), ("deletion", MoXIDeletion)):
+        _, expected = search(vit, interactions=interactions).attribute(
+            x, target=[1, 3], stop="flip", minimal=True, return_selection=True
+        )
+        selection = method.attribute(game, mode, n_steps=None, stop="flip")  # type: ignore[arg-type]
+        assert isinstance(selection, Selection)
+        for field in ("order", "minimal", "left_out", "n_steps"):
+            assert torch.equal(getattr(selection, field), getattr(expected, field))
+
+
+def test_methods_that_do_not_search_have_no_minimal_groups() -> None:
+    method = METHODS.create("random")
+    assert method.minimal_search is None and method.with_minimal_groups() is method

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from captum_moxi.arguments import Mode
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.records import Record, Records
-from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
+from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, describe_left_out, read_orders
 from captum_moxi.files import write_file
 from captum_moxi.heads import head_of
 from captum_moxi.models import call_model
@@ -119,8 +119,9 @@ def run_attack(
     attacked = [record for _, record in attacks]
     text = (
         f"{run}, model {orders.evaluator.settings.model}: L2 PGD with radius {radius:g} and {n_steps} steps of "
-        f"{step_size:g}, in {mode} orders.\n\n{attack_table(attacked)}"
+        f"{step_size:g}, in {mode} orders."
     )
+    text = "\n\n".join([text, *describe_left_out(orders.missing), attack_table(attacked)])
     write_file(out / "attack.md", text + "\n")
     save_figure(plot_attacks(attacked), out / "attack.png")
     return text

@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from tqdm.auto import tqdm
 
-from captum_moxi.evaluation.bootstrap import bootstrap_band
 from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator, Played
-from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, read_orders
-from captum_moxi.evaluation.replays.writing import check_other_folder, write_replay
+from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, describe_left_out, read_orders
+from captum_moxi.evaluation.replays.writing import check_other_folder, split_replayed, write_replay
 from captum_moxi.evaluation.rows import Row
 from captum_moxi.files import write_file
 from captum_moxi.metrics import Curve, rank_positions
+from captum_moxi.metrics.bootstrap import bootstrap_band
 from captum_moxi.models import preserved_state
 from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupted_inputs
 from captum_moxi.plot import describe, label_curves, line_style, save_figure
@@ -73,17 +74,18 @@ def run_corruptions(
         CORRUPTIONS.create(name)
     check_other_folder(run, out)
     orders = read_orders(run, mode="deletion", limit=limit, device=device)
-    images = [image.name for image in orders.images]
     disable = None if show_progress else True
-    with tqdm(total=len(names) * len(images), desc="images", unit="image", disable=disable) as bar:
+    with tqdm(total=len(names) * len(orders.images), desc="images", unit="image", disable=disable) as bar:
         for name in names:
             for _ in corrupt_run(orders, out / name, corruption=name, severity=severity):
                 bar.update()
+    images, left_out = split_replayed(orders, [out / name for name in names])
     curves = [read_run_curves(out / name, images=images) for name in names]
-    text = (
+    summary = (
         f"{len(images)} images of {run}, model {orders.evaluator.settings.model}. Players are corrupted in the "
-        f"deletion orders with severity {severity}.\n\n{corruption_table(curves)}"
+        f"deletion orders with severity {severity}."
     )
+    text = "\n\n".join([summary, *describe_left_out(left_out), corruption_table(curves)])
     write_file(out / "corruptions.md", text + "\n")
     save_figure(plot_corruptions(curves, resamples=resamples), out / "corruptions.png")
     return text
@@ -159,10 +161,12 @@ def plot_corruptions(runs: Sequence[Sequence[RunCurve]], *, resamples: int) -> F
     return figure
 
 
-def _corrupt_image(evaluator: Evaluator, image: ImageOrders, *, corruption: str, severity: int) -> list[Row]:
+def _corrupt_image(
+    evaluator: Evaluator, image: ImageOrders, picture: Image.Image, *, corruption: str, severity: int
+) -> list[Row]:
     """Return the rows of one image whose players are corrupted in its orders."""
     classifier = evaluator.classifier
-    x = classifier.preprocess(evaluator.images.open(image.index))
+    x = classifier.preprocess(picture)
     baselines = corrupted_inputs(classifier, x, corruption, severity=severity, seed=image.index)
     game = evaluator.game(x, target=torch.tensor([image.target]), removal=BaselineRemoval(), baselines=baselines)
     rows: list[Row] = []

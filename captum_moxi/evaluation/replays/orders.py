@@ -1,13 +1,17 @@
 """Reads the orders of a run for a replay."""
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from captum_moxi.arguments import Mode
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.settings import Settings
+from captum_moxi.metrics import order_title
+
+# Maximum number of images that a summary names because they could not be replayed.
+SHOWN_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,14 @@ class Orders:
     Args:
         evaluator (Evaluator): Model and images of the run.
         images (Sequence[ImageOrders]): Orders of each image.
+        missing (Mapping[str, str], optional): Why an image of the run cannot be replayed, by its name: it is no longer
+            in the data.
+            Default: none
     """
 
     evaluator: Evaluator
     images: Sequence[ImageOrders]
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_orders(run: Path, *, mode: Mode, limit: int | None = None, device: str | None = None) -> Orders:
@@ -56,7 +64,7 @@ def read_orders(run: Path, *, mode: Mode, limit: int | None = None, device: str 
 
     Raises:
         ValueError: If the folder holds no run, if the run does not have this mode or stopped at flips, or if its model
-            or images no longer exist.
+            or all of its images no longer exist.
     """
     settings = store.run_settings(run)
     orders, targets = _orders_by_image(run, mode)
@@ -64,9 +72,7 @@ def read_orders(run: Path, *, mode: Mode, limit: int | None = None, device: str 
         raise ValueError(f"{run} has no {mode} orders; run captum-moxi evaluate with --mode {mode} first")
     _check_lengths(run, settings)
     evaluator = Evaluator.of_run(run, device=device)
-    names = list(orders)[:limit]
-    images = [ImageOrders(name, evaluator.images.index_of(name), targets[name], orders[name]) for name in names]
-    return Orders(evaluator, images)
+    return _find_images(evaluator, {name: orders[name] for name in list(orders)[:limit]}, targets)
 
 
 def read_orders_of_all_modes(run: Path, *, limit: int | None = None, device: str | None = None) -> Orders:
@@ -87,7 +93,7 @@ def read_orders_of_all_modes(run: Path, *, limit: int | None = None, device: str
 
     Raises:
         ValueError: If the folder holds no run, if the run explained no images or stopped at flips, or if its model or
-            images no longer exist.
+            all of its images no longer exist.
     """
     settings = store.run_settings(run)
     read = {mode: _orders_by_image(run, mode) for mode in settings.modes}
@@ -98,11 +104,40 @@ def read_orders_of_all_modes(run: Path, *, limit: int | None = None, device: str
     _check_lengths(run, settings)
     evaluator = Evaluator.of_run(run, device=device)
     searches = {method.title for method in evaluator.methods if method.depends_on_mode}
-    images = [
-        ImageOrders(name, evaluator.images.index_of(name), targets[name], _titled_orders(by_mode, name, searches))
-        for name in list(by_image)[:limit]
-    ]
-    return Orders(evaluator, images)
+    orders = {name: _titled_orders(by_mode, name, searches) for name in list(by_image)[:limit]}
+    return _find_images(evaluator, orders, targets)
+
+
+def _find_images(
+    evaluator: Evaluator, orders: Mapping[str, Mapping[str, list[int]]], targets: Mapping[str, int]
+) -> Orders:
+    """Find the images of a run in the data. Those that are no longer there do not affect the others."""
+    images: list[ImageOrders] = []
+    missing: dict[str, str] = {}
+    for name, orders_of_image in orders.items():
+        try:
+            images.append(ImageOrders(name, evaluator.images.index_of(name), targets[name], orders_of_image))
+        except ValueError as error:
+            missing[name] = str(error)
+    if not images:
+        raise ValueError(next(iter(missing.values())))
+    return Orders(evaluator, images, missing)
+
+
+def describe_left_out(left_out: Mapping[str, str]) -> Iterator[str]:
+    """Describe the images that could not be replayed, for a summary.
+
+    Args:
+        left_out (Mapping[str, str]): The reason for each image, by its name.
+
+    Yields:
+        str: Paragraphs: a sentence, and a line for each of the first images. None if no image was left out.
+    """
+    if left_out:
+        lines = [f"{name}: {reason}" for name, reason in list(left_out.items())[:SHOWN_IMAGES]]
+        more = [f"and {len(left_out) - SHOWN_IMAGES} more"] if len(left_out) > SHOWN_IMAGES else []
+        yield f"{len(left_out)} image{'' if len(left_out) == 1 else 's'} could not be replayed:"
+        yield "\n".join([*lines, *more])
 
 
 def _titled_orders(
@@ -111,7 +146,7 @@ def _titled_orders(
     """Return the orders of one image by title, sorted by method. Methods that search have one for each mode."""
     methods = dict.fromkeys(method for orders in by_mode.values() for method in orders[image])
     return {
-        f"{method}, {mode} order" if method in searches else method: orders[image][method]
+        order_title(method, mode, depends_on_mode=method in searches): orders[image][method]
         for method in methods
         for mode, orders in by_mode.items()
     }

@@ -1,6 +1,6 @@
 import csv
 import json
-from dataclasses import replace
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +8,17 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from described import assert_described
 from handmade_runs import explained, write_run
 from torch import Tensor
 
 from captum_moxi import patch_mask
 from captum_moxi.arguments import Mode
+from captum_moxi.demo import FOLDER
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.curves import read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.replays import read_orders_of_all_modes, run_removals
-from captum_moxi.evaluation.replays.removals import (
-    Replay,
-    fitting_removals,
-    plot_replays,
-    read_replays,
-    replay_records,
-    replay_run,
-)
+from captum_moxi.evaluation.replays.removals import fitting_removals, read_replays, replay_run
 from captum_moxi.evaluation.settings import Settings
 from captum_moxi.models import call_model
 
@@ -76,7 +69,7 @@ def test_the_replay_under_the_removal_of_the_run_is_the_curve_of_the_run(run: Pa
         assert same["predictions"] == row["predictions"]
 
 
-def handmade(tmp_path: Path) -> list[Replay]:
+def test_replays_of_a_run_have_the_areas_of_its_curves(tmp_path: Path) -> None:
     """Two images of four players. The heights are those of trapezoids with a width of a quarter."""
     confidences: dict[tuple[str, Mode], list[float]] = {
         ("a", "insertion"): [0, 1, 1, 1, 1],
@@ -85,32 +78,10 @@ def handmade(tmp_path: Path) -> list[Replay]:
         ("b", "deletion"): [1, 1, 1, 1, 0],
     }
     rows = [explained(image, "A", mode, "xxxxx", values) for (image, mode), values in confidences.items()]
-    return read_replays(read_run_curves(write_run(tmp_path / "zero", rows)), removal="zero")
-
-
-def test_areas_and_srg_computed_by_hand(tmp_path: Path) -> None:
-    (replay,) = handmade(tmp_path)
+    (replay,) = read_replays(read_run_curves(write_run(tmp_path / "zero", rows)), removal="zero")
     assert replay.insertion.tolist() == [7 / 8, 1 / 8] and replay.deletion.tolist() == [1 / 8, 7 / 8]
-    assert replay.quantities["SRG"].tolist() == [3 / 4, -3 / 4] and replay.fraction == 1
-    (record,) = replay_records([replay], resamples=500)
-    assert (record["insertion area"], record["deletion area"], record["SRG"]) == (0.5, 0.5, 0)
-    # Resamples contain the images twice, once each, or the other one twice.
-    assert (record["SRG, low"], record["SRG, high"]) == (-0.75, 0.75)
-    single = replace(replay, insertion=replay.insertion[:1], deletion=replay.deletion[:1])
-    (record,) = replay_records([single], resamples=10)
-    assert record["SRG"] == 0.75 and record["SRG, low"] is None and record["SRG, high"] is None
-
-
-def test_the_figure_has_a_marker_for_each_order_and_removal(tmp_path: Path) -> None:
-    (replay,) = handmade(tmp_path)
-    other = replace(replay, removal="blur", insertion=replay.insertion + 0.25)
-    for replays in ([replay], [replay, other], [replay, other, replace(replay, order="B")]):
-        figure = plot_replays(replay_records(replays, resamples=20))
-        assert_described(figure)
-    means = [line.get_ydata()[0] for line in figure.axes[2].lines if line.get_marker() == "o"]
-    assert means == [0]
-    (heights,) = [line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == 2]
-    np.testing.assert_allclose(np.asarray(heights), [0.5, 0.75])
+    assert replay.srg is not None
+    assert replay.srg.tolist() == [3 / 4, -3 / 4] and replay.fraction == 1
 
 
 def test_the_summary_is_written_and_continues_after_an_interruption(run: Path, tmp_path: Path) -> None:
@@ -122,7 +93,7 @@ def test_the_summary_is_written_and_continues_after_an_interruption(run: Path, t
     assert len(parts) == 4
     text = run_removals(run, out, **options)
     assert all(path.stat().st_mtime_ns == time for path, time in parts.items())
-    # The run has the first three of four players.
+    # The run has the first three of four players, so the difference of the areas is no SRG.
     assert "cover the first 75% of the patches" in text and (out / "replay.md").read_text() == text + "\n"
     assert (out / "replay.png").read_bytes().startswith(b"\x89PNG")
     records = json.loads((out / "replay.json").read_text())
@@ -130,10 +101,12 @@ def test_the_summary_is_written_and_continues_after_an_interruption(run: Path, t
         (removal, order) for removal in ("zero", "token") for order in ORDERS
     ]
     with (out / "replay.csv").open() as file:
-        assert [float(row["SRG"]) for row in csv.DictReader(file)] == [record["SRG"] for record in records]
+        differences = [float(row["area difference"]) for row in csv.DictReader(file)]
+    assert differences == [record["area difference"] for record in records]
     for record in records:
         assert record["fraction of patches"] == 0.75
-        assert record["SRG"] == pytest.approx(record["insertion area"] - record["deletion area"])
+        assert record["area difference"] == pytest.approx(record["insertion area"] - record["deletion area"])
+        assert "SRG" not in record
         rows = [
             row
             for row in store.read_rows(out / record["removal"]).to_pylist()
@@ -141,6 +114,42 @@ def test_the_summary_is_written_and_continues_after_an_interruption(run: Path, t
         ]
         areas = [np.trapezoid(row["confidences"]) / 3 for row in rows]
         assert record["images"] == len(rows) and record["insertion area"] == pytest.approx(np.mean(areas))
+
+
+def test_images_that_cannot_be_read_do_not_stop_a_replay(pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures, tmp_path / "data")
+    settings = Settings(
+        model=str(FOLDER / "model"), data=str(tmp_path / "data"), grid=2, methods=["random"], stop=None, keep="all"
+    )
+    evaluator = Evaluator.load(settings, device="cpu")
+    store.open_run(tmp_path / "run", settings.to_dict())
+    store.write_part(tmp_path / "run", evaluator.rows(range(len(evaluator.images))))
+    first, second, *others = (
+        row["image"] for row in store.read_rows(tmp_path / "run").to_pylist()[::2] if row["status"] == "explained"
+    )
+    picture = (tmp_path / "data" / first).read_bytes()
+    (tmp_path / "data" / first).write_text("torn")
+    (tmp_path / "data" / second).unlink()
+    options: dict[str, Any] = {"removals": ["zero", "blur"], "resamples": 20, "device": "cpu"}
+    text = run_removals(tmp_path / "run", tmp_path / "out", **options)
+    assert "2 images could not be replayed:" in text and f"{first}: " in text
+    assert f"{second}: image {second!r} is not in the data" in text
+    records = json.loads((tmp_path / "out" / "replay.json").read_text())
+    assert [record["images"] for record in records] == [len(others)] * 2
+    # A restored image is replayed when the command is repeated.
+    (tmp_path / "data" / first).write_bytes(picture)
+    text = run_removals(tmp_path / "run", tmp_path / "out", **options)
+    assert text.startswith(f"{len(others) + 1} images") and "1 image could not be replayed:" in text
+    for name in (first, *others):
+        (tmp_path / "data" / name).write_text("torn")
+    with pytest.raises(ValueError, match="no image could be replayed"):
+        run_removals(tmp_path / "run", tmp_path / "torn", **options)
+    shutil.rmtree(tmp_path / "data")
+    shutil.copytree(pictures, tmp_path / "data")
+    for name in (first, second, *others):
+        (tmp_path / "data" / name).unlink()
+    with pytest.raises(ValueError, match="is not in the data; restore the image"):
+        run_removals(tmp_path / "run", tmp_path / "gone", **options)
 
 
 def test_replays_of_another_run_are_not_mixed(run: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from captum_moxi.evaluation import bootstrap
-from captum_moxi.evaluation.bootstrap import bootstrap_band
+from captum_moxi.metrics import bootstrap
+from captum_moxi.metrics.bootstrap import bootstrap_band, mean_with_interval
 
 
 def test_the_band_contains_the_true_mean_as_often_as_its_level_says() -> None:
@@ -25,3 +25,11 @@ def test_the_band_does_not_depend_on_the_number_of_draws_in_memory(monkeypatch: 
     band = bootstrap_band(values, resamples=50)
     monkeypatch.setattr(bootstrap, "DRAWS_PER_CHUNK", 30)
     np.testing.assert_allclose(bootstrap_band(values, resamples=50), band)
+
+
+def test_the_mean_of_one_image_has_no_interval() -> None:
+    mean, low, high = mean_with_interval(np.array([0.5]), resamples=10)
+    assert mean == 0.5 and np.isnan(low) and np.isnan(high)
+    assert np.isnan(mean_with_interval(np.array([0.5, np.nan]), resamples=10)).all()
+    # Resamples of two images contain 0 and 1 once each, or one of them twice.
+    assert mean_with_interval(np.array([0.0, 1.0]), resamples=500) == (0.5, 0.0, 1.0)

@@ -1,5 +1,7 @@
 """Confidence intervals over images."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,3 +37,21 @@ def bootstrap_band(
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return low, high
+
+
+def mean_with_interval(values: NDArray[np.float64], *, resamples: int) -> tuple[float, float, float]:
+    """Compute the mean over images and its 95 % interval, as in :func:`bootstrap_band`.
+
+    Args:
+        values (ndarray): Values of N images. Shape ``(N,)``, float64.
+        resamples (int): Number of bootstrap resamples.
+
+    Returns:
+        tuple[float, float, float]: Mean, and lower and upper bound of the interval. The bounds are NaN if there is only
+        one image. All three are NaN if a value is.
+    """
+    mean = float(values.mean())
+    if len(values) < 2 or math.isnan(mean):
+        return mean, math.nan, math.nan
+    low, high = bootstrap_band(values, resamples=resamples)
+    return mean, float(low), float(high)
