@@ -14,20 +14,25 @@ def largest_missed_gain(priorities: Tensor, gains: Tensor, *, audited: Tensor, s
     r"""
     Bound the largest gain of the skipped candidates, given the gains of random ones among them that were evaluated.
 
-    The error of candidate i is its gain minus its priority :math:`e_i`, the gain that the screen expected. With k
-    audited candidates, whose errors have the mean :math:`\bar{r}` and the standard deviation s, and m candidates that
-    remain skipped, the bound is
+    The error of candidate i is its gain minus its priority :math:`e_i`, the gain that the screen expected. The errors
+    of k audited candidates lie between :math:`r_{\min}` and :math:`r_{\max}`, and m candidates remain skipped. The
+    bound is
 
     .. math::
-        \max_i e_i + \bar{r} + s \sqrt{1 + 1/k} \; t_{k - 1}(1 - 0.05 / m)
+        \max_i e_i + r_{\max} + d \, (r_{\max} - r_{\min})
+        \quad \text{where} \quad
+        \frac{k}{k + 1} \prod_{j=1}^{k-1} \frac{j}{j + 1 + d} = \frac{0.05}{m}
 
-    where :math:`t_{k - 1}` is the quantile of Student's t distribution. It is the upper prediction bound for all of m
-    further draws from a normal distribution, by the union bound (Meeker, Hahn and Escobar, 'Statistical Intervals',
-    2017). The audited candidates are drawn at random, so their errors are exchangeable with those of the others. The
-    errors of the candidates that the screen selected are not used, because selection makes them too low.
+    or :math:`d = 0` if the left side is smaller. The left side is the probability that one more error exceeds the last
+    two terms, if errors are exponentially distributed. It is an upper bound of this probability for every continuous
+    distribution whose hazard rate does not decrease, such as a normal one: the cumulative hazard of the errors is then
+    convex, and beyond the largest error it grows at least as fast as between the smallest and the largest. By the union
+    bound, no candidate exceeds the bound with a confidence of at least 95%.
 
-    The confidence of 95% assumes that the errors are normally distributed. Without such an assumption, no bound exists:
-    the candidate with the largest error is among the k audited of k + m with a probability of only k / (k + m).
+    The audited candidates are drawn at random, so their errors are exchangeable with those of the skipped ones. The
+    errors of the candidates that the screen selected are not used, because the screen selects candidates whose gains it
+    overestimates. Without any assumption on the distribution, no such bound exists: the candidate with the largest
+    error is among the audited ones with a probability of only k / (k + m).
 
     Args:
         priorities (Tensor): Gain that the screen expected of each candidate. Shape ``(S, n)``, float64.
@@ -42,44 +47,33 @@ def largest_missed_gain(priorities: Tensor, gains: Tensor, *, audited: Tensor, s
     bounds = torch.full((len(priorities),), torch.nan, dtype=torch.float64)
     for row in (skipped.any(1) & (audited.sum(1) >= 2)).nonzero().flatten().tolist():
         errors = (gains - priorities)[row, audited[row]]
-        expected = priorities[row, skipped[row]].max()
-        k, m = len(errors), int(skipped[row].sum())
-        quantile = student_t_quantile((1 - CONFIDENCE) / m, k - 1)
-        bounds[row] = expected + errors.mean() + errors.std() * math.sqrt(1 + 1 / k) * quantile
+        lowest, highest = errors.aminmax()
+        factor = extrapolation((1 - CONFIDENCE) / int(skipped[row].sum()), len(errors))
+        bounds[row] = priorities[row, skipped[row]].max() + highest + factor * (highest - lowest)
     return bounds.masked_fill(bounds.isinf(), torch.nan)
 
 
 @lru_cache(maxsize=1024)
-def student_t_quantile(tail: float, degrees: int) -> float:
-    """Return the number that Student's t distribution exceeds with a given probability.
+def extrapolation(tail: float, count: int) -> float:
+    """Return how many ranges above the largest of several exponential draws another draw lies with a given probability.
 
     Args:
-        tail (float): Probability, greater than 0 and at most 0.5.
-        degrees (int): Degrees of freedom, at least 1.
+        tail (float): Probability that the other draw is higher, greater than 0 and less than 1.
+        count (int): Number of draws, at least 2.
+
+    Returns:
+        float: At least 0.
     """
-    # The angle atan(t / sqrt(degrees)) is between 0 and pi / 2. Halve this interval until it is as small as a rounding
-    # error.
-    low, high = 0.0, math.pi / 2
+    low, high = 0.0, 1.0
+    while _log_tail(high, count) > math.log(tail):
+        high *= 2
+    # Halve the interval until it is as small as a rounding error.
     for _ in range(60):
         middle = (low + high) / 2
-        if _student_t_tail(middle, degrees) > tail:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(degrees) * math.tan(low)
+        low, high = (middle, high) if _log_tail(middle, count) > math.log(tail) else (low, middle)
+    return low
 
 
-def _student_t_tail(angle: float, degrees: int) -> float:
-    """Return the probability that Student's t exceeds sqrt(degrees) tan(angle).
-
-    For integer degrees of freedom, it is a finite sum (Abramowitz and Stegun, 26.7.3 and 26.7.4).
-    """
-    sine, cosine = math.sin(angle), math.cos(angle)
-    is_odd = degrees % 2
-    term = cosine if is_odd else 1.0
-    total = 0.0
-    for i in range(2 + is_odd, degrees + 1, 2):
-        total += term
-        term *= cosine**2 * (i - 1) / i
-    inside = 2 / math.pi * (angle + sine * total) if is_odd else sine * total
-    return (1 - inside) / 2
+def _log_tail(factor: float, count: int) -> float:
+    """Return the logarithm of the probability that a draw lies more than this many ranges above the largest."""
+    return math.log(count / (count + 1)) + sum(math.log(j / (j + 1 + factor)) for j in range(1, count))

@@ -52,7 +52,7 @@ def _create_audited(spec: str, screen: AnyScreen | None, audit: str) -> AuditedS
     """Create an audited screen from the last part of its spec, ``audit`` or ``audit:N``."""
     _, colon, text = audit.partition(":")
     if screen is None:
-        raise ValueError(f"screen is {spec!r}, but an audit needs a screen; pass for example gradient:8+audit:8")
+        raise ValueError(f"screen is {spec!r}, but an audit needs a screen; pass for example gradient:8+audit:16")
     try:
         return AuditedScreen(screen, parse_positive_int(text)) if colon else AuditedScreen(screen)
     except (TypeError, ValueError):

@@ -26,7 +26,7 @@ class AuditedScreen(AnyScreen):
         screen (Screen or Cascade): Screen to audit. Its estimates must be gains, so ``missed`` is NaN for
             :class:`RandomScreen`.
         n (int, optional): Number of random candidates. With more of them, the bound is lower.
-            Default: 8
+            Default: 16
         seed (int, optional): Seed of the draws, as in :class:`RandomScreen`.
             Default: 0
 
@@ -36,19 +36,19 @@ class AuditedScreen(AnyScreen):
 
     Examples::
 
-        >>> moxi = MoXIDeletion(model, screen=AuditedScreen(GradientScreen(8), 8))
+        >>> moxi = MoXIDeletion(model, screen=AuditedScreen(GradientScreen(8), 16))
         >>> attr, selection = moxi.attribute(x, target=y, stop="flip", return_selection=True)
         >>> selection.missed > selection.gains  # steps that may have missed a better player
     """
 
     is_audited = True
 
-    def __init__(self, screen: AnyScreen, n: int = 8, seed: int = 0) -> None:
+    def __init__(self, screen: AnyScreen, n: int = 16, seed: int = 0) -> None:
         if not isinstance(screen, AnyScreen) or screen.is_audited:
             raise TypeError(f"screen is {screen!r}; pass a screen without an audit, for example GradientScreen(8)")
         check_positive_int("n", n)
         if index(n) < 2:
-            raise ValueError(f"n is {n!r}; pass at least 2, because one error has no standard deviation")
+            raise ValueError(f"n is {n!r}; pass at least 2, because one error has no range")
         self.screen = screen
         self._draws = RandomScreen(n, seed)
 
