@@ -23,6 +23,7 @@ from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, Toke
 from captum_moxi.rewards import Reward, contrast
 from captum_moxi.search import Selection
 from captum_moxi.search.screens import (
+    AuditedScreen,
     Cascade,
     GradientScreen,
     HalfPrecisionScreen,
@@ -34,6 +35,7 @@ from captum_moxi.search.screens import (
 __all__ = [
     "AttentionRemoval",
     "AttentionRollout",
+    "AuditedScreen",
     "BaselineRemoval",
     "Cascade",
     "CoalitionGame",

@@ -1,4 +1,4 @@
-"""Games given by tables of logits, on which a search can be compared with the paper's plain algorithm."""
+"""Games given by tables of logits, on which a search can be compared with the paper's plain algorithm, and a screen."""
 
 from types import SimpleNamespace
 
@@ -6,6 +6,8 @@ import pytest
 import reference
 import torch
 from torch import Tensor
+
+from captum_moxi.search.screens import Screen, SearchStep
 
 MODES = pytest.mark.parametrize("mode", ["insertion", "deletion"])
 
@@ -63,3 +65,14 @@ class TableGame:
 def random_game(batch: int = 3, n: int = 6, seed: int = 0) -> TableGame:
     """A game of normally distributed logits."""
     return TableGame(torch.randn(batch, 2**n, 2, generator=torch.Generator().manual_seed(seed)))
+
+
+class FixedScreen(Screen):
+    """Always has the estimates that it was created with."""
+
+    def __init__(self, m: int, estimates: Tensor) -> None:
+        super().__init__(m)
+        self.estimates = estimates
+
+    def estimate(self, step: SearchStep) -> tuple[Tensor, Tensor]:
+        return self.estimates[step.examples], self.estimates[step.examples]

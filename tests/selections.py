@@ -21,6 +21,7 @@ def make_selection(mode: Mode, predictions: Sequence[int], confidences: Sequence
         interactions=torch.linspace(-1, 1, steps)[None],
         n_evaluated=torch.zeros(1, steps, dtype=torch.long),
         skipped=torch.full((1, steps), torch.nan),
+        missed=torch.full((1, steps), torch.nan),
         n_steps=torch.tensor([steps]),
         flipped=torch.tensor([True]),
         minimal=torch.tensor([False]),

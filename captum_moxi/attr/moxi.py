@@ -125,7 +125,9 @@ class MoXIAttribution(PerturbationAttribution):
 
                         A name from the registry ``captum_moxi.search.screens.SCREENS`` is also accepted, for example
                         ``"gradient:8"``. The fields ``n_evaluated`` and ``skipped`` of the selection report what each
-                        step evaluated and skipped. None evaluates all candidates: the exact greedy search of the paper.
+                        step evaluated and skipped. With :class:`captum_moxi.AuditedScreen`, the field ``missed`` bounds
+                        the gains of the skipped candidates. None evaluates all candidates: the exact greedy search of
+                        the paper.
                         Default: None
             beam_width (int, optional): Number of groups of players that the search keeps after each step: the group of
                         greedy search and the best other groups. The cost grows in proportion. The result is the group

@@ -244,7 +244,8 @@ screen = partial(
     type=ItemType(SCREENS),
     help=f"Which patches each step evaluates: {CHOICES}. M is the number of patches. gradient applies only to "
     "deletion, and insertion then evaluates all patches. The others apply to both modes. Join names with + to apply "
-    "screens one after the other, for example gradient:32+half-precision. Default: all, the exact search.",
+    "screens one after the other, for example gradient:32+half-precision. Append +audit:N to evaluate N random skipped "
+    "patches as well, which bound what each step may have missed. Default: all, the exact search.",
 )
 beam_width = partial(
     click.option,

@@ -16,7 +16,7 @@ from captum_moxi.evaluation import store
 from captum_moxi.evaluation.data import ImageSet, read_class_names, read_images
 from captum_moxi.evaluation.rows import Row, Status, minimal_row, selection_row
 from captum_moxi.evaluation.settings import Settings
-from captum_moxi.explanation.images import BLANK_SIZE
+from captum_moxi.explanation.images import BLANK_SIZES
 from captum_moxi.game import CoalitionGame
 from captum_moxi.heads import head_of
 from captum_moxi.methods import Method, get_methods
@@ -136,7 +136,7 @@ class Evaluator:
             )
         if self.settings.keep == "right":
             self._check_labels()
-        x = self.classifier.preprocess(Image.new("RGB", BLANK_SIZE))
+        x = self.classifier.preprocess(Image.new("RGB", BLANK_SIZES[0]))
         game = self.game(x, target=torch.zeros(1, dtype=torch.long))
         for method in self.methods:
             method.check(game)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_moxi.plot.patches import DrawPlayers, show_patches
-from captum_moxi.plot.selections import flip_step, minimal_label, minimal_note, plot_path, show_steps
+from captum_moxi.plot.selections import flip_step, minimal_label, minimal_note, missed_note, plot_path, show_steps
 from captum_moxi.plot.style import GRAY_NOTE, AxesArray, count_patches, describe, figure_of, wrap_text
 from captum_moxi.search import Selection
 
@@ -94,7 +94,8 @@ def explanation_figure(
         plot_path(selection, flip=flip, target_name=target_name, axes=path)
         axes += [steps, group, *path]
     has_negative_gain = any(bool((selection.gains < 0).any()) for selection in selections)
-    reading = _READING.format(note=note) + minimal_note(selections) + (_NEGATIVE_GAINS if has_negative_gain else "")
+    reading = _READING.format(note=note) + minimal_note(selections) + missed_note(selections)
+    reading += _NEGATIVE_GAINS if has_negative_gain else ""
     describe(figure, title=title, reading=reading, fontsize=12)
     return figure, np.array(axes)
 

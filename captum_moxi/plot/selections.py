@@ -30,6 +30,7 @@ from captum_moxi.plot.style import (
     wrap_text,
 )
 from captum_moxi.search import Selection, has_flipped
+from captum_moxi.search.missed import CONFIDENCE
 
 # Steps that show_path draws by default. Fibonacci numbers are dense at the beginning, where a path changes most.
 DEFAULT_STEPS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144)
@@ -104,6 +105,17 @@ def minimal_label(selection: Selection, *, example: int = 0) -> str:
         return ""
     n_left_out = len(left_out_players(selection, example=example))
     return f"minimal ({n_left_out} left out)" if n_left_out else "minimal (no patch can be left out)"
+
+
+def missed_note(selections: Sequence[Selection]) -> str:
+    """Return how to read the lines that :func:`plot_path` draws for audited screens.
+
+    Returns:
+        str: A sentence that starts with a space, or an empty string if no screen was audited.
+    """
+    if not any(bool(selection.missed.isfinite().any()) for selection in selections):
+        return ""
+    return f" Black lines: no patch that the step skipped would have changed the reward by more ({CONFIDENCE:.0%})."
 
 
 def show_steps(
@@ -240,7 +252,8 @@ def plot_path(
 
     The gain is the rise of the reward in insertion and its fall in deletion. It is the sum of two bars: the Shapley
     value of the selected player (self-context in insertion, full-context in deletion), and its interaction with the
-    players selected before it.
+    players selected before it. If the screen was audited, a line at each step shows ``selection.missed``: with a
+    confidence of 95%, no skipped player has a larger gain.
 
     Args:
         selection (Selection): A selection.
@@ -284,7 +297,7 @@ def plot_path(
         describe(
             figure,
             title=f"What each patch {verb} the prediction",
-            reading=f"The two bars of a step sum to the {_change(selection)} in reward.",
+            reading=f"The two bars of a step sum to the {_change(selection)} in reward." + missed_note([selection]),
         )
     return figure, panels
 
@@ -351,9 +364,20 @@ def _plot_gains(ax: Axes, selection: Selection, *, example: int) -> None:
             edgecolor="white" if detailed else None,
             linewidth=0.4 if detailed else None,
         )
+    _mark_missed(ax, selection, example=example)
     ax.axhline(0, color="0.3", linewidth=0.6)
     ax.set_ylabel(f"{_change(selection)} in reward", fontsize=9)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 0.98), ncol=2, frameon=False, fontsize=8, borderaxespad=0)
+
+
+def _mark_missed(ax: Axes, selection: Selection, *, example: int) -> None:
+    """Draw a line at the largest gain that each step may have missed, where it is known."""
+    missed = selection.missed[example, : int(selection.n_steps[example])]
+    known = missed.isfinite()
+    if bool(known.any()):
+        steps = known.nonzero().flatten().numpy() + 1
+        label = f"largest gain of a skipped patch ({CONFIDENCE:.0%})"
+        ax.hlines(missed[known].double().numpy(), steps - 0.4, steps + 0.4, color="black", linewidth=1, label=label)
 
 
 def _plot_confidences(ax: Axes, selection: Selection, *, example: int, target_name: str | None) -> None:

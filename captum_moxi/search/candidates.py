@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_moxi.search.game import GameOutcome
+from captum_moxi.search.missed import largest_missed_gain
 from captum_moxi.search.screens.base import AnyScreen, Screen, SearchStep
 from captum_moxi.search.state import Groups, Progress, Rules
 
@@ -27,6 +28,8 @@ class Evaluations:
         n_evaluated (Tensor): Number of evaluated candidates. Shape ``(S,)``, int64.
         skipped (Tensor): Highest priority among the candidates that were not evaluated. Shape ``(S,)``, float64. NaN if
             there is none.
+        missed (Tensor): Bound on the gains of the candidates that were not evaluated. Shape ``(S,)``, float64. NaN if
+            there is none.
     """
 
     rewards: Tensor
@@ -39,6 +42,7 @@ class Evaluations:
     estimates: Tensor
     n_evaluated: Tensor
     skipped: Tensor
+    missed: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +96,7 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: AnyScreen | None, 
     values = torch.full_like(gains, -torch.inf)
     outcomes: list[GameOutcome] = []
     n_rows = 0
+    audited = torch.zeros_like(step.candidates)
     pending = screening.next_candidates(gains)
     while pending.any() or not outcomes:
         # A coalition that several groups lead to is evaluated once.
@@ -104,8 +109,13 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: AnyScreen | None, 
         values[pending] = rules.sign * torch.cat([outcome.rewards for outcome in outcomes])[rows[pending]].double()
         gains = (values - rules.sign * step.rewards[:, None]).masked_fill(rows < 0, torch.nan)
         pending = screening.next_candidates(gains)
+        if screen is not None and not audited.any() and not pending.any():
+            pending = audited = screen.audit(step, step.candidates & (rows < 0))
     if bool((rules.active(groups) & (rows < 0).all(1)).any()):
         raise ValueError(f"{screen!r} selected no candidate at step {step.number}; return at least one at each step")
+    skipped = step.candidates & (rows < 0)
+    # NaN where the priorities are not gains.
+    expected = screening.priorities if _estimates_gains(screen) else torch.full_like(gains, torch.nan)
     return Evaluations(
         rewards=torch.cat([outcome.rewards for outcome in outcomes]),
         confidences=torch.cat([outcome.confidences for outcome in outcomes]),
@@ -116,7 +126,8 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: AnyScreen | None, 
         gains=gains,
         estimates=screening.estimates,
         n_evaluated=(rows >= 0).sum(1),
-        skipped=_highest_skipped(screen, screening.priorities, step.candidates & (rows < 0)),
+        skipped=_highest_skipped(expected, skipped),
+        missed=largest_missed_gain(expected, gains, audited=audited, skipped=skipped),
     )
 
 
@@ -176,9 +187,12 @@ def _number_coalitions(step: SearchStep) -> tuple[Tensor, Tensor, Tensor]:
     return coalition_ids, coalitions, examples
 
 
-def _highest_skipped(screen: AnyScreen | None, priorities: Tensor, skipped: Tensor) -> Tensor:
+def _estimates_gains(screen: AnyScreen | None) -> bool:
+    """Return whether the priorities of all stages of a screen are gains."""
+    return screen is not None and all(stage.estimates_gains for stage in screen.stages)
+
+
+def _highest_skipped(priorities: Tensor, skipped: Tensor) -> Tensor:
     """Return the highest priority of skipped candidates, or NaN if there are none or priorities are not gains."""
-    if screen is None or not all(stage.estimates_gains for stage in screen.stages):
-        return torch.full((len(skipped),), torch.nan, dtype=torch.float64)
     highest = priorities.masked_fill(~skipped, -torch.inf).amax(1)
     return highest.masked_fill(highest.isinf(), torch.nan)

@@ -66,6 +66,7 @@ def follow_order(
     groups = replace(groups, limit=torch.minimum(groups.limit, lengths))
     n_steps = int(groups.limit.max()) if len(groups.limit) else 0
     block_length = STEPS_AT_ONCE if rules.stop == "flip" else n_steps
+    unknown = torch.full(n_first.shape, torch.nan, dtype=torch.float64)
     for first_step in range(0, n_steps, max(1, block_length)):
         if not rules.active(groups).any():
             break
@@ -82,7 +83,8 @@ def follow_order(
                 confidences=outcome.confidences[row],
                 predictions=outcome.predictions[row],
                 n_evaluated=n_first if step == 0 else torch.ones_like(n_first),
-                skipped=torch.full(n_first.shape, torch.nan, dtype=torch.float64),
+                skipped=unknown,
+                missed=unknown,
             )
     return groups
 

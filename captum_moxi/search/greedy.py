@@ -103,6 +103,7 @@ def _take_step(rules: Rules, groups: Groups, evaluations: Evaluations, parents: 
         predictions=evaluations.predictions[rows],
         n_evaluated=n_evaluated[groups.examples],
         skipped=evaluations.skipped[parents],
+        missed=evaluations.missed[parents],
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from captum_moxi.arguments import MODES, Mode, check_min_confidence
 from captum_moxi.files import write_file
+from captum_moxi.search.missed import CONFIDENCE
 from captum_moxi.tables import html_table
 
 # JSON values of a selection. None stands for NaN.
@@ -38,9 +39,9 @@ JSON_TYPES: dict[torch.dtype, tuple[type, ...]] = {
 # Fields with an additional entry before the first step.
 WITH_START = ("rewards", "confidences", "predictions")
 PER_EXAMPLE = ("n_steps", "flipped", "minimal")
-PER_STEP = ("order", "shapley", "interactions", "n_evaluated", "skipped")
+PER_STEP = ("order", "shapley", "interactions", "n_evaluated", "skipped", "missed")
 # Fields that saved selections may lack.
-OPTIONAL = {"flip", "minimal", "left_out"}
+OPTIONAL = {"flip", "minimal", "left_out", "missed"}
 
 # Rows of the table that a notebook shows.
 MAX_TABLE_ROWS = 20
@@ -73,6 +74,10 @@ class Selection:
         skipped (Tensor): Highest gain that the screen expected of a candidate that the step did not evaluate. Shape
             ``(B, K)``, floating. NaN if no candidate was skipped, or if the screen does not estimate gains. The value
             is not a bound. If it exceeds ``gains``, the step may have missed a better player.
+        missed (Tensor): Largest gain that a candidate may have had that the step did not evaluate: with a confidence of
+            95%, all their gains are at most this value (see :class:`captum_moxi.AuditedScreen`). Shape ``(B, K)``,
+            floating. NaN without an audit, or if no candidate was skipped. If it is less than ``gains``, the step very
+            likely missed nothing.
         n_steps (Tensor): Number of steps of each example. Shape ``(B,)``, int64.
         flipped (Tensor): Whether the prediction flipped, at the last step or before. In insertion, the target becomes
             the predicted class with a confidence above ``min_confidence``. In deletion, the target stops being the
@@ -98,6 +103,7 @@ class Selection:
     interactions: Tensor
     n_evaluated: Tensor
     skipped: Tensor
+    missed: Tensor
     n_steps: Tensor
     flipped: Tensor
     minimal: Tensor
@@ -127,7 +133,11 @@ class Selection:
             ]
             for step in range(min(int(self.n_steps[0]), MAX_TABLE_ROWS))
         ]
-        return html_table(repr(self), ["step", "player", "confidence", "gain", "Shapley value", "interaction"], rows)
+        columns = ["step", "player", "confidence", "gain", "Shapley value", "interaction"]
+        if bool(self.missed[0].isfinite().any()):
+            columns.append(f"largest gain of a skipped player ({CONFIDENCE:.0%})")
+            rows = [[*row, float(missed)] for row, missed in zip(rows, self.missed[0], strict=False)]
+        return html_table(repr(self), columns, rows)
 
     def _summary(self) -> list[str]:
         """Return short descriptions of the selection."""
@@ -179,7 +189,8 @@ class Selection:
                 f"values is not a selection, because it lacks {', '.join(missing)}; pass a saved selection"
             )
         batch = len(values["order"]) if isinstance(values["order"], list) else 0
-        complete: dict[str, Any] = {"minimal": [False] * batch, "left_out": [[]] * batch} | values
+        unknown = [[None] * len(row) for row in _to_rows("order", values["order"])]
+        complete: dict[str, Any] = {"minimal": [False] * batch, "left_out": [[]] * batch, "missed": unknown} | values
         mode, flip = _parse_mode("mode", values["mode"]), values.get("flip")
         tensors = _parse_tensors({name: complete[name] for name in names if name not in ("mode", "flip")})
         return cls(mode=mode, flip=None if flip is None else _parse_mode("flip", flip), **tensors)

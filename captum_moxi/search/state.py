@@ -41,6 +41,7 @@ class Groups:
             ``(S, K + 1)``.
         n_evaluated (Tensor): Candidates that each step evaluated. Shape ``(S, K)``, int64.
         skipped (Tensor): Highest priority among the candidates that each step skipped. Shape ``(S, K)``, float64.
+        missed (Tensor): Bound on the gains of the candidates that each step skipped. Shape ``(S, K)``, float64.
     """
 
     examples: Tensor
@@ -56,6 +57,7 @@ class Groups:
     predictions: Tensor
     n_evaluated: Tensor
     skipped: Tensor
+    missed: Tensor
 
     def take(self, groups: Tensor) -> "Groups":
         """Return the groups with these indices. An index may occur several times or not at all."""
@@ -140,6 +142,7 @@ class Rules:
             predictions=outcome.predictions[:, None],
             n_evaluated=torch.empty(batch, 0, dtype=torch.long),
             skipped=torch.empty(batch, 0, dtype=torch.float64),
+            missed=torch.empty(batch, 0, dtype=torch.float64),
         )
 
     def active(self, groups: Groups) -> Tensor:
@@ -187,6 +190,7 @@ class Rules:
         predictions: Tensor,
         n_evaluated: Tensor,
         skipped: Tensor,
+        missed: Tensor,
     ) -> Groups:
         """Choose a player in each active group.
 
@@ -196,6 +200,7 @@ class Rules:
             rewards, confidences, predictions (Tensor): Outcome of the new groups. Shape ``(S,)``.
             n_evaluated (Tensor): Number of candidates that the step evaluated. Shape ``(S,)``, int64.
             skipped (Tensor): Highest priority among the candidates that the step skipped. Shape ``(S,)``, float64.
+            missed (Tensor): Bound on the gains of these candidates. Shape ``(S,)``, float64.
 
         Returns:
             Groups: Groups after the step.
@@ -215,6 +220,7 @@ class Rules:
             predictions=_append(groups.predictions, active, predictions, -1),
             n_evaluated=_append(groups.n_evaluated, active, n_evaluated, 0),
             skipped=_append(groups.skipped, active, skipped, torch.nan),
+            missed=_append(groups.missed, active, missed, torch.nan),
         )
 
     def selection(self, groups: Groups, own_gains: Tensor) -> Selection:
@@ -240,6 +246,7 @@ class Rules:
             interactions=(gains - shapley).to(dtype),
             n_evaluated=groups.n_evaluated,
             skipped=groups.skipped.to(dtype),
+            missed=groups.missed.to(dtype),
             n_steps=groups.n_steps,
             flipped=groups.flipped,
             minimal=torch.zeros_like(groups.flipped),

@@ -101,6 +101,27 @@ def test_plot_path_splits_each_gain_into_shapley_value_and_interaction() -> None
     assert confidence.get_ylabel() == "confidence"
 
 
+def test_plot_path_marks_what_audited_steps_may_have_missed() -> None:
+    selection = make_selection("insertion", [1, 1, 1, 0], [0.1, 0.4, 0.6, 0.9])
+    audited = replace(selection, missed=torch.tensor([[1.5, torch.nan, 0.25]]))
+    figure, (_, gains) = plot_path(audited)
+    assert [line.tolist() for line in gains.collections[-1].get_segments()] == [
+        [[0.6, 1.5], [1.4, 1.5]],
+        [[2.6, 0.25], [3.4, 0.25]],
+    ]
+    texts = [text.get_text() for text in gains.get_legend().get_texts()]
+    assert sorted(texts) == [
+        "interaction",
+        "largest gain of a skipped patch (95%)",
+        "self-context Shapley value",
+    ]
+    described = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
+    assert "no patch that the step skipped would have changed the reward by more (95%)" in described
+    figure, (_, gains) = plot_path(selection)
+    assert len(gains.get_legend().get_texts()) == 2
+    assert "skipped" not in " ".join(text.get_text() for text in figure.texts)
+
+
 @pytest.mark.parametrize("flip", [0, 2])
 def test_plot_path_marks_the_flip(flip: int) -> None:
     selection = make_selection("insertion", [1, 1, 1, 0], [0.1, 0.4, 0.6, 0.9])

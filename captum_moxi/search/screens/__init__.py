@@ -8,7 +8,8 @@ To add a screen, write a subclass of :class:`Screen` in a file of this folder an
 """
 
 from captum_moxi.arguments import Mode
-from captum_moxi.registry import Registry
+from captum_moxi.registry import MAX_INT, Registry, parse_positive_int
+from captum_moxi.search.screens.audited import AuditedScreen
 from captum_moxi.search.screens.base import AnyScreen, Cascade, Screen, SearchStep
 from captum_moxi.search.screens.gradient import GradientScreen
 from captum_moxi.search.screens.half_precision import HalfPrecisionScreen
@@ -18,6 +19,7 @@ from captum_moxi.search.screens.random import RandomScreen
 __all__ = [
     "SCREENS",
     "AnyScreen",
+    "AuditedScreen",
     "Cascade",
     "GradientScreen",
     "HalfPrecisionScreen",
@@ -31,9 +33,12 @@ __all__ = [
 
 
 class ScreenRegistry(Registry[AnyScreen | None]):
-    """Screens by name. Names that are joined by ``+`` are the stages of a cascade."""
+    """Screens by name. Names joined by ``+`` are the stages of a cascade. A last part ``audit:N`` adds an audit."""
 
     def create(self, spec: str) -> AnyScreen | None:
+        screened, plus, last = spec.rpartition("+")
+        if last.partition(":")[0] == "audit":
+            return _create_audited(spec, self.create(screened) if plus else None, last)
         screens = [super(ScreenRegistry, self).create(name) for name in spec.split("+")]
         if len(screens) == 1:
             return screens[0]
@@ -41,6 +46,19 @@ class ScreenRegistry(Registry[AnyScreen | None]):
         if len(stages) < len(screens):
             raise ValueError(f"screen is {spec!r}, but 'all' cannot be part of a cascade; pass the other screens only")
         return Cascade(*stages)
+
+
+def _create_audited(spec: str, screen: AnyScreen | None, audit: str) -> AuditedScreen:
+    """Create an audited screen from the last part of its spec, ``audit`` or ``audit:N``."""
+    _, colon, text = audit.partition(":")
+    if screen is None:
+        raise ValueError(f"screen is {spec!r}, but an audit needs a screen; pass for example gradient:8+audit:16")
+    try:
+        return AuditedScreen(screen, parse_positive_int(text)) if colon else AuditedScreen(screen)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"screen {spec!r} is not valid; pass SCREEN+audit:N, where N is an int from 2 to {MAX_INT}"
+        ) from None
 
 
 # "all" stands for the exact search, which needs no screen.
@@ -61,7 +79,8 @@ def get_screen(screen: object) -> AnyScreen | None:
 
     Args:
         screen (Screen, Cascade, str or None): Screen, or its name in ``SCREENS``. Names that are joined by ``+`` are
-            the stages of a cascade. None evaluates all candidates.
+            the stages of a cascade, and a last part ``audit:N`` stands for :class:`AuditedScreen`. None evaluates all
+            candidates.
 
     Raises:
         ValueError: If a name is unknown, or if the screens cannot form a cascade.

@@ -55,7 +55,10 @@ class SearchStep:
 
 
 class AnyScreen(ABC):
-    """Base class of :class:`Screen` and :class:`Cascade`."""
+    """Base class of :class:`Screen`, :class:`Cascade` and :class:`AuditedScreen`."""
+
+    # Whether the screen implements audit.
+    is_audited: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -67,8 +70,24 @@ class AnyScreen(ABC):
         """Modes in which a screen for both modes is used. See :func:`captum_moxi.search.screens.screen_for_mode`."""
         return tuple(mode for mode in MODES if all(mode in stage.modes for stage in self.stages))
 
+    def audit(self, step: SearchStep, skipped: Tensor) -> Tensor:
+        """Draw candidates that the step evaluates only to find out what the screen may have missed.
+
+        Args:
+            step (SearchStep): Step of the search, with all its candidates.
+            skipped (Tensor): Candidates that the screen did not select. Shape ``(S, n)``, bool.
+
+        Returns:
+            Tensor: Random candidates among them. Shape ``(S, n)``, bool. None by default.
+        """
+        return torch.zeros_like(skipped)
+
     def __or__(self, other: object) -> "Cascade":
-        return Cascade(*self.stages, *other.stages) if isinstance(other, AnyScreen) else NotImplemented
+        if not isinstance(other, AnyScreen):
+            return NotImplemented
+        if self.is_audited or other.is_audited:
+            raise TypeError(f"{self!r} | {other!r} has an audit inside a cascade; pass AuditedScreen(first | second)")
+        return Cascade(*self.stages, *other.stages)
 
 
 class Screen(AnyScreen):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from games import MODES, TableGame, random_game
+from games import MODES, FixedScreen, TableGame, random_game
 from torch import Tensor
 
 from captum_moxi import (
@@ -18,17 +18,6 @@ from captum_moxi import (
 from captum_moxi.arguments import Mode
 from captum_moxi.search import greedy
 from captum_moxi.search.screens import Screen, SearchStep, get_screen
-
-
-class FixedScreen(Screen):
-    """Always has the estimates that it was created with."""
-
-    def __init__(self, m: int, estimates: Tensor) -> None:
-        super().__init__(m)
-        self.estimates = estimates
-
-    def estimate(self, step: SearchStep) -> tuple[Tensor, Tensor]:
-        return self.estimates[step.examples], self.estimates[step.examples]
 
 
 def test_a_step_evaluates_the_m_candidates_with_the_highest_estimates() -> None:
