@@ -11,6 +11,7 @@ from captum_moxi.attr import (
     MoXIDeletion,
     MoXIInsertion,
     MoXILocalization,
+    MoXISymmetric,
 )
 from captum_moxi.comparison import Comparison, compare
 from captum_moxi.game import CoalitionGame
@@ -51,6 +52,7 @@ __all__ = [
     "MoXIDeletion",
     "MoXIInsertion",
     "MoXILocalization",
+    "MoXISymmetric",
     "RandomScreen",
     "Removal",
     "Reward",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from captum_moxi.arguments import MODES, Mode, Stop
+from captum_moxi.arguments import MODES, SEARCH_MODES, Stop
 from captum_moxi.benchmarks import BENCHMARKS
 from captum_moxi.cli.runner import require_packages
 from captum_moxi.cli.types import (
@@ -93,8 +93,8 @@ def settings(cls: "type[DataclassInstance]") -> Callable[[Callable[..., R]], Cal
     return decorate
 
 
-def _parse_modes(ctx: click.Context, param: click.Parameter, value: str) -> tuple[Mode, ...]:
-    return tuple(mode for mode in MODES if value in (mode, "both"))
+def _parse_modes(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    return MODES if value == "both" else (value,)
 
 
 def _parse_stop(ctx: click.Context, param: click.Parameter, value: str) -> Stop:
@@ -182,6 +182,18 @@ mode = partial(
     callback=_parse_modes,
     help="insertion: start without patches, and add one at a time. deletion: start with all patches, and remove one at "
     "a time.",
+)
+search_mode = partial(
+    click.option,
+    "--mode",
+    "modes",
+    type=click.Choice([*SEARCH_MODES, "both"]),
+    default="both",
+    show_default=True,
+    callback=_parse_modes,
+    help="insertion: start without patches, and add one at a time. deletion: start with all patches, and remove one at "
+    "a time. both: run these two searches. symmetric: one search for patches that suffice for the target, and without "
+    "which it is not predicted.",
 )
 stop = partial(
     click.option,

@@ -7,7 +7,7 @@ Shapley value.
 To add a screen, write a subclass of :class:`Screen` in a file of this folder and register it below.
 """
 
-from captum_moxi.arguments import Mode
+from captum_moxi.arguments import SearchMode
 from captum_moxi.registry import Registry
 from captum_moxi.search.screens.base import AnyScreen, Cascade, Screen, SearchStep
 from captum_moxi.search.screens.gradient import GradientScreen
@@ -77,15 +77,15 @@ def get_screen(screen: object) -> AnyScreen | None:
     )
 
 
-def screen_for_mode(screen: AnyScreen | None, mode: Mode) -> AnyScreen | None:
-    """Return the screen that a search uses if the user chose one screen for both modes.
+def screen_for_mode(screen: AnyScreen | None, mode: SearchMode) -> AnyScreen | None:
+    """Return the screen that a search uses if the user chose one screen for all modes.
 
     A screen is used only in the modes that it is meant for, ``screen.used_in``. :class:`GradientScreen` is meant for
-    deletion, the others for both modes. Other searches evaluate all candidates.
+    deletion, the others for all modes. Other searches evaluate all candidates.
 
     Args:
-        screen (Screen, Cascade or None): The screen for both modes.
-        mode (str): Mode of the search, ``"insertion"`` or ``"deletion"``.
+        screen (Screen, Cascade or None): The screen for all modes.
+        mode (str): Mode of the search: ``"insertion"``, ``"deletion"`` or ``"symmetric"``.
 
     Returns:
         Screen, Cascade or None: ``screen``, or None if it is not meant for the mode.
