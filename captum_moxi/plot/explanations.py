@@ -17,7 +17,7 @@ _READING = (
     "Column 2: the chosen patches, in color with a black outline, numbered in the order of the search. They are the "
     "evidence that the model uses, which may be in the background. Column 3: the input of the model; {note}. Plots: "
     "the confidence in the target, and what each patch adds (insertion) or takes away (deletion). The two bars of a "
-    "patch sum to its change in reward (by default, the log-odds of the target)."
+    "patch sum to its change in reward (by default, the {reward} of the target)."
 )
 _NEGATIVE_GAINS = (
     " Where the bars sum to less than 0, no patch that the step evaluated had the intended effect, and the search "
@@ -111,7 +111,7 @@ def explanation_figure(
     has_negative_gain = any(bool((selection.gains < 0).any()) for selection in selections)
     is_symmetric = any(selection.mode == "symmetric" for selection in selections)
     reading = (
-        _READING.format(note=note)
+        _READING.format(note=note, reward="probability" if is_symmetric else "log-odds")
         + (_SYMMETRIC if is_symmetric else "")
         + minimal_note(selections)
         + (_NEGATIVE_GAINS if has_negative_gain else "")

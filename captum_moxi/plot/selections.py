@@ -49,6 +49,11 @@ _VERBS: dict[SearchMode, str] = {
     "deletion": "takes from",
     "symmetric": "adds to, and takes from,",
 }
+_SHAPLEY_LABELS: dict[SearchMode, str] = {
+    "insertion": "self-context Shapley value",
+    "deletion": "full-context Shapley value",
+    "symmetric": "Shapley value, both contexts",
+}
 
 
 def flip_step(selection: Selection, target: int, *, min_confidence: float = 0.0, example: int = 0) -> int | None:
@@ -346,9 +351,8 @@ def _plot_gains(ax: Axes, selection: Selection, *, example: int) -> None:
     n_steps = int(selection.n_steps[example])
     steps = np.arange(1, n_steps + 1)
     detailed = n_steps <= MAX_DETAILED_STEPS
-    context = {"insertion": "self-context", "deletion": "full-context", "symmetric": "both contexts:"}[selection.mode]
     for label, values, offset, color, hatch in (
-        (f"{context} Shapley value", selection.shapley, -0.2, SKY, None),
+        (_SHAPLEY_LABELS[selection.mode], selection.shapley, -0.2, SKY, None),
         ("interaction", selection.interactions, 0.2, ORANGE, "////"),
     ):
         ax.bar(
@@ -377,7 +381,7 @@ def _plot_confidences(ax: Axes, selection: Selection, *, example: int, target_na
         color, label = (ORANGE, "without the chosen patches") if without else (BLUE, "only the chosen patches")
         ax.plot(np.arange(n_steps + 1), confidences, color=color, marker=marker, markersize=4, label=label)
     if len(paths) > 1:
-        ax.legend(loc="center right", frameon=False, fontsize=8)
+        ax.legend(loc="best", framealpha=0.8, edgecolor="none", fontsize=8)
     ax.set_ylim(0, 1.02)
     label = "confidence" if target_name is None else f"confidence in\n{target_name}"
     show_dollar_signs(ax.set_ylabel(wrap_text(label, width=LABEL_WIDTH, fontsize=9), fontsize=9))
