@@ -24,6 +24,7 @@ from captum_moxi.removal import AttentionRemoval, BaselineRemoval, Removal, Toke
 from captum_moxi.rewards import Reward, contrast
 from captum_moxi.search import Selection
 from captum_moxi.search.screens import (
+    BothEndsScreen,
     Cascade,
     GradientScreen,
     HalfPrecisionScreen,
@@ -36,6 +37,7 @@ __all__ = [
     "AttentionRemoval",
     "AttentionRollout",
     "BaselineRemoval",
+    "BothEndsScreen",
     "Cascade",
     "CoalitionGame",
     "Comparison",

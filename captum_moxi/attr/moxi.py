@@ -121,6 +121,9 @@ class MoXIAttribution(PerturbationAttribution):
 
                         - :class:`captum_moxi.RandomScreen` draws candidates at random.
 
+                        - :class:`captum_moxi.BothEndsScreen` moves the worst candidate of each step to the end of the
+                          ranking. It is best for a full ranking by symmetric search.
+
                         - :class:`captum_moxi.HalfPrecisionScreen` evaluates all candidates in half precision first, for
                           GPUs.
 

@@ -21,7 +21,7 @@ PATIENCE = 30.0
 _SCREEN_ADVICE: dict[SearchMode, str] = {
     "insertion": "screen='last-gains:16' (chooses up to 50 % more players)",
     "deletion": "screen='gradient:8' (chooses about 10 % more players)",
-    "symmetric": "screen='last-gains:16' (chooses other players)",
+    "symmetric": "screen='both-ends' (half of the rows of a full ranking)",
 }
 # Tests replace the clock.
 clock: Callable[[], float] = time.perf_counter

@@ -15,7 +15,7 @@ def is_best(values: Tensor, dtype: torch.dtype, *, relative: bool, sizes: Tensor
 
     Args:
         values (Tensor): Shape ``(S, n)``, float64. -inf for values that do not take part.
-        dtype (torch.dtype): Dtype in which the values were computed.
+        dtype (torch.dtype): Floating-point dtype in which the values were computed.
         relative (bool): Whether the rounding error is relative to the best value. Otherwise it is relative to the
             largest size of the row.
         sizes (Tensor, optional): Size of the numbers from which each value was computed. Shape ``(S, n)``, float64.
@@ -25,8 +25,6 @@ def is_best(values: Tensor, dtype: torch.dtype, *, relative: bool, sizes: Tensor
         Tensor: Shape ``(S, n)``, bool.
     """
     best = values.amax(1, keepdim=True)
-    if not dtype.is_floating_point:
-        return values >= best
     sizes = values.abs() if sizes is None else sizes
     scale = best.abs() if relative else sizes.masked_fill(values.isinf(), 0).amax(1, keepdim=True)
     return values >= best - TIE_EPS * torch.finfo(dtype).eps * scale

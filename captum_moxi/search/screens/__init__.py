@@ -10,6 +10,7 @@ To add a screen, write a subclass of :class:`Screen` in a file of this folder an
 from captum_moxi.arguments import SearchMode
 from captum_moxi.registry import Registry
 from captum_moxi.search.screens.base import AnyScreen, Cascade, Screen, SearchStep
+from captum_moxi.search.screens.both_ends import BothEndsScreen
 from captum_moxi.search.screens.gradient import GradientScreen
 from captum_moxi.search.screens.half_precision import HalfPrecisionScreen
 from captum_moxi.search.screens.last_gains import LastGainsScreen
@@ -18,6 +19,7 @@ from captum_moxi.search.screens.random import RandomScreen
 __all__ = [
     "SCREENS",
     "AnyScreen",
+    "BothEndsScreen",
     "Cascade",
     "GradientScreen",
     "HalfPrecisionScreen",
@@ -49,6 +51,7 @@ SCREENS.register("all", lambda: None, help="all candidates: the exact search")
 SCREENS.register("gradient", GradientScreen, argument="M", help="M candidates by gradient, only for deletion")
 SCREENS.register("last-gains", LastGainsScreen, argument="M", help="M candidates by their last gain")
 SCREENS.register("random", RandomScreen, argument="M", help="M random candidates")
+SCREENS.register("both-ends", BothEndsScreen, help="the worst candidate of each step comes last, only for symmetric")
 SCREENS.register(
     "half-precision",
     HalfPrecisionScreen,
@@ -81,7 +84,8 @@ def screen_for_mode(screen: AnyScreen | None, mode: SearchMode) -> AnyScreen | N
     """Return the screen that a search uses if the user chose one screen for all modes.
 
     A screen is used only in the modes that it is meant for, ``screen.used_in``. :class:`GradientScreen` is meant for
-    deletion, the others for all modes. Other searches evaluate all candidates.
+    deletion, :class:`BothEndsScreen` for symmetric search, and the others for all modes. Other searches evaluate all
+    candidates.
 
     Args:
         screen (Screen, Cascade or None): The screen for all modes.
