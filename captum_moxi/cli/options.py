@@ -255,8 +255,9 @@ screen = partial(
     cls=RegistryOption,
     type=ItemType(SCREENS),
     help=f"Which patches each step evaluates: {CHOICES}. M is the number of patches. gradient applies only to "
-    "deletion, and insertion then evaluates all patches. The others apply to both modes. Join names with + to apply "
-    "screens one after the other, for example gradient:32+half-precision. Default: all, the exact search.",
+    "deletion, and insertion then evaluates all patches. both-ends applies only to --mode symmetric. The others apply "
+    "to all modes. Join names with + to apply screens one after the other, for example gradient:32+half-precision. "
+    "Default: all, the exact search.",
 )
 beam_width = partial(
     click.option,
