@@ -11,6 +11,7 @@ from captum_moxi.attr import (
     MoXIDeletion,
     MoXIInsertion,
     MoXILocalization,
+    MoXISymmetric,
 )
 from captum_moxi.comparison import Comparison, compare
 from captum_moxi.game import CoalitionGame
@@ -24,6 +25,7 @@ from captum_moxi.rewards import Reward, contrast
 from captum_moxi.search import Selection
 from captum_moxi.search.screens import (
     AuditedScreen,
+    BothEndsScreen,
     Cascade,
     GradientScreen,
     HalfPrecisionScreen,
@@ -37,6 +39,7 @@ __all__ = [
     "AttentionRollout",
     "AuditedScreen",
     "BaselineRemoval",
+    "BothEndsScreen",
     "Cascade",
     "CoalitionGame",
     "Comparison",
@@ -53,6 +56,7 @@ __all__ = [
     "MoXIDeletion",
     "MoXIInsertion",
     "MoXILocalization",
+    "MoXISymmetric",
     "RandomScreen",
     "Removal",
     "Reward",

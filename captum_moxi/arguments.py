@@ -37,8 +37,12 @@ Target: TypeAlias = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int,
 # The target of one example: the class first, then the remaining indices of outputs with more than two dimensions.
 TargetIndex: TypeAlias = tuple[int, ...]
 
+# The path of an order: its players are inserted one after another, or deleted.
 Mode: TypeAlias = Literal["insertion", "deletion"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+# What a search optimizes: one of the two paths, or both at once.
+SearchMode: TypeAlias = Literal["insertion", "deletion", "symmetric"]
+SEARCH_MODES: tuple[SearchMode, ...] = get_args(SearchMode)
 Stop: TypeAlias = Literal["flip"] | None
 
 
@@ -55,6 +59,28 @@ def parse_modes(modes: Mode | Sequence[Mode]) -> tuple[Mode, ...]:
     if not names or len(set(names)) < len(names) or not set(names) <= set(MODES):
         raise ValueError(f"modes is {modes!r}; pass 'insertion', 'deletion' or both")
     return names
+
+
+def parse_search_modes(modes: SearchMode | Sequence[SearchMode]) -> tuple[SearchMode, ...]:
+    """Convert the modes of one or two searches to a tuple.
+
+    Args:
+        modes (str or Sequence[str]): ``"insertion"``, ``"deletion"`` or both, or ``"symmetric"`` alone.
+
+    Raises:
+        ValueError: If there is no mode, if a mode is unknown or repeated, or if ``"symmetric"`` is not alone.
+    """
+    names: tuple[SearchMode, ...] = (modes,) if isinstance(modes, str) else tuple(modes)
+    if names == ("symmetric",):
+        return names
+    if not names or len(set(names)) < len(names) or not set(names) <= set(MODES):
+        raise ValueError(f"modes is {modes!r}; pass 'insertion', 'deletion' or both, or 'symmetric' alone")
+    return names
+
+
+def paths_of(mode: SearchMode) -> tuple[Mode, ...]:
+    """Return the paths that a search optimizes: insertion and deletion in a symmetric search, otherwise the mode."""
+    return MODES if mode == "symmetric" else (mode,)
 
 
 def check_positive_int(name: str, value: object) -> None:

@@ -70,8 +70,8 @@ MUTANTS = [
     Mutant(
         "deletion maximizes the reward",
         "search/state.py",
-        'return 1 if self.mode == "insertion" else -1',
-        "return 1",
+        '1.0 if path == "insertion" else -1.0',
+        "1.0",
     ),
     Mutant(
         "a flip needs a confidence of at least the threshold",

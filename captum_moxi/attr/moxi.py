@@ -1,4 +1,4 @@
-"""MoXIInsertion and MoXIDeletion: MoXI's greedy search as attribution methods."""
+"""MoXIInsertion and MoXIDeletion: MoXI's greedy search as attribution methods, and what all searches share."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +12,15 @@ from captum_moxi.arguments import (
     Baselines,
     ForwardArgs,
     ForwardFunc,
-    Mode,
     Model,
+    SearchMode,
     Stop,
     Target,
     TensorOrTuple,
     check_min_confidence,
     check_positive_int,
     input_devices,
+    paths_of,
     warn_user,
 )
 from captum_moxi.attr.progress import plan_search, search_advice, search_progress
@@ -49,12 +50,12 @@ Results: TypeAlias = Inputs | tuple[Inputs | Selection | Tensor, ...]
 
 class MoXIAttribution(PerturbationAttribution):
     """
-    Base class of :class:`MoXIInsertion` and :class:`MoXIDeletion`, which differ only in the direction of the search.
+    Base class of :class:`MoXIInsertion`, :class:`MoXIDeletion` and :class:`MoXISymmetric`.
 
-    A subclass sets ``mode``.
+    They differ only in what the search maximizes. A subclass sets ``mode``.
     """
 
-    mode: ClassVar[Mode]
+    mode: ClassVar[SearchMode]
 
     def __init__(
         self,
@@ -119,6 +120,9 @@ class MoXIAttribution(PerturbationAttribution):
                           with any forward function, but finds groups that are about 50 % larger.
 
                         - :class:`captum_moxi.RandomScreen` draws candidates at random.
+
+                        - :class:`captum_moxi.BothEndsScreen` moves the worst candidate of each step to the end of the
+                          ranking. It is best for a full ranking by symmetric search.
 
                         - :class:`captum_moxi.HalfPrecisionScreen` evaluates all candidates in half precision first, for
                           GPUs.
@@ -272,8 +276,8 @@ class MoXIAttribution(PerturbationAttribution):
         r"""
         Choose players one after another, and score each player by its rank or by its change in reward.
 
-        A search through all n players evaluates n (n + 1) / 2 coalitions for each example. ``stop`` and ``n_steps``
-        limit the search.
+        A search through all n players evaluates n (n + 1) / 2 coalitions for each example, or twice as many in
+        symmetric search. ``stop`` and ``n_steps`` limit the search.
 
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Examples to explain, of shape ``(B, ...)``, in any dtype that the
@@ -334,11 +338,12 @@ class MoXIAttribution(PerturbationAttribution):
             stop (str, optional): ``"flip"`` stops each example as soon as the prediction flips, which can be before the
                         first step. In insertion, the prediction flips when the target becomes the predicted class with
                         a confidence above ``min_confidence``. In deletion, it flips when the target is no longer the
-                        predicted class.
+                        predicted class. Symmetric search requires both after the same step: the players chosen so far
+                        suffice, and without them the prediction fails.
                         Default: None
-            min_confidence (float, optional): Confidence that the target must exceed for a flip in insertion, at least 0
-                        and less than 1. This is the threshold :math:`\tau` of the paper (Appendix E). Deletion ignores
-                        it.
+            min_confidence (float, optional): Confidence that the target must exceed for a flip in insertion and
+                        symmetric search, at least 0 and less than 1. This is the threshold :math:`\tau` of the paper
+                        (Appendix E). Deletion ignores it.
                         Default: 0.0
             minimal (bool, optional): Whether to leave out, after the flip, the players that it does not need. Greedy
                         search finds a group that flips the prediction, but some of its players may not be necessary.
@@ -365,8 +370,9 @@ class MoXIAttribution(PerturbationAttribution):
                           The first player gets 1. Players that were never chosen get 0.
 
                         - ``"gain"``: each player gets the rise (insertion) or fall (deletion) of the reward at the step
-                          that chose it. Players that were never chosen get 0. After a search through all players, the
-                          scores of the players sum to :math:`f(N) - f(\emptyset)`.
+                          that chose it, or the sum of both (symmetric search). Players that were never chosen get 0.
+                          After a search through all players, the scores of the players sum to
+                          :math:`f(N) - f(\emptyset)`, or to twice this value in symmetric search.
 
                         Default: ``"rank"``
             return_selection (bool, optional): Whether to also return the :class:`captum_moxi.Selection`, with the order
@@ -439,7 +445,7 @@ class MoXIAttribution(PerturbationAttribution):
         extras: tuple[Selection | Tensor, ...] = (selection,) if return_selection else ()
         if return_convergence_delta:
             with preserved_state(self.forward_func, input_devices(inputs)):
-                extras += (_convergence_delta(attributions, game),)
+                extras += (_convergence_delta(attributions, game, self.mode),)
         results = match_inputs(attributions, inputs)
         return (results, *extras) if extras else results
 
@@ -465,7 +471,8 @@ class MoXIAttribution(PerturbationAttribution):
         Structured Attention Graphs for Image Classification', NeurIPS 2021). The first group is that of
         ``attribute(..., stop="flip", minimal=True)``. Each other group is found in the same way, without the players of
         the groups before it. In insertion, these players stay absent, so each group suffices by itself. In deletion,
-        they stay present, so the prediction fails without any one of the groups.
+        they stay present, so the prediction fails without any one of the groups. In symmetric search, both hold for
+        each group.
 
         The search for a group that does not exist is the longest one, because it chooses all remaining players.
         ``n_steps`` limits it, and ``at_most`` avoids it if there are enough groups. The search is greedy, so it may
@@ -549,7 +556,8 @@ class MoXIAttribution(PerturbationAttribution):
         Compute the difference between the sum of the players' gains and :math:`f(N) - f(\emptyset)`.
 
         After a search through all players, it is zero up to rounding. Otherwise, it is the negative of the rise
-        (insertion) or fall (deletion) of the reward that the remaining players would cause.
+        (insertion) or fall (deletion) of the reward that the remaining players would cause. In symmetric search, the
+        difference is twice as large, because each player has a gain on both paths.
 
         Args:
             attributions (Tensor or tuple[Tensor, ...]): The result of ``attribute(..., score="gain")``.
@@ -557,8 +565,8 @@ class MoXIAttribution(PerturbationAttribution):
                         that call of :meth:`attribute`.
 
         Returns:
-            Tensor: Sum of the scores, with each player counted once, minus f(N) - f(empty set). Shape ``(B,)``,
-            floating, on the device of the attributions.
+            Tensor: Sum of the scores, with each player counted once, minus f(N) - f(empty set), or minus twice this
+            value in symmetric search. Shape ``(B,)``, floating, on the device of the attributions.
 
         Raises:
             ValueError: If the attributions do not have the shape of the inputs, and in the cases of :meth:`attribute`.
@@ -572,7 +580,8 @@ class MoXIAttribution(PerturbationAttribution):
                 feature_mask=feature_mask,
                 perturbations_per_eval=perturbations_per_eval,
             )
-            return _convergence_delta(attributions if isinstance(attributions, tuple) else (attributions,), game)
+            scores = attributions if isinstance(attributions, tuple) else (attributions,)
+            return _convergence_delta(scores, game, self.mode)
 
     @classmethod
     def get_name(cls) -> str:
@@ -816,7 +825,7 @@ def _check_flip_target(stop: Stop, game: CoalitionGame) -> None:
         raise ValueError("stop is 'flip' and target is None; pass the target whose prediction flips")
 
 
-def _check_known(known: Sequence[Selection], mode: Mode) -> None:
+def _check_known(known: Sequence[Selection], mode: SearchMode) -> None:
     for selection in known:
         if not isinstance(selection, Selection):
             raise TypeError(f"known contains a {type(selection).__name__}; pass selections")
@@ -853,8 +862,8 @@ def _warn_if_nothing_to_delete(selection: Selection) -> None:
         )
 
 
-def _convergence_delta(attributions: tuple[Tensor, ...], game: CoalitionGame) -> Tensor:
-    """Return the sum of the players' scores minus f(N) - f(empty set), ``(B,)``."""
+def _convergence_delta(attributions: tuple[Tensor, ...], game: CoalitionGame, mode: SearchMode) -> Tensor:
+    """Return the sum of the players' scores minus f(N) - f(empty set) on each path of the search, ``(B,)``."""
     shapes = [tuple(values.shape) for values in attributions]
     expected = [(game.n_examples, *x.shape[1:]) for x in game.call.inputs]
     if shapes != expected:
@@ -862,5 +871,5 @@ def _convergence_delta(attributions: tuple[Tensor, ...], game: CoalitionGame) ->
     empty_coalitions = torch.zeros(game.n_examples, game.n_players, dtype=torch.bool)
     empty = game.outcome(empty_coalitions, torch.arange(game.n_examples))
     total = scores_to_players(attributions, game.call.players, game.call.inputs).sum(1)
-    delta = total - (game.full.rewards.double() - empty.rewards.double())
+    delta = total - len(paths_of(mode)) * (game.full.rewards.double() - empty.rewards.double())
     return delta.to(attributions[0].device, torch.promote_types(game.output_dtype, torch.float32))

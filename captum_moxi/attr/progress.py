@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from tqdm.auto import tqdm
 
-from captum_moxi.arguments import Mode
+from captum_moxi.arguments import SearchMode, paths_of
 from captum_moxi.game import CoalitionGame
 from captum_moxi.search import Progress
 
@@ -17,9 +18,10 @@ logger = logging.getLogger(__name__)
 # Seconds that a search without a progress bar may take without a report.
 PATIENCE = 30.0
 # Screens that shorten a search, and what they cost (tutorials/performance.md).
-_SCREEN_ADVICE: dict[Mode, str] = {
+_SCREEN_ADVICE: dict[SearchMode, str] = {
     "insertion": "screen='last-gains:16' (chooses up to 50 % more players)",
     "deletion": "screen='gradient:8' (chooses about 10 % more players)",
+    "symmetric": "screen='both-ends' (half of the rows of a full ranking)",
 }
 # Tests replace the clock.
 clock: Callable[[], float] = time.perf_counter
@@ -69,7 +71,7 @@ class SearchPlan:
 def plan_search(
     name: str,
     game: CoalitionGame,
-    mode: Mode,
+    mode: SearchMode,
     *,
     n_steps: int | None,
     is_exact: bool,
@@ -99,8 +101,9 @@ def plan_search(
         if not interactions:
             # All players are evaluated at the first step. Each step then needs one more row.
             candidates = players + 1 if step == 1 else torch.ones_like(players)
-        rows_of_step.append(int(candidates.sum()) * (1 if step == 1 else beam_width))
-        present = step if mode == "insertion" else float(players.double().mean()) - step
+        paths = paths_of(mode)
+        rows_of_step.append(int(candidates.sum()) * (1 if step == 1 else beam_width) * len(paths))
+        present = fmean(step if path == "insertion" else float(players.double().mean()) - step for path in paths)
         cost_of_row.append(1 + cost_of_player * present)
     return SearchPlan(name, rows_of_step, cost_of_row, is_exact, advice, may_skip)
 
@@ -180,13 +183,13 @@ def format_duration(seconds: float) -> str:
 
 
 def search_advice(
-    game: CoalitionGame, mode: Mode, *, n_steps: int | None, can_stop: bool, has_screen: bool, beam_width: int
+    game: CoalitionGame, mode: SearchMode, *, n_steps: int | None, can_stop: bool, has_screen: bool, beam_width: int
 ) -> list[str]:
     """List the arguments that shorten a search, and that the user does not use yet.
 
     Args:
         game (CoalitionGame): Game.
-        mode (str): ``"insertion"`` or ``"deletion"``.
+        mode (str): ``"insertion"``, ``"deletion"`` or ``"symmetric"``.
         n_steps (int or None): Maximum number of steps.
         can_stop (bool): Whether ``stop="flip"`` is possible and was not passed.
         has_screen (bool): Whether the search has a screen, or cannot have one.

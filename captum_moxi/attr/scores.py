@@ -37,8 +37,8 @@ def gain_scores(selection: Selection, ids: Tensor) -> Tensor:
         ids (Tensor): Ids of the n players, ascending. Shape ``(n,)``, int64.
 
     Returns:
-        Tensor: Rise (insertion) or fall (deletion) of the reward at the step that chose the player, and 0 for players
-        that were never chosen. Shape ``(B, n)``, float64.
+        Tensor: Rise (insertion) or fall (deletion) of the reward at the step that chose the player, or the sum of both
+        (symmetric search), and 0 for players that were never chosen. Shape ``(B, n)``, float64.
     """
     return _scores_by_player(selection.gains, selection, ids)
 

@@ -58,7 +58,8 @@ from captum_moxi.search.screens import SCREENS
     default="gradient:8",
     show_default=True,
     help=f"Which patches each step of MoXI evaluates: {options.CHOICES}. M is the number of patches. gradient applies "
-    "only to deletion, and insertion then evaluates all patches. The others apply to both modes.",
+    "only to deletion, and insertion then evaluates all patches. both-ends applies only to moxi-symmetric. The "
+    "others apply to both modes.",
 )
 @options.batch_size()
 @options.device(type=options.TEXT)

@@ -34,13 +34,18 @@ from captum_moxi.search.screens import SCREENS
 @options.target()
 @options.image_label_pattern()
 @options.image_label_map()
-@options.mode()
+@options.search_mode()
 @options.stop()
 @options.min_confidence()
 @options.n_steps()
 @options.grid()
 @options.removal()
-@options.reward()
+@options.reward(
+    default=None,
+    show_default=False,
+    help=f"Quantity that insertion increases and deletion decreases: {options.CHOICES}. CLASS is the index or name of "
+    "the class with which the target is contrasted. Default: log_odds, or probability with --mode symmetric.",
+)
 @options.interactions()
 @options.screen()
 @options.beam_width()
@@ -67,9 +72,9 @@ def explain(
     """Find the patches that explain the prediction for an image.
 
     Insertion finds the patches that together make the model predict the target. Deletion finds the patches without
-    which the model no longer predicts it. IMAGE is an image file or a folder of images. For each image, the command
-    writes a figure and a JSON file to the folder --out, and prints one line. Existing files of the same name are
-    replaced.
+    which the model no longer predicts it. Symmetric search finds patches that answer both questions. IMAGE is an image
+    file or a folder of images. For each image, the command writes a figure and a JSON file to the folder --out, and
+    prints one line. Existing files of the same name are replaced.
 
     Without arguments, the command explains embedded images of four digits. Their class is the sum of the distinct
     digits.

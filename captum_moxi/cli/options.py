@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from captum_moxi.arguments import MODES, Mode, Stop
+from captum_moxi.arguments import MODES, SEARCH_MODES, Stop
 from captum_moxi.benchmarks import BENCHMARKS
 from captum_moxi.cli.runner import require_packages
 from captum_moxi.cli.types import (
@@ -93,8 +93,8 @@ def settings(cls: "type[DataclassInstance]") -> Callable[[Callable[..., R]], Cal
     return decorate
 
 
-def _parse_modes(ctx: click.Context, param: click.Parameter, value: str) -> tuple[Mode, ...]:
-    return tuple(mode for mode in MODES if value in (mode, "both"))
+def _parse_modes(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    return MODES if value == "both" else (value,)
 
 
 def _parse_stop(ctx: click.Context, param: click.Parameter, value: str) -> Stop:
@@ -183,6 +183,18 @@ mode = partial(
     help="insertion: start without patches, and add one at a time. deletion: start with all patches, and remove one at "
     "a time.",
 )
+search_mode = partial(
+    click.option,
+    "--mode",
+    "modes",
+    type=click.Choice([*SEARCH_MODES, "both"]),
+    default="both",
+    show_default=True,
+    callback=_parse_modes,
+    help="insertion: start without patches, and add one at a time. deletion: start with all patches, and remove one at "
+    "a time. both: run these two searches. symmetric: one search for patches that suffice for the target, and without "
+    "which it is not predicted.",
+)
 stop = partial(
     click.option,
     "--stop",
@@ -243,9 +255,10 @@ screen = partial(
     cls=RegistryOption,
     type=ItemType(SCREENS),
     help=f"Which patches each step evaluates: {CHOICES}. M is the number of patches. gradient applies only to "
-    "deletion, and insertion then evaluates all patches. The others apply to both modes. Join names with + to apply "
-    "screens one after the other, for example gradient:32+half-precision. Append +audit:N to evaluate N random skipped "
-    "patches as well, which bound what each step may have missed. Default: all, the exact search.",
+    "deletion, and insertion then evaluates all patches. both-ends applies only to --mode symmetric. The others apply "
+    "to all modes. Join names with + to apply screens one after the other, for example gradient:32+half-precision. "
+    "Append +audit:N to evaluate N random skipped patches as well, which bound what each step may have missed. "
+    "Default: all, the exact search.",
 )
 beam_width = partial(
     click.option,

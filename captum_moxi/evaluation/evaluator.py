@@ -334,7 +334,7 @@ class Evaluator:
                 if run is None or method.depends_on_mode:
                     run = play_method(game, seeded, mode, n_steps=n_steps, stop=stop)
                 selection = run.attributions
-                if not isinstance(selection, Selection):
+                if not isinstance(selection, Selection) or selection.mode != mode:
                     selection = follow(game, mode, run.positions, n_steps=n_steps, stop=stop)
                 groups = self._alternatives(game, method, mode, selection)
                 yield Played(method.title, selection, run.seconds, run.weighted_rows, is_minimal, groups)

@@ -11,7 +11,7 @@ from typing import Literal, Required, TypedDict, get_args
 import pyarrow as pa
 from torch import Tensor
 
-from captum_moxi.arguments import Mode
+from captum_moxi.arguments import Mode, paths_of
 from captum_moxi.search import Selection
 
 Status = Literal["explained", "wrong", "unreadable", "failed"]
@@ -109,16 +109,18 @@ def selection_row(row: Row, selection: Selection, *, example: int) -> Row:
 
     Args:
         row (Row): Row of the image.
-        selection (Selection): Selections of a batch.
+        selection (Selection): Selections of a batch in insertion or deletion.
         example (int): Index of the example in the batch.
 
     Returns:
         Row: A new row.
     """
+    # A row has one path. Other methods rank the players once, and follow both paths.
+    (mode,) = paths_of(selection.mode)
     steps = int(selection.n_steps[example])
     return {
         **row,
-        "mode": selection.mode,
+        "mode": mode,
         "order": selection.order[example, :steps].tolist(),
         "rewards": selection.rewards[example, : steps + 1].tolist(),
         "confidences": selection.confidences[example, : steps + 1].tolist(),

@@ -444,9 +444,17 @@ class ComparisonReport:
     def _screened(self) -> str:
         """Name the methods that use the screen, and the modes in which they do."""
         screen = get_screen(self.settings.screen)
-        modes = " and ".join(mode for mode in parse_modes(self.settings.modes) if screen_for_mode(screen, mode))
-        titles = [method.title for method in get_methods(self.settings.methods) if method.rescreen is not None]
-        return "".join(f"; {title} uses {screen!r} for {modes}" for title in titles if modes)
+        parts: list[str] = []
+        for method in get_methods(self.settings.methods):
+            modes = [
+                mode
+                for mode in parse_modes(self.settings.modes)
+                # A search with one order for both modes is symmetric.
+                if screen_for_mode(screen, mode if method.depends_on_mode else "symmetric")
+            ]
+            if modes and method.rescreen is not None:
+                parts.append(f"; {method.title} uses {screen!r} for {' and '.join(modes)}")
+        return "".join(parts)
 
 
 def _to_json(result: Result, record: Record) -> dict[str, object]:

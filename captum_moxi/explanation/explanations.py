@@ -11,8 +11,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from captum_moxi.arguments import MODES, Mode, Stop, check_min_confidence, check_positive_int, parse_modes
-from captum_moxi.attr import MoXIDeletion, MoXIInsertion
+from captum_moxi.arguments import (
+    MODES,
+    SearchMode,
+    Stop,
+    check_min_confidence,
+    check_positive_int,
+    parse_search_modes,
+    paths_of,
+)
+from captum_moxi.attr import MoXIDeletion, MoXIInsertion, MoXISymmetric
 from captum_moxi.attr.moxi import MoXIAttribution
 from captum_moxi.explanation.images import (
     PreparedImage,
@@ -42,7 +50,13 @@ from captum_moxi.search.screens import AnyScreen, get_screen, screen_for_mode
 # Endings of the file names of the figures: of the explanation, and of the alternative groups.
 EXPLANATION_FIGURES = (".png", "-alternatives.png")
 
-_SEARCHES: dict[Mode, type[MoXIAttribution]] = {"insertion": MoXIInsertion, "deletion": MoXIDeletion}
+_SEARCHES: dict[SearchMode, type[MoXIAttribution]] = {
+    "insertion": MoXIInsertion,
+    "deletion": MoXIDeletion,
+    "symmetric": MoXISymmetric,
+}
+# The default rewards of these classes.
+_REWARDS: dict[SearchMode, str] = {"insertion": "log_odds", "deletion": "log_odds", "symmetric": "probability"}
 
 
 @dataclass(frozen=True)
@@ -50,12 +64,14 @@ class ExplainSettings:
     """How to explain an image.
 
     Args:
-        modes (str or Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both.
+        modes (str or Sequence[str], optional): ``"insertion"``, ``"deletion"`` or both, or ``"symmetric"`` alone: one
+            group that answers both questions.
             Default: both
         stop (str, optional): ``"flip"`` stops when the prediction flips: the target becomes the predicted class
-            (insertion), or stops being it (deletion). None ranks all patches.
+            (insertion), or stops being it (deletion), or both (symmetric). None ranks all patches.
             Default: ``"flip"``
-        min_confidence (float, optional): Confidence that the target must exceed for insertion to flip, from 0 to 1.
+        min_confidence (float, optional): Confidence that the target must exceed for insertion and symmetric search to
+            flip, from 0 to 1.
             Default: 0
         n_steps (int, optional): Maximum number of patches to choose.
             Default: None, all patches
@@ -66,12 +82,12 @@ class ExplainSettings:
             Default: None, token removal if the model has patch tokens and baseline fill with 0 otherwise
         reward (str or Callable, optional): Name in ``captum_moxi.rewards.REWARDS``, or a function
             ``(logits, target) -> rewards``. In ``"contrast:CLASS"``, the class is an index or a name.
-            Default: ``"log_odds"``
+            Default: None, ``"log_odds"``, or ``"probability"`` if the search is symmetric
         interactions (bool, optional): Whether each step counts the interaction with the patches chosen before. False
             ranks the patches independently, which the paper calls MoXI(-).
             Default: True
         screen (Screen or str, optional): Decides which patches each step evaluates: a screen, or its name in
-            ``captum_moxi.search.screens.SCREENS``. ``GradientScreen`` is used only for deletion, the others for both
+            ``captum_moxi.search.screens.SCREENS``. ``GradientScreen`` is used only for deletion, the others for all
             modes.
             Default: None, all patches (the exact search)
         beam_width (int, optional): Number of groups of patches that the search keeps after each step.
@@ -83,13 +99,13 @@ class ExplainSettings:
             Default: None, no alternative groups
     """
 
-    modes: Mode | Sequence[Mode] = MODES
+    modes: SearchMode | Sequence[SearchMode] = MODES
     stop: Stop = "flip"
     min_confidence: float = 0.0
     n_steps: int | None = None
     grid: int | None = None
     removal: Removal | str | None = None
-    reward: str | Reward = "log_odds"
+    reward: str | Reward | None = None
     interactions: bool = True
     screen: AnyScreen | str | None = None
     beam_width: int = 1
@@ -114,7 +130,7 @@ class ExplainSettings:
                 ``alternatives`` is combined with ``stop=None``.
             TypeError: If a setting has the wrong type.
         """
-        modes, screen = parse_modes(self.modes), get_screen(self.screen)
+        modes, screen = parse_search_modes(self.modes), get_screen(self.screen)
         for name, value in (("n_steps", self.n_steps), ("grid", self.grid), ("alternatives", self.alternatives)):
             if value is not None:
                 check_positive_int(name, value)
@@ -133,17 +149,17 @@ class ExplainSettings:
             self.method(mode, classifier)
         check_players(classifier, removal=self.removal, grid=self.grid)
 
-    def method(self, mode: Mode, classifier: ImageClassifier) -> MoXIAttribution:
+    def method(self, mode: SearchMode, classifier: ImageClassifier) -> MoXIAttribution:
         """Return the attribution object that searches in a mode.
 
         Args:
-            mode (str): ``"insertion"`` or ``"deletion"``.
+            mode (str): ``"insertion"``, ``"deletion"`` or ``"symmetric"``.
             classifier (ImageClassifier): Classifier to explain.
 
         Raises:
             ValueError, TypeError: If a setting of the object is not valid.
         """
-        reward = self.reward
+        reward = _REWARDS[mode] if self.reward is None else self.reward
         return _SEARCHES[mode](
             classifier.model,
             reward=with_class_indices(reward, classifier) if isinstance(reward, str) else reward,
@@ -153,14 +169,14 @@ class ExplainSettings:
             beam_width=self.beam_width,
         )
 
-    def describe_search(self, modes: Sequence[Mode] | None = None) -> str:
+    def describe_search(self, modes: Sequence[SearchMode] | None = None) -> str:
         """Return the screen and the beam in words, or an empty string for the exact greedy search.
 
         Args:
             modes (Sequence[str], optional): Modes in which a search ran.
                 Default: None, the modes of the settings
         """
-        screen, modes = get_screen(self.screen), parse_modes(self.modes) if modes is None else modes
+        screen, modes = get_screen(self.screen), parse_search_modes(self.modes) if modes is None else modes
         if not modes:
             return ""
         screened = [mode for mode in modes if screen_for_mode(screen, mode)]
@@ -170,15 +186,15 @@ class ExplainSettings:
     def to_dict(self) -> dict[str, object]:
         """Return all settings except the modes as JSON types. Screens and removals become text."""
         screen = get_screen(self.screen)
+        # The modes of one explanation share their default reward.
+        reward = _REWARDS[parse_search_modes(self.modes)[0]] if self.reward is None else self.reward
         return {
             "stop": self.stop or "never",
             "min_confidence": self.min_confidence,
             "n_steps": self.n_steps,
             "grid": self.grid,
             "removal": repr(self.removal),
-            "reward": self.reward
-            if isinstance(self.reward, str)
-            else getattr(self.reward, "__name__", repr(self.reward)),
+            "reward": reward if isinstance(reward, str) else getattr(reward, "__name__", repr(reward)),
             "interactions": self.interactions,
             "screen": "all" if screen is None else repr(screen),
             "beam_width": self.beam_width,
@@ -221,28 +237,34 @@ class Change(NamedTuple):
     Args:
         n_steps (int): Number of patches up to the flip, or of all steps if the prediction does not flip.
         flipped (bool): Whether the prediction flips. If it is flipped before the first step, ``n_steps`` is 0.
-        before (Prediction): Prediction before the first step: without any patch (insertion), or with all (deletion).
+        before (Prediction): Prediction before the first step: without any patch, or with all in deletion.
         after (Prediction): Prediction after ``n_steps``.
+        before_without (Prediction or None): In symmetric search, the prediction with all patches.
+        after_without (Prediction or None): In symmetric search, the prediction without the ``n_steps`` patches.
     """
 
     n_steps: int
     flipped: bool
     before: Prediction
     after: Prediction
+    before_without: Prediction | None = None
+    after_without: Prediction | None = None
 
     @property
     def flipped_before_first_step(self) -> bool:
         """Whether the prediction is flipped without any change.
 
         In insertion, the model predicts the target without any patch. In deletion, it does not predict the target even
-        with all patches.
+        with all patches. In symmetric search, both.
         """
         return self.flipped and not self.n_steps
 
     def to_dict(self) -> dict[str, object]:
         """Return the change as JSON types."""
-        predictions = {"before": self.before._asdict(), "after": self.after._asdict()}
-        return self._asdict() | {"flipped_before_first_step": self.flipped_before_first_step} | predictions
+        values = {
+            name: value._asdict() if isinstance(value, Prediction) else value for name, value in self._asdict().items()
+        }
+        return values | {"flipped_before_first_step": self.flipped_before_first_step}
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,28 +280,28 @@ class Explanation(TargetResult):
     """
 
     settings: ExplainSettings
-    results: dict[Mode, SearchResult]
-    alternatives: dict[Mode, list[Selection]]
+    results: dict[SearchMode, SearchResult]
+    alternatives: dict[SearchMode, list[Selection]]
 
     @property
-    def selections(self) -> dict[Mode, Selection]:
+    def selections(self) -> dict[SearchMode, Selection]:
         """Selection in each mode."""
         return {mode: result.selection for mode, result in self.results.items()}
 
     @cached_property
-    def changes(self) -> dict[Mode, Change]:
-        """How the search in each mode changes the prediction. The model evaluates two coalitions for each mode."""
+    def changes(self) -> dict[SearchMode, Change]:
+        """How the search in each mode changes the prediction. The model evaluates two coalitions for each path."""
         return {mode: self._change(mode, selection) for mode, selection in self.selections.items()}
 
-    def _change(self, mode: Mode, selection: Selection) -> Change:
-        """Return how a selection changes the prediction. The model evaluates two coalitions."""
+    def _change(self, mode: SearchMode, selection: Selection) -> Change:
+        """Return how a selection changes the prediction. The model evaluates two coalitions for each path."""
         game = self._game
         flip = flip_step(selection, self.target, min_confidence=self.settings.min_confidence)
         n_steps = int(selection.n_steps[0]) if flip is None else flip
         chosen = torch.isin(game.ids, selection.order[0, :n_steps])
-        coalitions = torch.stack([torch.zeros_like(chosen), chosen])
-        before, after = game.class_probabilities(coalitions if mode == "insertion" else ~coalitions)
-        return Change(n_steps, flip is not None, self._predict(before), self._predict(after))
+        groups = torch.stack([torch.zeros_like(chosen), chosen])
+        coalitions = torch.cat([groups if path == "insertion" else ~groups for path in paths_of(mode)])
+        return Change(n_steps, flip is not None, *map(self._predict, game.class_probabilities(coalitions)))
 
     def _predict(self, probabilities: Tensor) -> Prediction:
         """Return the predicted class, given the probabilities ``(classes,)``."""
@@ -330,7 +352,7 @@ class Explanation(TargetResult):
             image.mask,
             self.alternatives,
             outcomes={
-                mode: [str(self._change(mode, group).after) for group in groups]
+                mode: [self._group_outcome(self._change(mode, group)) for group in groups]
                 for mode, groups in self.alternatives.items()
             },
             reasons={
@@ -344,7 +366,7 @@ class Explanation(TargetResult):
         return figure
 
     def page(self) -> str:
-        """Render an HTML page with a slider along the path of each mode.
+        """Render an HTML page with a slider along the path of each mode, or both paths of a symmetric search.
 
         Returns:
             str: The HTML source.
@@ -357,12 +379,13 @@ class Explanation(TargetResult):
             follow_path(
                 self._game,
                 selection.order[0].tolist(),
-                mode,
+                path,
                 to_images=image.classifier.to_images,
                 min_confidence=self.settings.min_confidence,
                 left_out=selection.left_out[0].tolist(),
             )
             for mode, selection in self.selections.items()
+            for path in paths_of(mode)
         ]
         return path_page(paths, labels=image.classifier.labels, title=f"{image.title}: {self._prediction()}")
 
@@ -421,17 +444,18 @@ class Explanation(TargetResult):
         predicted = Prediction(image.classifier.labels[image.predicted], image.confidence(image.predicted))
         return f"whole image: {predicted}\ntarget: {target}"
 
-    def _outcome(self, mode: Mode, change: Change) -> str:
+    def _outcome(self, mode: SearchMode, change: Change) -> str:
         """Return the number of patches that flip the prediction, and the prediction before and after, in words."""
         if change.flipped_before_first_step:
             return f"{mode}: {self._why_no_steps(mode, change)}"
         verb = "flips" if change.flipped else "does not flip"
-        patches = f"{'with' if mode == 'insertion' else 'without'} {count_patches(change.n_steps)}"
+        patches = f"{'without' if mode == 'deletion' else 'with'} {count_patches(change.n_steps)}"
         label = minimal_label(self.selections[mode])
-        start = f"{change.before}{f' ({self.image.removal.empty_note})' if mode == 'insertion' else ''}"
-        return f"{mode} {verb} {patches}{f' [{label}]' if label else ''}: {start} -> {change.after}"
+        start = f"{change.before}{'' if mode == 'deletion' else f' ({self.image.removal.empty_note})'}"
+        without = "" if mode != "symmetric" else f", and without them {change.before_without} -> {change.after_without}"
+        return f"{mode} {verb} {patches}{f' [{label}]' if label else ''}: {start} -> {change.after}{without}"
 
-    def _count_alternatives(self, mode: Mode) -> str:
+    def _count_alternatives(self, mode: SearchMode) -> str:
         """Return the number of disjoint groups in words, or an empty string if they were not requested."""
         if mode not in self.alternatives or not int(self.selections[mode].n_steps[0]):
             return ""
@@ -439,13 +463,25 @@ class Explanation(TargetResult):
         at_least = "at least " if count == self.settings.alternatives else ""
         return f", {at_least}{count} disjoint group{'' if count == 1 else 's'}"
 
-    def _figure_outcome(self, mode: Mode, change: Change) -> str:
-        """Return the prediction that the figure shows, or the reason why a search has no steps."""
+    def _figure_outcome(self, mode: SearchMode, change: Change) -> str | list[str]:
+        """Return the prediction below each picture of the figure, or the reason why a search has no steps."""
         if not int(self.selections[mode].n_steps[0]):
             return self._why_no_steps(mode, change)
+        if mode == "symmetric":
+            return [str(change.after), f"{change.before_without} → {change.after_without}"]
         return f"{change.before} → {change.after}" if mode == "deletion" and change.n_steps else str(change.after)
 
-    def _why_no_steps(self, mode: Mode, change: Change) -> str:
+    @staticmethod
+    def _group_outcome(change: Change) -> str:
+        """Return the prediction that a group leads to, on each path."""
+        return str(change.after) + ("" if change.after_without is None else f"; without it: {change.after_without}")
+
+    def _why_no_steps(self, mode: SearchMode, change: Change) -> str:
+        if mode == "symmetric":
+            return (
+                f"no patch is needed, because the model predicts {change.before} with {self.image.removal.empty_note}, "
+                f"and {change.before_without} with all patches"
+            )
         if mode == "insertion":
             return (
                 f"no patch is needed, because the model predicts {change.before} with {self.image.removal.empty_note}"
@@ -515,7 +551,7 @@ def explain(
     index = prepared.target(index)
     results = {
         mode: _search(prepared, mode, target=index, settings=settings, show_progress=show_progress)
-        for mode in parse_modes(settings.modes)
+        for mode in parse_search_modes(settings.modes)
     }
     alternatives = {
         mode: _search_alternatives(
@@ -528,7 +564,7 @@ def explain(
 
 
 def _search(
-    image: PreparedImage, mode: Mode, *, target: int, settings: ExplainSettings, show_progress: bool
+    image: PreparedImage, mode: SearchMode, *, target: int, settings: ExplainSettings, show_progress: bool
 ) -> SearchResult:
     method = settings.method(mode, image.classifier)
     if mode == "deletion" and settings.stop == "flip" and not image.predicts(target):
@@ -551,7 +587,7 @@ def _search(
 
 def _search_alternatives(
     image: PreparedImage,
-    mode: Mode,
+    mode: SearchMode,
     first: Selection,
     *,
     target: int,

@@ -21,7 +21,7 @@ from captum_moxi.methods.attributions import (
 )
 from captum_moxi.methods.base import Method, on_game, on_model
 from captum_moxi.methods.gradients import grad_cam, grad_cam_plus_plus, integrated_gradients
-from captum_moxi.methods.moxi import moxi, moxi_minus
+from captum_moxi.methods.moxi import moxi, moxi_minus, moxi_symmetric
 from captum_moxi.methods.occlusion import occlusion
 from captum_moxi.methods.random import random_order
 from captum_moxi.methods.rollout import attention_rollout
@@ -47,6 +47,7 @@ __all__ = [
     "lime",
     "moxi",
     "moxi_minus",
+    "moxi_symmetric",
     "occlusion",
     "on_game",
     "on_model",
@@ -61,6 +62,7 @@ AnyMethod: TypeAlias = str | Method | AnyAttribution | AttributionFunction
 METHODS: Registry[Method] = Registry("method")
 METHODS.register("moxi", moxi, help="MoXI")
 METHODS.register("moxi-minus", moxi_minus, help="MoXI without interactions")
+METHODS.register("moxi-symmetric", moxi_symmetric, help="MoXI with one order for insertion and deletion")
 METHODS.register("shapley", shapley_sampling, argument="SAMPLES", help="Captum's ShapleyValueSampling")
 METHODS.register("shapley-exact", shapley_values, help="Captum's ShapleyValues, for few players")
 METHODS.register("kernel-shap", kernel_shap, argument="SAMPLES", help="Captum's KernelShap")

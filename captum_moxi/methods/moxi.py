@@ -1,4 +1,4 @@
-"""MoXI (Sumiyasu, Kawamoto, Kera, CVPR 2024), with and without interactions."""
+"""MoXI (Sumiyasu, Kawamoto, Kera, CVPR 2024), with and without interactions, and its symmetric search."""
 
 from typing import Protocol
 
@@ -7,6 +7,7 @@ from torch import Tensor
 from captum_moxi.arguments import Mode, Stop
 from captum_moxi.game import CoalitionGame
 from captum_moxi.methods.base import Method, MinimalSearch
+from captum_moxi.rewards import Reward
 from captum_moxi.search import Selection, greedy, minimal_selection, rank_independently
 from captum_moxi.search.screens import AnyScreen, screen_for_mode
 
@@ -49,6 +50,44 @@ def moxi(screen: AnyScreen | None = None, *, beam_width: int = 1) -> Method:
         depends_on_mode=True,
         rescreen=lambda screen: moxi(screen, beam_width=beam_width),
         minimal_search=_minimal_search(search),
+    )
+
+
+def moxi_symmetric(
+    screen: AnyScreen | None = None, *, beam_width: int = 1, reward: str | Reward = "probability"
+) -> Method:
+    """Return symmetric search, which finds one order for both modes. See :class:`captum_moxi.MoXISymmetric`.
+
+    Args:
+        screen (Screen, optional): Decides which candidates a step evaluates, if it is meant for symmetric search.
+            Default: None, all candidates
+        beam_width (int, optional): Number of groups that the search keeps after each step.
+            Default: 1
+        reward (str or Callable, optional): Reward of the search. It does not depend on the reward of the game, which
+            the curves share.
+            Default: ``"probability"``
+    """
+
+    def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Tensor:
+        selection = greedy(
+            game.with_reward(reward),
+            "symmetric",
+            n_steps=n_steps,
+            stop=stop,
+            screen=screen_for_mode(screen, "symmetric"),
+            beam_width=beam_width,
+        )
+        # The order serves both modes, and the rewards of the selection are not those of the game.
+        return selection.order
+
+    def check(game: CoalitionGame) -> None:
+        game.with_reward(reward)
+
+    return Method(
+        "MoXI symmetric",
+        attribute,
+        check=check,
+        rescreen=lambda screen: moxi_symmetric(screen, beam_width=beam_width, reward=reward),
     )
 
 

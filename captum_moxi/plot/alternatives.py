@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_moxi.arguments import Mode
+from captum_moxi.arguments import SearchMode
 from captum_moxi.plot.selections import minimal_note, show_steps
 from captum_moxi.plot.style import AxesArray, count_patches, describe, wrap_text
 from captum_moxi.search import Selection
@@ -17,19 +17,21 @@ COLUMNS = 5
 _PANEL = (2.5, 2.9)
 _SENTENCE_HEIGHT = 0.6
 
-_READINGS: dict[Mode, str] = {
+_READINGS: dict[SearchMode, str] = {
     "insertion": "Insertion: each group alone makes the model predict the target.",
     "deletion": "Deletion: without any one of the groups, the model no longer predicts the target.",
+    "symmetric": "Symmetric: each group alone makes the model predict the target, and without any one of the groups, "
+    "the model no longer predicts it.",
 }
 
 
 def alternatives_figure(
     image: Tensor,
     mask: Tensor,
-    groups: Mapping[Mode, Sequence[Selection]],
+    groups: Mapping[SearchMode, Sequence[Selection]],
     *,
-    outcomes: Mapping[Mode, Sequence[str]] | None = None,
-    reasons: Mapping[Mode, str] | None = None,
+    outcomes: Mapping[SearchMode, Sequence[str]] | None = None,
+    reasons: Mapping[SearchMode, str] | None = None,
     title: str = "Which groups of patches decide, each by itself?",
     image_title: str = "image",
 ) -> tuple[Figure, AxesArray]:

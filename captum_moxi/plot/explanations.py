@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_moxi.arguments import Mode, paths_of
 from captum_moxi.plot.patches import DrawPlayers, show_patches
 from captum_moxi.plot.selections import flip_step, minimal_label, minimal_note, missed_note, plot_path, show_steps
 from captum_moxi.plot.style import GRAY_NOTE, AxesArray, count_patches, describe, figure_of, wrap_text
@@ -16,11 +17,16 @@ _READING = (
     "Column 2: the chosen patches, in color with a black outline, numbered in the order of the search. They are the "
     "evidence that the model uses, which may be in the background. Column 3: the input of the model; {note}. Plots: "
     "the confidence in the target, and what each patch adds (insertion) or takes away (deletion). The two bars of a "
-    "patch sum to its change in reward (by default, the log-odds of the target)."
+    "patch sum to its change in reward (by default, the {reward} of the target)."
 )
 _NEGATIVE_GAINS = (
     " Where the bars sum to less than 0, no patch that the step evaluated had the intended effect, and the search "
     "chose the one that did least harm."
+)
+
+_SYMMETRIC = (
+    " A symmetric search has two pictures in column 3: only the chosen patches, and the image without them. Each bar "
+    "is the sum of what the patch adds to the first and takes away from the second."
 )
 
 _WIDTH_RATIOS = (1, 1, 1, 1.4)
@@ -37,7 +43,7 @@ def explanation_figure(
     title: str = "What the prediction depends on",
     image_title: str = "image",
     target_name: str = "the target",
-    outcomes: Sequence[str] | None = None,
+    outcomes: Sequence[str | Sequence[str]] | None = None,
     min_confidence: float = 0.0,
     draw: DrawPlayers | None = None,
     note: str = GRAY_NOTE,
@@ -55,8 +61,9 @@ def explanation_figure(
             Default: ``"image"``
         target_name (str, optional): Name of the target class.
             Default: ``"the target"``
-        outcomes (Sequence[str], optional): For each search, what the model predicts at the flip, for example
-            ``"tabby 0.41 → lynx 0.38"``. For a search without steps, a sentence that says why there are none.
+        outcomes (Sequence[str or Sequence[str]], optional): For each search, what the model predicts at the flip, for
+            example ``"tabby 0.41 → lynx 0.38"``. For a symmetric search, two texts: what it predicts with only the
+            chosen patches, and without them. For a search without steps, a sentence that says why there are none.
             Default: None, whether the target is predicted
         min_confidence (float, optional): Confidence that the target must exceed for insertion to flip.
             Default: 0
@@ -68,10 +75,13 @@ def explanation_figure(
 
     Returns:
         tuple[Figure, ndarray of Axes]: The figure, which is not registered with pyplot, and its axes: one for the
-        image, then four for each search with steps, and one for each search without.
+        image, then four for each search with steps, five if it is symmetric, and one for each search without steps.
     """
-    # A search without steps has no pictures, only a sentence.
-    heights = [1.0 if int(selection.n_steps[0]) else _SENTENCE_HEIGHT for selection in selections]
+    # A search without steps has no pictures, only a sentence. A symmetric search has two pictures below each other.
+    heights = [
+        float(len(paths_of(selection.mode))) if int(selection.n_steps[0]) else _SENTENCE_HEIGHT
+        for selection in selections
+    ]
     figure = Figure(figsize=(13, 1.1 + 3.1 * max(1, sum(heights))), layout="constrained")
     grid = figure.add_gridspec(len(selections), 4, width_ratios=_WIDTH_RATIOS, height_ratios=heights)
     axes = [figure.add_subplot(grid[:, 0])]
@@ -80,22 +90,33 @@ def explanation_figure(
     axes[0].axis("off")
     for row, selection in enumerate(selections):
         flip = flip_step(selection, target, min_confidence=min_confidence)
-        outcome = outcomes[row] if outcomes else _outcome(selection, flip)
+        outcome = outcomes[row] if outcomes else [_outcome(path, flip) for path in paths_of(selection.mode)]
+        results = [outcome] if isinstance(outcome, str) else outcome
         if not int(selection.n_steps[0]):
             axes.append(figure.add_subplot(grid[row, 1:]))
-            _write_sentence(axes[-1], f"{selection.mode}: {outcome}")
+            _write_sentence(axes[-1], f"{selection.mode}: {results[0]}")
             continue
-        steps, group = (figure.add_subplot(grid[row, column]) for column in (1, 2))
+        steps = figure.add_subplot(grid[row, 1])
+        pictures = grid[row, 2].subgridspec(len(results), 1)
+        groups = [figure.add_subplot(pictures[index, 0]) for index in range(len(results))]
         column = grid[row, 3].subgridspec(2, 1)
         path = [figure.add_subplot(column[index, 0]) for index in range(2)]
         show_steps(image, mask, selection, ax=steps)
         _set_title(steps, f"{selection.mode}: {_count(selection, mask)}")
-        _show_group(group, image, mask, selection, flip=flip, outcome=outcome, draw=draw, note=note)
+        players = selection.order[0, : int(selection.n_steps[0]) if flip is None else flip].tolist()
+        for group, shown, result in zip(groups, paths_of(selection.mode), results, strict=True):
+            _show_group(group, image, mask, players, path=shown, outcome=result, draw=draw, note=note)
         plot_path(selection, flip=flip, target_name=target_name, axes=path)
-        axes += [steps, group, *path]
+        axes += [steps, *groups, *path]
     has_negative_gain = any(bool((selection.gains < 0).any()) for selection in selections)
-    reading = _READING.format(note=note) + minimal_note(selections) + missed_note(selections)
-    reading += _NEGATIVE_GAINS if has_negative_gain else ""
+    is_symmetric = any(selection.mode == "symmetric" for selection in selections)
+    reading = (
+        _READING.format(note=note, reward="probability" if is_symmetric else "log-odds")
+        + (_SYMMETRIC if is_symmetric else "")
+        + minimal_note(selections)
+        + missed_note(selections)
+        + (_NEGATIVE_GAINS if has_negative_gain else "")
+    )
     describe(figure, title=title, reading=reading, fontsize=12)
     return figure, np.array(axes)
 
@@ -116,19 +137,19 @@ def _show_group(
     ax: Axes,
     image: Tensor,
     mask: Tensor,
-    selection: Selection,
+    players: Sequence[int],
     *,
-    flip: int | None,
+    path: Mode,
     outcome: str,
     draw: DrawPlayers | None,
     note: str,
 ) -> None:
-    """Draw what the model sees at the flip, or after all steps if the prediction does not flip."""
-    n_steps = int(selection.n_steps[0]) if flip is None else flip
-    inserts = selection.mode == "insertion"
-    show_patches(image, mask, selection.order[0, :n_steps].tolist(), keep=inserts, draw=draw, ax=ax)
-    group = f"{count_patches(n_steps)} ({note})" if inserts else f"without {count_patches(n_steps)}"
-    _set_title(ax, f"{group}:\n{outcome}" if n_steps else f"before the first step:\n{outcome}")
+    """Draw what the model sees after the given players were inserted or deleted."""
+    inserts = path == "insertion"
+    show_patches(image, mask, players, keep=inserts, draw=draw, ax=ax)
+    count = count_patches(len(players))
+    group = f"{count} ({note})" if inserts else f"without {count}"
+    _set_title(ax, f"{group}:\n{outcome}" if players else f"before the first step:\n{outcome}")
 
 
 def _count(selection: Selection, mask: Tensor) -> str:
@@ -136,9 +157,9 @@ def _count(selection: Selection, mask: Tensor) -> str:
     return "\n".join(filter(None, (count, minimal_label(selection))))
 
 
-def _outcome(selection: Selection, flip: int | None) -> str:
+def _outcome(path: Mode, flip: int | None) -> str:
     if flip is None:
         return "not flipped"
     if flip == 0:
         return "the prediction is flipped before the first step"
-    return "target predicted" if selection.mode == "insertion" else "target lost"
+    return "target predicted" if path == "insertion" else "target lost"

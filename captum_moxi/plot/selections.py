@@ -1,6 +1,7 @@
 """Plots of a selection: its steps, the image along its path, and the model's output at each step."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from captum_moxi.arguments import SearchMode
 from captum_moxi.plot.patches import DrawPlayers, corner_of, draw_group, highlight_patches, outline_players
 from captum_moxi.plot.style import (
     BLUE,
@@ -29,7 +31,7 @@ from captum_moxi.plot.style import (
     show_dollar_signs,
     wrap_text,
 )
-from captum_moxi.search import Selection, has_flipped
+from captum_moxi.search import Selection
 from captum_moxi.search.missed import CONFIDENCE
 
 # Steps that show_path draws by default. Fibonacci numbers are dense at the beginning, where a path changes most.
@@ -42,6 +44,17 @@ MAX_COLORBAR_TICKS = 8
 
 # Longest line of the label of the confidence, in inches. The plot is about as high.
 LABEL_WIDTH = 1.2
+
+_VERBS: dict[SearchMode, str] = {
+    "insertion": "adds to",
+    "deletion": "takes from",
+    "symmetric": "adds to, and takes from,",
+}
+_SHAPLEY_LABELS: dict[SearchMode, str] = {
+    "insertion": "self-context Shapley value",
+    "deletion": "full-context Shapley value",
+    "symmetric": "Shapley value, both contexts",
+}
 
 
 def flip_step(selection: Selection, target: int, *, min_confidence: float = 0.0, example: int = 0) -> int | None:
@@ -59,14 +72,7 @@ def flip_step(selection: Selection, target: int, *, min_confidence: float = 0.0,
         int or None: Number of the step, counted from 1. 0 if the prediction is flipped before the first step, and None
         if it never flips.
     """
-    stop = int(selection.n_steps[example]) + 1
-    flipped = has_flipped(
-        selection.flip or selection.mode,
-        selection.predictions[example, :stop],
-        selection.confidences[example, :stop],
-        target=target,
-        min_confidence=min_confidence,
-    )
+    flipped = selection.flips(target, min_confidence=min_confidence)[example]
     return int(flipped.nonzero()[0]) if flipped.any() else None
 
 
@@ -176,7 +182,7 @@ def show_steps(
     if ax is None:
         describe(
             figure,
-            title=f"{count_patches(len(players))}, in the order of {selection.mode}",
+            title=f"{count_patches(len(players))}, in the order of {_search_name(selection)}",
             reading=("Patches in color were chosen. The number is the step." if numbered else "Bright: chosen first.")
             + minimal_note([selection]),
         )
@@ -195,7 +201,8 @@ def show_path(
 ) -> tuple[Figure, Axes]:
     """Draw what the model sees at several steps of the path, side by side, with the step and the confidence below.
 
-    There is no confidence if the selection has no target.
+    A symmetric selection has a second row of pictures, without the chosen players. There is no confidence if the
+    selection has no target.
 
     Args:
         image (Tensor): Image ``(H, W, 3)`` in [0, 1].
@@ -219,21 +226,25 @@ def show_path(
     visible = sorted({step for step in steps if 0 <= step < len(order)} | {len(order)})
     height, width = mask.shape
     gap = max(1, width // 20)
-    figure, new_ax = canvas(ax, size=(1.5 * len(visible), 2.5))
-    strip = torch.ones(height, len(visible) * (width + gap) - gap, 3)
-    for index, step in enumerate(visible):
-        left = index * (width + gap)
-        keep = selection.mode == "insertion"
-        strip[:, left : left + width] = draw_group(image, mask, order[:step], keep=keep, draw=draw)
-        caption = _step_caption(step, float(selection.confidences[example, step]), first=index == 0)
-        new_ax.text(left + width / 2, height * 1.04, caption, ha="center", va="top", fontsize=9)
+    confidences = selection.by_path("confidences")
+    # Space for the captions of a row of pictures that has another row below it.
+    row_height = height + height // 2
+    figure, new_ax = canvas(ax, size=(1.5 * len(visible), 2.5 * len(confidences)))
+    strip = torch.ones(row_height * (len(confidences) - 1) + height, len(visible) * (width + gap) - gap, 3)
+    for (row, path), (index, step) in product(enumerate(confidences), enumerate(visible)):
+        left, top = index * (width + gap), row * row_height
+        picture = draw_group(image, mask, order[:step], keep=path == "insertion", draw=draw)
+        strip[top : top + height, left : left + width] = picture
+        caption = _step_caption(step, float(confidences[path][example, step]), first=index == 0)
+        new_ax.text(left + width / 2, top + height * 1.04, caption, ha="center", va="top", fontsize=9)
     new_ax.imshow(strip.numpy(), interpolation="nearest")
     new_ax.axis("off")
     if ax is None:
         describe(
             figure,
-            title=f"What the model sees during {selection.mode}",
+            title=f"What the model sees during {_search_name(selection)}",
             reading=f"Below each picture: {patches_label(selection.mode)}, and the confidence in the target."
+            + (" Top: only the chosen patches. Bottom: without them." if len(confidences) > 1 else "")
             + (" Gray patches are absent." if draw is None else ""),
             fontsize=10,
         )
@@ -252,8 +263,9 @@ def plot_path(
 
     The gain is the rise of the reward in insertion and its fall in deletion. It is the sum of two bars: the Shapley
     value of the selected player (self-context in insertion, full-context in deletion), and its interaction with the
-    players selected before it. If the screen was audited, a line at each step shows ``selection.missed``: with a
-    confidence of 95%, no skipped player has a larger gain.
+    players selected before it. In a symmetric selection, the gain and its terms are sums over both contexts, and the
+    confidence has a second line, without the chosen players. If the screen was audited, a line at each step shows
+    ``selection.missed``: with a confidence of 95%, no skipped player has a larger gain.
 
     Args:
         selection (Selection): A selection.
@@ -293,10 +305,9 @@ def plot_path(
         ax.spines[["top", "right"]].set_visible(False)
     gains_ax.set_xlabel(patches_label(selection.mode), fontsize=9)
     if axes is None:
-        verb = "adds to" if selection.mode == "insertion" else "takes from"
         describe(
             figure,
-            title=f"What each patch {verb} the prediction",
+            title=f"What each patch {_VERBS[selection.mode]} the prediction",
             reading=f"The two bars of a step sum to the {_change(selection)} in reward." + missed_note([selection]),
         )
     return figure, panels
@@ -340,8 +351,12 @@ def _step_caption(step: int, confidence: float, *, first: bool) -> str:
     return count if np.isnan(confidence) else f"{count}\n{confidence:.2f}"
 
 
+def _search_name(selection: Selection) -> str:
+    return "symmetric search" if selection.mode == "symmetric" else selection.mode
+
+
 def _change(selection: Selection) -> str:
-    return "rise" if selection.mode == "insertion" else "fall"
+    return {"insertion": "rise", "deletion": "fall", "symmetric": "rise plus fall"}[selection.mode]
 
 
 def _plot_gains(ax: Axes, selection: Selection, *, example: int) -> None:
@@ -349,9 +364,8 @@ def _plot_gains(ax: Axes, selection: Selection, *, example: int) -> None:
     n_steps = int(selection.n_steps[example])
     steps = np.arange(1, n_steps + 1)
     detailed = n_steps <= MAX_DETAILED_STEPS
-    context = "self-context" if selection.mode == "insertion" else "full-context"
     for label, values, offset, color, hatch in (
-        (f"{context} Shapley value", selection.shapley, -0.2, SKY, None),
+        (_SHAPLEY_LABELS[selection.mode], selection.shapley, -0.2, SKY, None),
         ("interaction", selection.interactions, 0.2, ORANGE, "////"),
     ):
         ax.bar(
@@ -382,9 +396,16 @@ def _mark_missed(ax: Axes, selection: Selection, *, example: int) -> None:
 
 def _plot_confidences(ax: Axes, selection: Selection, *, example: int, target_name: str | None) -> None:
     n_steps = int(selection.n_steps[example])
-    confidences: npt.NDArray[np.float64] = selection.confidences[example, : n_steps + 1].double().numpy()
     marker = "o" if n_steps <= MAX_DETAILED_STEPS else None
-    ax.plot(np.arange(n_steps + 1), confidences, color=BLUE, marker=marker, markersize=4)
+    paths = selection.by_path("confidences")
+    for path, values in paths.items():
+        confidences: npt.NDArray[np.float64] = values[example, : n_steps + 1].double().numpy()
+        # The path of a search in one mode has one color, whatever the mode.
+        without = len(paths) > 1 and path == "deletion"
+        color, label = (ORANGE, "without the chosen patches") if without else (BLUE, "only the chosen patches")
+        ax.plot(np.arange(n_steps + 1), confidences, color=color, marker=marker, markersize=4, label=label)
+    if len(paths) > 1:
+        ax.legend(loc="best", framealpha=0.8, edgecolor="none", fontsize=8)
     ax.set_ylim(0, 1.02)
     label = "confidence" if target_name is None else f"confidence in\n{target_name}"
     show_dollar_signs(ax.set_ylabel(wrap_text(label, width=LABEL_WIDTH, fontsize=9), fontsize=9))

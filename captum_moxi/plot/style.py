@@ -23,7 +23,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 
-from captum_moxi.arguments import Mode
+from captum_moxi.arguments import Mode, SearchMode
 from captum_moxi.files import write_file
 
 BLUE = "#0072B2"
@@ -105,9 +105,9 @@ def label_curves(ax: Axes, mode: Mode, *, ylabel: str) -> None:
     ax.tick_params(labelsize=8)
 
 
-def patches_label(mode: Mode) -> str:
-    """Return the axis label for the number of patches that were inserted or deleted."""
-    return "patches inserted" if mode == "insertion" else "patches deleted"
+def patches_label(mode: SearchMode) -> str:
+    """Return the axis label for the number of patches that were inserted, deleted, or chosen by symmetric search."""
+    return {"insertion": "patches inserted", "deletion": "patches deleted", "symmetric": "patches chosen"}[mode]
 
 
 def count_patches(count: int) -> str:

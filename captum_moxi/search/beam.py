@@ -22,8 +22,8 @@ def best_groups(rules: Rules, groups: Groups, evaluations: Evaluations, width: i
     Returns:
         tuple[Tensor, Tensor]: Indices of groups ``(S',)`` and positions of players ``(S',)``, int64.
     """
-    dtype, relative = evaluations.rewards.dtype, rules.game.rounds_relatively
-    greedy_choice = first_best(evaluations.values, dtype, relative=relative)
+    dtype, relative = groups.rewards.dtype, rules.rounds_relatively
+    greedy_choice = first_best(evaluations.values, dtype, relative=relative, sizes=evaluations.sizes)
     if width == 1:
         return torch.arange(len(greedy_choice)), greedy_choice
     n = rules.game.n_players
@@ -36,7 +36,7 @@ def best_groups(rules: Rules, groups: Groups, evaluations: Evaluations, width: i
         choices.append(int(greedy_choice[members[0]]))
         if not active[members[0]]:
             continue
-        values = evaluations.values[members].flatten()
+        values, sizes = evaluations.values[members].flatten(), evaluations.sizes[members].flatten()
         coalition_ids = evaluations.coalition_ids[members].flatten()
         for _ in range(width - 1):
             # Several groups can lead to the coalition that was just taken. Exclude it in all of them.
@@ -44,7 +44,7 @@ def best_groups(rules: Rules, groups: Groups, evaluations: Evaluations, width: i
             values = values.masked_fill(coalition_ids == taken, -torch.inf)
             if bool(values.isinf().all()):
                 break
-            best = int(first_best(values[None], dtype, relative=relative))
+            best = int(first_best(values[None], dtype, relative=relative, sizes=sizes[None]))
             parents.append(int(members[best // n]))
             choices.append(best % n)
     return torch.tensor(parents), torch.tensor(choices)
@@ -70,7 +70,8 @@ def _best_finished(rules: Rules, groups: Groups, finished: Tensor) -> Tensor:
 
     After a full ranking, all groups contain the same players, so only the rewards of earlier steps differ.
     """
-    values = rules.sign * groups.rewards[finished].double()
-    tied = is_best(values[None, :, -1], groups.rewards.dtype, relative=rules.game.rounds_relatively)[0]
+    rewards = groups.rewards[finished]
+    values, sizes = rules.values(rewards), rules.sizes(rewards)
+    tied = is_best(values[None, :, -1], rewards.dtype, relative=rules.rounds_relatively, sizes=sizes[None, :, -1])[0]
     finished, values = finished[tied], values[tied]
     return finished[values.sum(1).argmax()]

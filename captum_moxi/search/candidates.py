@@ -5,23 +5,25 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from captum_moxi.search.game import GameOutcome
 from captum_moxi.search.missed import largest_missed_gain
+from captum_moxi.search.outcomes import Outcomes, join_groups
 from captum_moxi.search.screens.base import AnyScreen, Screen, SearchStep
 from captum_moxi.search.state import Groups, Progress, Rules
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluations:
-    """What a step learned about its candidates: S groups, n players, M evaluated rows.
+    """What a step learned about its candidates: S groups, n players, M evaluated candidates.
 
     Args:
-        rewards, confidences, predictions (Tensor): Outcome of each row. Shape ``(M,)``.
-        rows (Tensor): Row of each evaluated candidate. Shape ``(S, n)``, int64. -1 if not evaluated.
+        outcomes (Outcomes): Outcomes of the M evaluated candidates.
+        rows (Tensor): Index of each evaluated candidate in ``outcomes``. Shape ``(S, n)``, int64. -1 if not evaluated.
         coalition_ids (Tensor): Number of the coalition that each candidate leads to. Candidates of several groups may
             lead to the same coalition. Shape ``(S, n)``, int64. -1 for players that are not candidates.
-        values (Tensor): Value that the search maximizes: the reward in insertion, and its negative in deletion. Shape
-            ``(S, n)``, float64. -inf if not evaluated.
+        values (Tensor): Value that the search maximizes, see :meth:`Rules.values`. Shape ``(S, n)``, float64. -inf if
+            not evaluated.
+        sizes (Tensor): Size of the rewards from which each value was computed. Shape ``(S, n)``, float64. 0 if not
+            evaluated.
         gains (Tensor): Gain of each candidate. Shape ``(S, n)``, float64. NaN if not evaluated.
         estimates (Tensor): Estimate of each gain by each stage of the screen. Shape ``(S, stages, n)``, float64. NaN if
             there is none.
@@ -32,12 +34,11 @@ class Evaluations:
             there is none.
     """
 
-    rewards: Tensor
-    confidences: Tensor
-    predictions: Tensor
+    outcomes: Outcomes
     rows: Tensor
     coalition_ids: Tensor
     values: Tensor
+    sizes: Tensor
     gains: Tensor
     estimates: Tensor
     n_evaluated: Tensor
@@ -94,20 +95,23 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: AnyScreen | None, 
     rows = torch.full(step.candidates.shape, -1)
     gains = torch.full(step.candidates.shape, torch.nan, dtype=torch.float64)
     values = torch.full_like(gains, -torch.inf)
-    outcomes: list[GameOutcome] = []
+    sizes = torch.zeros_like(gains)
+    start_values = rules.values(groups.rewards[:, -1])
+    parts: list[Outcomes] = []
     n_rows = 0
     audited = torch.zeros_like(step.candidates)
     pending = screening.next_candidates(gains)
-    while pending.any() or not outcomes:
+    while pending.any() or not parts:
         # A coalition that several groups lead to is evaluated once.
         distinct = coalition_ids[pending].unique()
-        outcomes.append(rules.game.outcome(coalitions[distinct], examples[distinct]))
-        progress(len(distinct))
+        parts.append(rules.outcomes(coalitions[distinct], examples[distinct]))
+        progress(len(distinct) * len(rules.paths))
         row_of_coalition[distinct] = n_rows + torch.arange(len(distinct))
         n_rows += len(distinct)
         rows[pending] = row_of_coalition[coalition_ids[pending]]
-        values[pending] = rules.sign * torch.cat([outcome.rewards for outcome in outcomes])[rows[pending]].double()
-        gains = (values - rules.sign * step.rewards[:, None]).masked_fill(rows < 0, torch.nan)
+        rewards = join_groups(parts).rewards[rows[pending]]
+        values[pending], sizes[pending] = rules.values(rewards), rules.sizes(rewards)
+        gains = (values - start_values[:, None]).masked_fill(rows < 0, torch.nan)
         pending = screening.next_candidates(gains)
         if screen is not None and not audited.any() and not pending.any():
             pending = audited = screen.audit(step, step.candidates & (rows < 0))
@@ -117,12 +121,11 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: AnyScreen | None, 
     # NaN where the priorities are not gains.
     expected = screening.priorities if _estimates_gains(screen) else torch.full_like(gains, torch.nan)
     return Evaluations(
-        rewards=torch.cat([outcome.rewards for outcome in outcomes]),
-        confidences=torch.cat([outcome.confidences for outcome in outcomes]),
-        predictions=torch.cat([outcome.predictions for outcome in outcomes]),
+        outcomes=join_groups(parts),
         rows=rows,
         coalition_ids=coalition_ids,
         values=values,
+        sizes=sizes,
         gains=gains,
         estimates=screening.estimates,
         n_evaluated=(rows >= 0).sum(1),

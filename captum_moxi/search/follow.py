@@ -5,8 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from captum_moxi.arguments import Mode, Stop
-from captum_moxi.search.game import BatchGame, GameOutcome
+from captum_moxi.arguments import SearchMode, Stop
+from captum_moxi.search.game import BatchGame
+from captum_moxi.search.outcomes import Outcomes
 from captum_moxi.search.selection import Selection
 from captum_moxi.search.state import Groups, Progress, Rules, no_progress
 
@@ -17,7 +18,7 @@ STEPS_AT_ONCE = 8
 
 def follow(
     game: BatchGame,
-    mode: Mode,
+    mode: SearchMode,
     positions: Tensor,
     *,
     n_steps: int | None = None,
@@ -28,11 +29,12 @@ def follow(
     r"""
     Choose the players in a given order. This creates the selection of any method that orders players.
 
-    Each step evaluates one row. No player is evaluated by itself, so Shapley values and interactions are NaN.
+    Each step evaluates one row, or two in a symmetric search. No player is evaluated by itself, so Shapley values and
+    interactions are NaN.
 
     Args:
         game (BatchGame): Game.
-        mode (str): ``"insertion"`` or ``"deletion"``.
+        mode (str): ``"insertion"``, ``"deletion"`` or ``"symmetric"``.
         positions (Tensor): Players of each example in order, as positions in ``game.ids``. Each player occurs at most
             once. Shape ``(B, K)`` for any K, int64. -1 after the last player.
         n_steps, stop, min_confidence, progress: As in :func:`greedy`.
@@ -71,17 +73,14 @@ def follow_order(
         if not rules.active(groups).any():
             break
         steps = range(first_step, min(first_step + block_length, n_steps))
-        rows, outcome = _evaluate_block(rules, groups, positions, steps, progress)
+        rows, outcomes = _evaluate_block(rules, groups, positions, steps, progress)
         for step in steps:
             if not rules.active(groups).any():
                 break
-            row = rows[step - first_step]
             groups = rules.choose(
                 groups,
                 positions[:, step],
-                rewards=outcome.rewards[row],
-                confidences=outcome.confidences[row],
-                predictions=outcome.predictions[row],
+                outcomes=outcomes.take(rows[step - first_step]),
                 n_evaluated=n_first if step == 0 else torch.ones_like(n_first),
                 skipped=unknown,
                 missed=unknown,
@@ -91,12 +90,12 @@ def follow_order(
 
 def _evaluate_block(
     rules: Rules, groups: Groups, positions: Tensor, steps: range, progress: Progress
-) -> tuple[Tensor, GameOutcome]:
+) -> tuple[Tensor, Outcomes]:
     """Evaluate several steps at once.
 
     Returns:
-        tuple[Tensor, GameOutcome]: Row of each step and example, ``(steps, B)`` int64, with 0 for examples that have
-        stopped. Outcome of the rows.
+        tuple[Tensor, Outcomes]: Index of each step and example in the outcomes, ``(steps, B)`` int64, with 0 for
+        examples that have stopped. Outcomes of the groups.
     """
     chosen = groups.chosen.clone()
     coalitions: list[Tensor] = []
@@ -111,6 +110,6 @@ def _evaluate_block(
         row_examples.append(examples)
         rows[step - steps.start, examples] = n_rows + torch.arange(len(examples))
         n_rows += len(examples)
-    outcome = rules.game.outcome(torch.cat(coalitions), torch.cat(row_examples))
-    progress(n_rows)
-    return rows, outcome
+    outcomes = rules.outcomes(torch.cat(coalitions), torch.cat(row_examples))
+    progress(n_rows * len(rules.paths))
+    return rows, outcomes

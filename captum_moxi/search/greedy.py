@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from captum_moxi.arguments import Mode, Stop, check_positive_int
+from captum_moxi.arguments import Mode, SearchMode, Stop, check_positive_int
 from captum_moxi.search.beam import best_groups, remaining_groups
 from captum_moxi.search.candidates import Evaluations, evaluate_candidates
 from captum_moxi.search.game import BatchGame
@@ -16,7 +16,7 @@ from captum_moxi.search.state import Groups, Progress, Rules, no_progress
 
 def greedy(
     game: BatchGame,
-    mode: Mode,
+    mode: SearchMode,
     *,
     n_steps: int | None = None,
     stop: Stop = None,
@@ -31,14 +31,15 @@ def greedy(
     Choose, at each step, the player that changes the reward most (the paper, Algorithms 1 and 2).
 
     This is the player with the largest sum of its Shapley value and its interaction with the players chosen so far.
-    Insertion maximizes :math:`f(A \cup b)`, and deletion minimizes :math:`f(N \setminus (A \cup b))`. Step k evaluates
-    the n - k + 1 remaining players, or those that a screen selects. Rewards that differ from the best reward only by
-    rounding are ties, and ties go to the lowest id. All examples of the game advance together, and each example stops
-    independently.
+    Insertion maximizes :math:`f(A \cup b)`, and deletion minimizes :math:`f(N \setminus (A \cup b))`. Symmetric search
+    maximizes their difference :math:`f(A \cup b) - f(N \setminus (A \cup b))`. Step k evaluates the n - k + 1 remaining
+    players, or those that a screen selects, with one row for each player, or two in symmetric search. Values that
+    differ from the best value only by rounding are ties, and ties go to the lowest id. All examples of the game advance
+    together, and each example stops independently.
 
     Args:
         game (BatchGame): Game.
-        mode (str): ``"insertion"`` or ``"deletion"``.
+        mode (str): ``"insertion"``, ``"deletion"`` or ``"symmetric"``.
         n_steps (int, optional): Maximum number of steps.
             Default: None, all players
         stop (str, optional): ``"flip"`` stops an example as soon as its prediction flips.
@@ -51,10 +52,11 @@ def greedy(
             best other groups. The selection is the best group after the last step.
             Default: 1
         flip (str, optional): Mode that defines the flip: ``"insertion"`` (the target becomes the predicted class) or
-            ``"deletion"`` (the target stops being the predicted class).
+            ``"deletion"`` (the target stops being the predicted class). Symmetric search requires both, and accepts no
+            other flip.
             Default: None, ``mode``
-        candidates (Tensor, optional): Players that the search may choose. The others stay absent in insertion and
-            present in deletion. Shape ``(B, n)``, bool.
+        candidates (Tensor, optional): Players that the search may choose. The others stay absent on the path of
+            insertion and present on that of deletion. Shape ``(B, n)``, bool.
             Default: None, all players
         progress (Callable, optional): Receives the number of rows that each step evaluated.
             Default: ignored
@@ -63,7 +65,8 @@ def greedy(
         Selection: On the CPU.
 
     Raises:
-        ValueError: If ``mode``, ``flip`` or ``stop`` is unknown, or if ``n_steps`` or ``beam_width`` is less than 1.
+        ValueError: If ``mode``, ``flip`` or ``stop`` is unknown, if ``flip`` does not fit ``mode``, or if ``n_steps``
+            or ``beam_width`` is less than 1.
         TypeError: If ``n_steps`` or ``beam_width`` is not an int.
     """
     check_positive_int("beam_width", beam_width)
@@ -98,9 +101,7 @@ def _take_step(rules: Rules, groups: Groups, evaluations: Evaluations, parents: 
     return rules.choose(
         groups,
         positions,
-        rewards=evaluations.rewards[rows],
-        confidences=evaluations.confidences[rows],
-        predictions=evaluations.predictions[rows],
+        outcomes=evaluations.outcomes.take(rows),
         n_evaluated=n_evaluated[groups.examples],
         skipped=evaluations.skipped[parents],
         missed=evaluations.missed[parents],
@@ -116,8 +117,8 @@ def _complete_own_gains(rules: Rules, groups: Groups, own_gains: Tensor, progres
     examples = groups.examples[:, None].expand_as(columns)[missing]
     positions = columns[missing]
     alone = torch.zeros(len(examples), rules.game.n_players, dtype=torch.bool).scatter(1, positions[:, None], True)
-    outcome = rules.game.outcome(rules.coalitions(examples, alone), examples)
-    progress(len(examples))
+    outcomes = rules.outcomes(rules.coalitions(examples, alone), examples)
+    progress(len(examples) * len(rules.paths))
     own_gains = own_gains.clone()
-    own_gains[examples, positions] = rules.sign * (outcome.rewards.double() - groups.rewards[examples, 0].double())
+    own_gains[examples, positions] = rules.values(outcomes.rewards) - rules.values(groups.rewards[examples, 0])
     return own_gains

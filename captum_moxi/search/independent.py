@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from captum_moxi.arguments import Mode, Stop
+from captum_moxi.arguments import SearchMode, Stop
 from captum_moxi.search.candidates import evaluate_candidates
 from captum_moxi.search.follow import follow_order
 from captum_moxi.search.game import BatchGame
@@ -13,7 +13,7 @@ from captum_moxi.search.ties import best_to_worst
 
 def rank_independently(
     game: BatchGame,
-    mode: Mode,
+    mode: SearchMode,
     *,
     n_steps: int | None = None,
     stop: Stop = None,
@@ -24,8 +24,8 @@ def rank_independently(
     r"""
     Rank the players by their own Shapley values, without interactions: MoXI(-) of the paper.
 
-    Insertion uses self-context values, and deletion uses full-context values. The ranking needs n rows. The rewards
-    after each step need one more row per step.
+    Insertion uses self-context values, deletion uses full-context values, and symmetric search their sums. The ranking
+    needs n rows. The rewards after each step need one more row per step. Symmetric search needs twice as many.
 
     Args:
         game, mode, n_steps, stop, min_confidence, candidates, progress: As in :func:`greedy`.
@@ -39,7 +39,11 @@ def rank_independently(
         return rules.selection(groups, groups.gains)
     evaluations = evaluate_candidates(rules, groups, None, progress)
     positions = best_to_worst(
-        evaluations.values, int(groups.limit.max()), evaluations.rewards.dtype, relative=game.rounds_relatively
+        evaluations.values,
+        int(groups.limit.max()),
+        groups.rewards.dtype,
+        relative=rules.rounds_relatively,
+        sizes=evaluations.sizes,
     )
     groups = follow_order(rules, groups, positions, n_first=evaluations.n_evaluated, progress=progress)
     return rules.selection(groups, evaluations.gains)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from captum_moxi.arguments import Mode
+from captum_moxi.arguments import Mode, SearchMode
 from captum_moxi.search.game import BatchGame
 from captum_moxi.search.selection import Selection, merge
 from captum_moxi.search.state import Progress, Rules, no_progress
@@ -21,7 +21,7 @@ SearchAmong: TypeAlias = Callable[[Tensor | None], Selection]
 def minimal_selection(
     search: SearchAmong,
     game: BatchGame,
-    mode: Mode,
+    mode: SearchMode,
     *,
     min_confidence: float = 0.0,
     flip: Mode | None = None,
@@ -86,18 +86,21 @@ def _needed_players(rules: Rules, selection: Selection, examples: Tensor, progre
     in_progress = group.any(1)
     while in_progress.any():
         is_member = (players & group[:, None]).any(2) & in_progress[:, None]
-        values, holds = _evaluate(rules, group[:, None] & ~players, is_member, progress)
+        values, sizes, holds = _evaluate(rules, group[:, None] & ~players, is_member, progress)
         ranked = best_to_worst(
             values.masked_fill(~holds, -torch.inf),
             players.shape[1],
             selection.rewards.dtype,
-            relative=rules.game.rounds_relatively,
+            relative=rules.rounds_relatively,
+            sizes=sizes,
         )
         left_out = players.gather(1, ranked[:, :, None].expand_as(players)).cumsum(1).bool()
         smaller = group[:, None] & ~left_out
         n_left_out = torch.arange(1, players.shape[1] + 1)
         # The group without one player is known. Evaluate it without 2, 3, ... of those that it can do without.
-        _, smaller_holds = _evaluate(rules, smaller, (n_left_out > 1) & (n_left_out <= holds.sum(1)[:, None]), progress)
+        *_, smaller_holds = _evaluate(
+            rules, smaller, (n_left_out > 1) & (n_left_out <= holds.sum(1)[:, None]), progress
+        )
         smaller_holds[:, 0] = holds.any(1)
         in_progress = smaller_holds.any(1)
         smallest = (smaller_holds * n_left_out).argmax(1)
@@ -105,7 +108,7 @@ def _needed_players(rules: Rules, selection: Selection, examples: Tensor, progre
     return group
 
 
-def _evaluate(rules: Rules, groups: Tensor, selected: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+def _evaluate(rules: Rules, groups: Tensor, selected: Tensor, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
     """Evaluate several groups of each example in one batch.
 
     Args:
@@ -115,18 +118,20 @@ def _evaluate(rules: Rules, groups: Tensor, selected: Tensor, progress: Progress
         progress (Callable): Receives the number of evaluated rows.
 
     Returns:
-        tuple[Tensor, Tensor]: Value of each group that the search maximizes ``(B, K)`` float64, and whether the
-        prediction is flipped ``(B, K)`` bool. -inf and False for groups that are not evaluated.
+        tuple[Tensor, Tensor, Tensor]: Value of each group that the search maximizes ``(B, K)`` float64, the size of its
+        rewards ``(B, K)`` float64, and whether the prediction is flipped ``(B, K)`` bool. -inf, 0 and False for groups
+        that are not evaluated.
     """
     values = torch.full(selected.shape, -torch.inf, dtype=torch.float64)
+    sizes = torch.zeros_like(values)
     flips = torch.zeros_like(selected)
     examples = selected.nonzero()[:, 0]
     if len(examples):
-        outcome = rules.game.outcome(rules.coalitions(examples, groups[selected]), examples)
-        progress(len(examples))
-        values[selected] = rules.sign * outcome.rewards.double()
-        flips[selected] = rules.flips(outcome.predictions, outcome.confidences, examples)
-    return values, flips
+        outcomes = rules.outcomes(rules.coalitions(examples, groups[selected]), examples)
+        progress(len(examples) * len(rules.paths))
+        values[selected], sizes[selected] = rules.values(outcomes.rewards), rules.sizes(outcomes.rewards)
+        flips[selected] = rules.flips(outcomes, examples)
+    return values, sizes, flips
 
 
 def _left_out(first: Selection, last: Selection) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from captum_moxi.arguments import MODES, Mode, check_min_confidence
+from captum_moxi.arguments import MODES, SEARCH_MODES, Mode, SearchMode, check_min_confidence, paths_of
 from captum_moxi.files import write_file
 from captum_moxi.search.missed import CONFIDENCE
 from captum_moxi.tables import html_table
@@ -29,6 +29,7 @@ DTYPES = {
     "flipped": torch.bool,
     "minimal": torch.bool,
     "left_out": torch.long,
+    "predictions_without": torch.long,
 }
 # What the JSON of a field may contain.
 JSON_TYPES: dict[torch.dtype, tuple[type, ...]] = {
@@ -38,10 +39,12 @@ JSON_TYPES: dict[torch.dtype, tuple[type, ...]] = {
 }
 # Fields with an additional entry before the first step.
 WITH_START = ("rewards", "confidences", "predictions")
+# Fields of the path without the players, only in symmetric selections.
+WITHOUT = tuple(f"{name}_without" for name in WITH_START)
 PER_EXAMPLE = ("n_steps", "flipped", "minimal")
 PER_STEP = ("order", "shapley", "interactions", "n_evaluated", "skipped", "missed")
 # Fields that saved selections may lack.
-OPTIONAL = {"flip", "minimal", "left_out", "missed"}
+OPTIONAL = {"flip", "minimal", "left_out", "missed", *WITHOUT}
 
 # Rows of the table that a notebook shows.
 MAX_TABLE_ROWS = 20
@@ -55,8 +58,12 @@ class Selection:
     B is the number of examples. K is the largest number of steps of any example. Entries after the last step of an
     example are -1 (ids and classes), 0 (counts) or NaN (all others). All tensors are on the CPU.
 
+    A symmetric selection has two paths. ``rewards``, ``confidences`` and ``predictions`` are those of the path of
+    insertion, on which only the chosen players are present. The fields that end with ``_without`` are those of the path
+    of deletion, on which only the chosen players are absent.
+
     Args:
-        mode (str): ``"insertion"`` or ``"deletion"``.
+        mode (str): ``"insertion"``, ``"deletion"`` or ``"symmetric"``.
         order (Tensor): Id of the player chosen at each step. Shape ``(B, K)``, int64.
         rewards (Tensor): Reward before the first step and after each step. Shape ``(B, K + 1)``, floating.
         confidences (Tensor): P(target) before the first step and after each step. Shape ``(B, K + 1)``, floating. NaN
@@ -65,12 +72,14 @@ class Selection:
             For a single logit, 0 if it is positive and -1 otherwise.
         shapley (Tensor): Shapley value of the chosen player. In insertion, it is the self-context value
             :math:`f(b) - f(\emptyset)` (the paper, Eq. 5). In deletion, it is the full-context value
-            :math:`f(N) - f(N \setminus b)` (Eq. 10, without the factor 1/n). Shape ``(B, K)``, floating.
+            :math:`f(N) - f(N \setminus b)` (Eq. 10, without the factor 1/n). In symmetric search, it is the sum of
+            both. Shape ``(B, K)``, floating.
         interactions (Tensor): Interaction of the chosen player with the players chosen before it. In insertion, it is
-            that of Eq. 6. In deletion, it is that of Eq. 11 with the opposite sign and without the factor. Shape
-            ``(B, K)``, floating. The Shapley value and the interaction sum to the gain of the step (Eqs. 7 and 13).
+            that of Eq. 6. In deletion, it is that of Eq. 11 with the opposite sign and without the factor. In symmetric
+            search, it is the sum of both. Shape ``(B, K)``, floating. The Shapley value and the interaction sum to the
+            gain of the step (Eqs. 7 and 13).
         n_evaluated (Tensor): Number of candidates that the step evaluated in full precision, in all groups of a beam.
-            Shape ``(B, K)``, int64.
+            Each takes one row, or two in symmetric search. Shape ``(B, K)``, int64.
         skipped (Tensor): Highest gain that the screen expected of a candidate that the step did not evaluate. Shape
             ``(B, K)``, floating. NaN if no candidate was skipped, or if the screen does not estimate gains. The value
             is not a bound. If it exceeds ``gains``, the step may have missed a better player.
@@ -81,7 +90,7 @@ class Selection:
         n_steps (Tensor): Number of steps of each example. Shape ``(B,)``, int64.
         flipped (Tensor): Whether the prediction flipped, at the last step or before. In insertion, the target becomes
             the predicted class with a confidence above ``min_confidence``. In deletion, the target stops being the
-            predicted class. Shape ``(B,)``, bool.
+            predicted class. In symmetric search, both are true after the same step. Shape ``(B,)``, bool.
         minimal (Tensor): Whether the search made sure that the flip needs every player of the group: without any one of
             them, the prediction is not flipped. Shape ``(B,)``, bool. False without ``minimal=True``, and if the
             prediction does not flip.
@@ -92,9 +101,13 @@ class Selection:
             :class:`captum_moxi.MoXILocalization` ends when the target becomes the predicted class, so its ``flip`` is
             ``"insertion"``.
             Default: None
+        rewards_without, confidences_without, predictions_without (Tensor, optional): In symmetric search, the outcome
+            without the chosen players, before the first step and after each step. Shape ``(B, K + 1)``, in the dtypes
+            of ``rewards``, ``confidences`` and ``predictions``.
+            Default: None, in insertion and deletion
     """
 
-    mode: Mode
+    mode: SearchMode
     order: Tensor
     rewards: Tensor
     confidences: Tensor
@@ -109,12 +122,60 @@ class Selection:
     minimal: Tensor
     left_out: Tensor
     flip: Mode | None = None
+    rewards_without: Tensor | None = None
+    confidences_without: Tensor | None = None
+    predictions_without: Tensor | None = None
 
     @property
     def gains(self) -> Tensor:
-        """Gain of each step: the rise in reward in insertion, and the fall in deletion. Shape ``(B, K)``, floating."""
+        """Gain of each step. Shape ``(B, K)``, floating.
+
+        It is the rise in reward in insertion, and the fall in deletion. In symmetric search, it is the sum of the rise
+        with the chosen players and the fall without them.
+        """
         change = self.rewards.diff(dim=1)
+        if self.rewards_without is not None:
+            return change - self.rewards_without.diff(dim=1)
         return change if self.mode == "insertion" else -change
+
+    def by_path(self, name: str) -> dict[Mode, Tensor]:
+        """Return the values of a field on each path.
+
+        Args:
+            name (str): ``"rewards"``, ``"confidences"`` or ``"predictions"``.
+
+        Returns:
+            dict[str, Tensor]: Values ``(B, K + 1)`` of the mode, or of insertion and deletion in symmetric search.
+        """
+        names = (name, f"{name}_without")
+        return {path: getattr(self, names[number]) for number, path in enumerate(paths_of(self.mode))}
+
+    def flips(self, target: Tensor | int, *, min_confidence: float = 0.0) -> Tensor:
+        """Return whether the prediction is flipped before the first step and after each step.
+
+        Args:
+            target (Tensor or int): Target class, or that of each example, ``(B,)`` int64.
+            min_confidence (float, optional): Confidence that the target must exceed for a flip in insertion and
+                symmetric search.
+                Default: 0.0
+
+        Returns:
+            Tensor: Shape ``(B, K + 1)``, bool. False after the last step.
+
+        Raises:
+            TypeError: If ``min_confidence`` is not a number.
+            ValueError: If ``min_confidence`` is less than 0, not less than 1, or NaN.
+        """
+        confidences = self.by_path("confidences")
+        classes = target[:, None] if isinstance(target, Tensor) and target.dim() else target
+        flips = [
+            has_flipped(
+                self.flip or path, predictions, confidences[path], target=classes, min_confidence=min_confidence
+            )
+            for path, predictions in self.by_path("predictions").items()
+        ]
+        is_step = torch.arange(self.predictions.shape[1]) <= self.n_steps[:, None]
+        return torch.stack(flips).all(0) & is_step
 
     def __repr__(self) -> str:
         return f"Selection({self.mode}, {'; '.join(self._summary())})"
@@ -147,10 +208,14 @@ class Selection:
             return [f"{len(steps)} examples of {counts}", f"{n_flipped} flipped"]
         order = self.order[0, : steps[0]].tolist()
         shown = ", ".join(map(str, order[:8])) + (", ..." if len(order) > 8 else "")
-        start, end = self.confidences[0, 0], self.confidences[0, steps[0]]
         return [
             f"{steps[0]} steps: players {shown}",
-            f"confidence {start:.2f} -> {end:.2f}",
+            f"confidence {_start_and_end(self.confidences, steps[0])}",
+            *(
+                []
+                if self.confidences_without is None
+                else [f"without them {_start_and_end(self.confidences_without, steps[0])}"]
+            ),
             *self._flip_summary(),
         ]
 
@@ -191,9 +256,10 @@ class Selection:
         batch = len(values["order"]) if isinstance(values["order"], list) else 0
         unknown = [[None] * len(row) for row in _to_rows("order", values["order"])]
         complete: dict[str, Any] = {"minimal": [False] * batch, "left_out": [[]] * batch, "missed": unknown} | values
-        mode, flip = _parse_mode("mode", values["mode"]), values.get("flip")
-        tensors = _parse_tensors({name: complete[name] for name in names if name not in ("mode", "flip")})
-        return cls(mode=mode, flip=None if flip is None else _parse_mode("flip", flip), **tensors)
+        mode, flip = _parse_mode(values["mode"]), _parse_flip(values.get("flip"), values["mode"])
+        absent = _absent_fields(values, mode)
+        tensors = _parse_tensors({name: complete[name] for name in names if name not in ("mode", "flip", *absent)})
+        return cls(mode=mode, flip=flip, **tensors)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the selection to a JSON file.
@@ -263,7 +329,7 @@ def merge(first: Selection, second: Selection, from_second: Tensor) -> Selection
     """
     n_steps = torch.where(from_second, second.n_steps, first.n_steps)
     changes: dict[str, Any] = {}
-    for name in (*PER_EXAMPLE, *PER_STEP, *WITH_START, "left_out"):
+    for name in (*PER_EXAMPLE, *PER_STEP, *_with_start(first), "left_out"):
         values, others = getattr(first, name), getattr(second, name)
         if name in PER_EXAMPLE:
             changes[name] = torch.where(from_second, others, values)
@@ -277,12 +343,23 @@ def shorten(selection: Selection, n_steps: Tensor) -> Selection:
     """Return a selection without the steps after the first ``n_steps``, ``(B,)`` int64. ``flipped`` does not change."""
     changes: dict[str, Any] = {"n_steps": n_steps}
     longest = int(n_steps.max()) if len(n_steps) else 0
-    for name in (*PER_STEP, *WITH_START):
-        n_entries = n_steps + (name in WITH_START)
-        width = longest + (name in WITH_START)
+    with_start = _with_start(selection)
+    for name in (*PER_STEP, *with_start):
+        n_entries = n_steps + (name in with_start)
+        width = longest + (name in with_start)
         values = getattr(selection, name)[:, :width]
         changes[name] = torch.where(torch.arange(width) < n_entries[:, None], values, _fill(name, values))
     return replace(selection, **changes)
+
+
+def _with_start(selection: Selection) -> tuple[str, ...]:
+    """Return the fields of a selection with an additional entry before the first step."""
+    return (*WITH_START, *WITHOUT) if selection.mode == "symmetric" else WITH_START
+
+
+def _start_and_end(confidences: Tensor, n_steps: int) -> str:
+    """Return the confidences of the first example before the first and after the last step, in words."""
+    return f"{float(confidences[0, 0]):.2f} -> {float(confidences[0, n_steps]):.2f}"
 
 
 def _pad(name: str, values: Tensor, width: int) -> Tensor:
@@ -298,10 +375,33 @@ def _fill(name: str, values: Tensor) -> float:
     return 0 if name == "n_evaluated" else -1
 
 
-def _parse_mode(name: str, value: object) -> Mode:
-    if value not in MODES:
-        raise ValueError(f"{name} is {reprlib.repr(value)}; pass {' or '.join(map(repr, MODES))}")
+def _parse_mode(value: object) -> SearchMode:
+    if value not in SEARCH_MODES:
+        raise ValueError(f"mode is {reprlib.repr(value)}; pass {' or '.join(map(repr, SEARCH_MODES))}")
     return value
+
+
+def _parse_flip(value: object, mode: SearchMode) -> Mode | None:
+    if value is None:
+        return None
+    if value not in MODES or mode == "symmetric":
+        expected = "None" if mode == "symmetric" else " or ".join(map(repr, MODES))
+        raise ValueError(f"flip is {reprlib.repr(value)}; pass {expected}")
+    return value
+
+
+def _absent_fields(values: Mapping[str, object], mode: SearchMode) -> tuple[str, ...]:
+    """Return the fields that selections of a mode do not have.
+
+    Raises:
+        ValueError: If such a field has a value, or if one that the mode requires has none.
+    """
+    absent = () if mode == "symmetric" else WITHOUT
+    for name in WITHOUT:
+        if (values.get(name) is None) != (name in absent):
+            expected = "null" if name in absent else "a list of lists"
+            raise _not_a_selection(f"mode is {mode!r}, but {name} is not {expected}")
+    return absent
 
 
 def _parse_tensors(values: dict[str, JsonValue]) -> dict[str, Tensor]:
@@ -312,7 +412,7 @@ def _parse_tensors(values: dict[str, JsonValue]) -> dict[str, Tensor]:
     """
     tensors = {name: _to_tensor(name, value) for name, value in values.items()}
     batch, steps = tensors["order"].shape
-    widths = dict.fromkeys(PER_STEP, steps) | dict.fromkeys(WITH_START, steps + 1)
+    widths = dict.fromkeys(PER_STEP, steps) | dict.fromkeys((*WITH_START, *WITHOUT), steps + 1)
     for name, tensor in tensors.items():
         expected = (batch,) if name in PER_EXAMPLE else (batch, widths.get(name, tensor.shape[-1]))
         if tensor.shape != expected:
@@ -340,8 +440,9 @@ def _check_values(tensors: Mapping[str, Tensor]) -> None:
         raise _not_a_selection("order and left_out contain a player more than once")
     if bool((tensors["n_evaluated"] < 0).any()):
         raise _not_a_selection("n_evaluated contains a number below 0")
-    if bool(((tensors["confidences"] < 0) | (tensors["confidences"] > 1)).any()):
-        raise _not_a_selection("confidences contains a number outside 0 to 1")
+    for name in {"confidences", "confidences_without"} & tensors.keys():
+        if bool(((tensors[name] < 0) | (tensors[name] > 1)).any()):
+            raise _not_a_selection(f"{name} contains a number outside 0 to 1")
 
 
 def _to_tensor(name: str, value: JsonValue) -> Tensor:

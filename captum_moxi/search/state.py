@@ -7,10 +7,19 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from captum_moxi.arguments import MODES, Mode, Stop, check_min_confidence, check_positive_int
+from captum_moxi.arguments import (
+    SEARCH_MODES,
+    Mode,
+    SearchMode,
+    Stop,
+    check_min_confidence,
+    check_positive_int,
+    paths_of,
+)
 from captum_moxi.search.game import BatchGame
+from captum_moxi.search.outcomes import Outcomes, join_paths, split_paths
 from captum_moxi.search.screens.base import SearchStep
-from captum_moxi.search.selection import Selection, has_flipped
+from captum_moxi.search.selection import WITH_START, Selection, has_flipped
 
 # Receives the number of rows that were evaluated.
 Progress: TypeAlias = Callable[[int], object]
@@ -25,7 +34,8 @@ class Groups:
     """The groups of players that a search keeps: S groups, each of one example.
 
     There is one group per example, or several in a beam. The groups of an example are adjacent, and the group of greedy
-    search comes first. Each tensor has one entry per group along dimension 0. K is the number of steps so far.
+    search comes first. Each tensor has one entry per group along dimension 0. K is the number of steps so far. P is the
+    number of paths: 2 in a symmetric search, insertion first, and otherwise 1.
 
     Args:
         examples (Tensor): Example of each group. Shape ``(S,)``, int64.
@@ -37,8 +47,8 @@ class Groups:
         n_steps (Tensor): Steps taken. Shape ``(S,)``, int64.
         flipped (Tensor): Whether the prediction has flipped. Shape ``(S,)``, bool.
         positions (Tensor): Position of the player chosen at each step. Shape ``(S, K)``, int64. -1 after the last step.
-        rewards, confidences, predictions (Tensor): Outcome before the first step and after each step. Shape
-            ``(S, K + 1)``.
+        rewards, confidences, predictions (Tensor): Outcome before the first step and after each step, on each path.
+            Shape ``(S, K + 1, P)``.
         n_evaluated (Tensor): Candidates that each step evaluated. Shape ``(S, K)``, int64.
         skipped (Tensor): Highest priority among the candidates that each step skipped. Shape ``(S, K)``, float64.
         missed (Tensor): Bound on the gains of the candidates that each step skipped. Shape ``(S, K)``, float64.
@@ -70,23 +80,23 @@ class Rules:
 
     Args:
         game (BatchGame): Game.
-        mode (str): ``"insertion"`` or ``"deletion"``.
+        mode (str): ``"insertion"``, ``"deletion"`` or ``"symmetric"``.
         n_steps (int or None): Maximum number of steps. None means all players.
         stop (str or None): ``"flip"`` stops an example when its prediction flips.
         min_confidence (float): Confidence that insertion must exceed to flip, at least 0 and less than 1.
-        flip (str, optional): Mode that defines the flip.
+        flip (str, optional): Mode that defines the flip. Only for a search with one path.
             Default: None, ``mode``
         candidates (Tensor, optional): Players that the search may choose. Shape ``(B, n)``, bool.
             Default: None, all players
 
     Raises:
-        ValueError: If ``mode``, ``flip`` or ``stop`` is unknown, ``n_steps`` is less than 1, or ``min_confidence`` is
-            out of range.
+        ValueError: If ``mode``, ``flip`` or ``stop`` is unknown, ``flip`` does not fit ``mode``, ``n_steps`` is less
+            than 1, or ``min_confidence`` is out of range.
         TypeError: If ``n_steps`` is not an int, or ``min_confidence`` is not a number.
     """
 
     game: BatchGame
-    mode: Mode
+    mode: SearchMode
     n_steps: int | None
     stop: Stop
     min_confidence: float
@@ -95,8 +105,10 @@ class Rules:
 
     def __post_init__(self) -> None:
         for name, value in (("mode", self.mode), ("flip", self.flip or self.mode)):
-            if value not in MODES:
-                raise ValueError(f"{name} is {value!r}; pass {' or '.join(map(repr, MODES))}")
+            if value not in SEARCH_MODES:
+                raise ValueError(f"{name} is {value!r}; pass {' or '.join(map(repr, SEARCH_MODES))}")
+        if self.flip is not None and "symmetric" in (self.mode, self.flip):
+            raise ValueError(f"flip is {self.flip!r}, but mode is {self.mode!r}; pass flip=None")
         if self.stop not in (None, "flip"):
             raise ValueError(f"stop is {self.stop!r}; pass 'flip' or None")
         if self.n_steps is not None:
@@ -104,9 +116,14 @@ class Rules:
         check_min_confidence(self.min_confidence)
 
     @property
-    def sign(self) -> int:
-        """1 in insertion, which maximizes the reward, and -1 in deletion, which minimizes it."""
-        return 1 if self.mode == "insertion" else -1
+    def paths(self) -> tuple[Mode, ...]:
+        """The P paths that the search optimizes."""
+        return paths_of(self.mode)
+
+    @property
+    def rounds_relatively(self) -> bool:
+        """Whether the rounding error of a value is proportional to it. A difference of two rewards loses this."""
+        return self.game.rounds_relatively and len(self.paths) == 1
 
     @property
     def choosable(self) -> Tensor:
@@ -125,7 +142,9 @@ class Rules:
         examples = torch.arange(batch)
         no_players = torch.zeros_like(game.exists)
         unknown = torch.full((batch, game.n_players), torch.nan, dtype=torch.float64)
-        outcome = game.outcome(no_players, examples) if self.mode == "insertion" else game.full
+        outcomes = join_paths(
+            [game.outcome(no_players, examples) if path == "insertion" else game.full for path in self.paths]
+        )
         n_players = self.choosable.sum(1)
         return Groups(
             examples=examples,
@@ -135,11 +154,11 @@ class Rules:
             gains=unknown,
             estimates=unknown[:, None].repeat(1, n_stages, 1),
             n_steps=torch.zeros(batch, dtype=torch.long),
-            flipped=self.flips(outcome.predictions, outcome.confidences, examples),
+            flipped=self.flips(outcomes, examples),
             positions=torch.empty(batch, 0, dtype=torch.long),
-            rewards=as_floating(outcome.rewards)[:, None],
-            confidences=outcome.confidences[:, None],
-            predictions=outcome.predictions[:, None],
+            rewards=outcomes.rewards[:, None],
+            confidences=outcomes.confidences[:, None],
+            predictions=outcomes.predictions[:, None],
             n_evaluated=torch.empty(batch, 0, dtype=torch.long),
             skipped=torch.empty(batch, 0, dtype=torch.float64),
             missed=torch.empty(batch, 0, dtype=torch.float64),
@@ -149,21 +168,59 @@ class Rules:
         """Return which groups take another step: ``(S,)``, bool."""
         return (groups.n_steps < groups.limit) & ~(groups.flipped & (self.stop == "flip"))
 
-    def flips(self, predictions: Tensor, confidences: Tensor, examples: Tensor) -> Tensor:
-        """Return which predictions are flipped. Without a target, none is."""
+    def flips(self, outcomes: Outcomes, examples: Tensor) -> Tensor:
+        """Return which groups flip the prediction on every path: ``(M,)``, bool. Without a target, none does."""
         if self.game.targets is None:
-            return torch.zeros_like(predictions, dtype=torch.bool)
-        return has_flipped(
-            self.flip or self.mode,
-            predictions,
-            confidences,
-            target=self.game.targets[examples],
-            min_confidence=self.min_confidence,
-        )
+            return torch.zeros(len(examples), dtype=torch.bool)
+        flips = [
+            has_flipped(
+                self.flip or path,
+                outcomes.predictions[:, number],
+                outcomes.confidences[:, number],
+                target=self.game.targets[examples],
+                min_confidence=self.min_confidence,
+            )
+            for number, path in enumerate(self.paths)
+        ]
+        return torch.stack(flips).all(0)
 
     def coalitions(self, examples: Tensor, chosen: Tensor) -> Tensor:
-        """Return the coalitions that remain: the chosen players (insertion), or all other players (deletion)."""
-        return chosen if self.mode == "insertion" else self.game.exists[examples] & ~chosen
+        """Return the coalitions of the first path: the chosen players, or in deletion all other players."""
+        return self.game.exists[examples] & ~chosen if self.mode == "deletion" else chosen
+
+    def outcomes(self, coalitions: Tensor, examples: Tensor) -> Outcomes:
+        """Evaluate coalitions of the first path, and in a symmetric search also those of all other players.
+
+        Args:
+            coalitions (Tensor): Shape ``(M, n)``, bool.
+            examples (Tensor): Shape ``(M,)``, int64.
+
+        Returns:
+            Outcomes: Outcomes of M groups, from M * P rows.
+        """
+        n_paths = len(self.paths)
+        if n_paths > 1:
+            coalitions = torch.cat([coalitions, self.game.exists[examples] & ~coalitions])
+        return split_paths(self.game.outcome(coalitions, examples.repeat(n_paths)), n_paths)
+
+    def values(self, rewards: Tensor) -> Tensor:
+        """Return the value that the search maximizes.
+
+        It is the reward in insertion, its negative in deletion, and in a symmetric search the reward of the chosen
+        players minus the reward of all others.
+
+        Args:
+            rewards (Tensor): Rewards on each path. Shape ``(..., P)``, floating.
+
+        Returns:
+            Tensor: Shape ``(...)``, float64.
+        """
+        signs = torch.tensor([1.0 if path == "insertion" else -1.0 for path in self.paths], dtype=torch.float64)
+        return (rewards.double() * signs).sum(-1)
+
+    def sizes(self, rewards: Tensor) -> Tensor:
+        """Return the sum of the absolute rewards of each value: ``(..., P)`` to ``(...)``, float64."""
+        return rewards.double().abs().sum(-1)
 
     def step(self, groups: Groups) -> SearchStep:
         """Return the next step, before its candidates are evaluated."""
@@ -175,7 +232,8 @@ class Rules:
             examples=groups.examples,
             present=self.coalitions(groups.examples, groups.chosen),
             candidates=self.choosable[groups.examples] & ~groups.chosen & active[:, None],
-            rewards=groups.rewards[:, -1].double(),
+            rewards=groups.rewards[:, -1, 0].double(),
+            rewards_without=groups.rewards[:, -1, 1].double() if self.mode == "symmetric" else None,
             gains=groups.gains,
             estimates=torch.full_like(groups.gains, torch.nan),
         )
@@ -185,9 +243,7 @@ class Rules:
         groups: Groups,
         positions: Tensor,
         *,
-        rewards: Tensor,
-        confidences: Tensor,
-        predictions: Tensor,
+        outcomes: Outcomes,
         n_evaluated: Tensor,
         skipped: Tensor,
         missed: Tensor,
@@ -197,7 +253,7 @@ class Rules:
         Args:
             groups (Groups): Groups before the step.
             positions (Tensor): Position of the player that each group chooses. Shape ``(S,)``, int64.
-            rewards, confidences, predictions (Tensor): Outcome of the new groups. Shape ``(S,)``.
+            outcomes (Outcomes): Outcomes of the S new groups.
             n_evaluated (Tensor): Number of candidates that the step evaluated. Shape ``(S,)``, int64.
             skipped (Tensor): Highest priority among the candidates that the step skipped. Shape ``(S,)``, float64.
             missed (Tensor): Bound on the gains of these candidates. Shape ``(S,)``, float64.
@@ -208,16 +264,16 @@ class Rules:
         active = self.active(groups)
         chosen = groups.chosen.clone()
         chosen[active, positions[active]] = True
-        flips = self.flips(predictions, confidences, groups.examples)
+        flips = self.flips(outcomes, groups.examples)
         return replace(
             groups,
             chosen=chosen,
             n_steps=groups.n_steps + active,
             flipped=groups.flipped | active & flips,
             positions=_append(groups.positions, active, positions, -1),
-            rewards=_append(groups.rewards, active, as_floating(rewards), torch.nan),
-            confidences=_append(groups.confidences, active, confidences, torch.nan),
-            predictions=_append(groups.predictions, active, predictions, -1),
+            rewards=_append(groups.rewards, active, outcomes.rewards, torch.nan),
+            confidences=_append(groups.confidences, active, outcomes.confidences, torch.nan),
+            predictions=_append(groups.predictions, active, outcomes.predictions, -1),
             n_evaluated=_append(groups.n_evaluated, active, n_evaluated, 0),
             skipped=_append(groups.skipped, active, skipped, torch.nan),
             missed=_append(groups.missed, active, missed, torch.nan),
@@ -229,19 +285,23 @@ class Rules:
         Args:
             groups (Groups): One group per example.
             own_gains (Tensor): Gain of each player at the first step: its Shapley value in self-context (insertion) or
-                full-context (deletion). Shape ``(B, n)``, float64. NaN if it was not evaluated.
+                full-context (deletion), or the sum of both (symmetric). Shape ``(B, n)``, float64. NaN if it was not
+                evaluated.
         """
         took_step = groups.positions >= 0
         columns = groups.positions.clamp(min=0)
         shapley = torch.where(took_step, own_gains.gather(1, columns), torch.nan)
-        gains = self.sign * groups.rewards.double().diff(dim=1)
+        gains = self.values(groups.rewards).diff(dim=1)
         dtype = groups.rewards.dtype
+        without: dict[str, Tensor] = {}
+        if self.mode == "symmetric":
+            without = {f"{name}_without": getattr(groups, name)[:, :, 1] for name in WITH_START}
         return Selection(
             mode=self.mode,
             order=torch.where(took_step, self.game.ids[columns], -1),
-            rewards=groups.rewards,
-            confidences=groups.confidences,
-            predictions=groups.predictions,
+            rewards=groups.rewards[:, :, 0],
+            confidences=groups.confidences[:, :, 0],
+            predictions=groups.predictions[:, :, 0],
             shapley=shapley.to(dtype),
             interactions=(gains - shapley).to(dtype),
             n_evaluated=groups.n_evaluated,
@@ -252,15 +312,12 @@ class Rules:
             minimal=torch.zeros_like(groups.flipped),
             left_out=torch.empty(len(groups.flipped), 0, dtype=torch.long),
             flip=None if self.flip == self.mode else self.flip,
+            **without,
         )
-
-
-def as_floating(values: Tensor) -> Tensor:
-    """Return floating-point values unchanged, and other values in float64."""
-    return values if values.is_floating_point() else values.double()
 
 
 def _append(columns: Tensor, active: Tensor, values: Tensor, otherwise: float) -> Tensor:
     """Append a column: the values in active groups, and ``otherwise`` in the others."""
-    column = torch.where(active, values, otherwise).to(columns.dtype)
+    is_active = active.reshape(-1, *[1] * (values.dim() - 1))
+    column = torch.where(is_active, values, otherwise).to(columns.dtype)
     return torch.cat([columns, column[:, None]], 1)

@@ -16,6 +16,7 @@ from captum_moxi import (
     BaselineRemoval,
     MoXIDeletion,
     MoXIInsertion,
+    MoXISymmetric,
     Selection,
     TokenRemoval,
     patch_mask,
@@ -435,3 +436,24 @@ def test_no_figure_replaces_an_image(invoke, model, digits: Path, tmp_path: Path
     assert result.stderr.splitlines()[-1].startswith("Error: the figure '")
     assert f"{image.name}' would replace an image; pass another folder as --out" in result.stderr
     assert image.read_bytes() == contents and not list(out.glob("*.json"))
+
+
+def test_a_symmetric_search_is_one_search_with_the_probability_as_reward(
+    invoke, model, digits: Path, tmp_path: Path
+) -> None:
+    image = digits / "6-4-6-3.png"
+    result = invoke("explain", image, *model, "--mode", "symmetric", "--grid", 2, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "symmetric flips with" in result.output and "and without them" in result.output
+    report = json.loads((tmp_path / "out" / "6-4-6-3.json").read_text())
+    assert "insertion" not in report and "deletion" not in report
+    classifier = demo_classifier("cpu")
+    _, selection = MoXISymmetric(classifier.model).attribute(
+        classifier.preprocess(Image.open(image)),
+        target=report["target"]["index"],
+        feature_mask=patch_mask(56, grid=2),
+        stop="flip",
+        return_selection=True,
+    )
+    assert Selection.from_dict(report["symmetric"]).order.tolist() == selection.order.tolist()
+    assert report["settings"]["reward"] == "probability"

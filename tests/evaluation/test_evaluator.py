@@ -11,8 +11,18 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-from captum_moxi import BaselineRemoval, GradCam, MoXIDeletion, MoXIInsertion, insertion_curve, patch_mask
-from captum_moxi.arguments import Stop
+from captum_moxi import (
+    BaselineRemoval,
+    CoalitionGame,
+    GradCam,
+    Method,
+    MoXIDeletion,
+    MoXIInsertion,
+    Selection,
+    insertion_curve,
+    patch_mask,
+)
+from captum_moxi.arguments import Mode, Stop
 from captum_moxi.demo import demo_images
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.curves import read_run_curves
@@ -21,6 +31,7 @@ from captum_moxi.evaluation.evaluator import Evaluator, remaining_batches
 from captum_moxi.evaluation.rows import Row
 from captum_moxi.evaluation.settings import Settings
 from captum_moxi.models import call_model
+from captum_moxi.search import greedy
 
 MASK = patch_mask(56, grid=2)
 
@@ -179,7 +190,7 @@ def test_a_batch_of_which_every_image_fails_raises_an_error(evaluator: Evaluator
 
 @pytest.mark.parametrize("stop", [None, "flip"])
 def test_a_row_ends_at_n_steps_or_at_the_flip(settings: Settings, stop: Stop) -> None:
-    methods = ["moxi", "moxi-minus", "random"]
+    methods = ["moxi", "moxi-minus", "moxi-symmetric", "random"]
     evaluator = Evaluator.load(replace(settings, methods=methods, n_steps=3, stop=stop), device="cpu")
     for row in select(evaluator.rows(range(6)), status="explained"):
         is_target = [prediction == row["target"] for prediction in row["predictions"]]
@@ -190,6 +201,24 @@ def test_a_row_ends_at_n_steps_or_at_the_flip(settings: Settings, stop: Stop) ->
         else:
             assert not any(flips[:-1]) and row["flipped"] == flips[-1]
             assert row["flipped"] or row["n_steps"] == 3
+
+
+def test_a_symmetric_search_has_one_order_for_both_modes(settings: Settings) -> None:
+    evaluator = Evaluator.load(replace(settings, methods=["moxi-symmetric"], n_steps=3, stop=None), device="cpu")
+    rows = select(evaluator.rows(range(4)), status="explained")
+    insertions, deletions = select(rows, mode="insertion"), select(rows, mode="deletion")
+    assert insertions and [row["order"] for row in insertions] == [row["order"] for row in deletions]
+    # Both rows state the cost of the one search.
+    assert [row["rows"] for row in insertions] == [row["rows"] for row in deletions]
+
+
+def test_a_selection_of_another_mode_is_followed(settings: Settings) -> None:
+    def attribute(game: CoalitionGame, mode: Mode, *, n_steps: int | None, stop: Stop) -> Selection:
+        return greedy(game, "symmetric", n_steps=n_steps, stop=stop)
+
+    evaluator = Evaluator.load(replace(settings, n_steps=2, stop=None), device="cpu")
+    rows = replace(evaluator, methods=[Method("own", attribute)]).rows(range(4))
+    assert {row["mode"] for row in select(rows, status="explained")} == {"insertion", "deletion"}
 
 
 def test_random_orders_depend_on_the_image_and_not_on_the_batch(evaluator: Evaluator) -> None:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_moxi import BaselineRemoval, MoXIDeletion, MoXIInsertion, Selection, patch_mask
+from captum_moxi import BaselineRemoval, MoXIDeletion, MoXIInsertion, MoXISymmetric, Selection, patch_mask
 from captum_moxi.demo import demo_images
-from captum_moxi.explanation import ExplainSettings, explain
+from captum_moxi.explanation import ExplainSettings, explain, explanations
+from captum_moxi.page import PagePath
 from captum_moxi.removal.baseline import blur_fill
 from captum_moxi.search.screens import GradientScreen
 
@@ -179,6 +180,8 @@ def unusable(classifier, monkeypatch: pytest.MonkeyPatch):
     [
         ({"modes": "both"}, ValueError, "modes is 'both'; pass 'insertion', 'deletion' or both"),
         ({"modes": ()}, ValueError, "modes is"),
+        ({"modes": ("symmetric", "insertion")}, ValueError, "pass 'insertion', .* or 'symmetric' alone"),
+        ({"modes": "symmetric", "screen": "gradient"}, ValueError, "but the mode is symmetric; pass modes='deletion'"),
         ({"stop": "never"}, ValueError, "stop is 'never'"),
         ({"n_steps": 0}, ValueError, "n_steps is 0"),
         ({"grid": 1.5}, TypeError, "grid is 1.5"),
@@ -339,3 +342,49 @@ def test_minimal_groups_need_the_flip(unusable, image, name: str) -> None:
 def test_the_number_of_alternatives_is_checked(unusable, image) -> None:
     with pytest.raises(ValueError, match="alternatives is 0"):
         explain(unusable, image, settings=ExplainSettings(alternatives=0))
+
+
+def test_a_symmetric_explanation_is_that_of_the_class_and_shows_both_paths(classifier, image, tmp_path: Path) -> None:
+    settings = ExplainSettings(modes="symmetric", grid=2)
+    explanation = explain(classifier, image, settings=settings)
+    x, mask = classifier.preprocess(image), patch_mask(56, grid=2)
+    attribution, selection = MoXISymmetric(classifier.model).attribute(
+        x, target=7, feature_mask=mask, stop="flip", return_selection=True
+    )
+    assert explanation.selections["symmetric"].to_dict() == selection.to_dict()
+    assert torch.equal(explanation.results["symmetric"].attribution, attribution[0, 0])
+    change = explanation.changes["symmetric"]
+    assert change.flipped and change.after_without is not None and change.before_without is not None
+    assert change.before_without.label == change.after.label == "7" != change.after_without.label
+    steps = change.n_steps
+    assert change.after.confidence == pytest.approx(float(selection.confidences[0, steps]), abs=1e-4)
+    # The figure has one picture of the group alone, and one without it.
+    figure = explanation.figure()
+    titles = [ax.get_title().replace("\n", " ") for ax in figure.axes]
+    assert any(str(change.after_without).split()[-1] in title and title.startswith("without") for title in titles)
+    assert f"and without them {change.before_without} -> {change.after_without}" in explanation.summary()
+    explanation.save(tmp_path)
+    values = json.loads((tmp_path / "image.json").read_text())
+    assert values["settings"]["reward"] == "probability"
+    assert values["changes"]["symmetric"]["after_without"]["label"] == change.after_without.label
+    assert Selection.from_dict(values["symmetric"]).to_dict() == selection.to_dict()
+
+
+def test_the_page_of_a_symmetric_explanation_has_both_paths(classifier, image, monkeypatch) -> None:
+    pytest.importorskip("bokeh")
+    pages: list[list[PagePath]] = []
+    monkeypatch.setattr(explanations, "path_page", lambda paths, **options: pages.append(paths) or "page")
+    explanation = explain(classifier, image, settings=ExplainSettings(modes="symmetric", grid=2))
+    assert explanation.page() == "page"
+    insertion, deletion = pages[0]
+    assert [insertion.mode, deletion.mode] == ["insertion", "deletion"]
+    selection = explanation.selections["symmetric"]
+    for path, confidences in ((insertion, selection.confidences), (deletion, selection.confidences_without)):
+        torch.testing.assert_close(path.probabilities[:, 7], confidences[0], atol=1e-4, rtol=0, check_dtype=False)
+
+
+def test_symmetric_alternatives_name_both_predictions(classifier, image) -> None:
+    settings = ExplainSettings(modes="symmetric", grid=2, alternatives=2)
+    explanation = explain(classifier, image, settings=settings)
+    titles = [ax.get_title().replace("\n", " ") for ax in explanation.alternatives_figure().axes]
+    assert any(title.startswith("symmetric 1:") and "; without it: " in title for title in titles)

@@ -57,7 +57,7 @@ def test_invalid_names(name: str) -> None:
 
 
 def test_an_unknown_name_lists_all_methods() -> None:
-    with pytest.raises(ValueError, match="is unknown; pass one of moxi, moxi-minus, shapley:") as error:
+    with pytest.raises(ValueError, match="is unknown; pass one of moxi, moxi-minus, moxi-symmetric, shapley:") as error:
         get_methods("magic")
     assert all(spec in str(error.value) for spec in METHODS.specs)
 

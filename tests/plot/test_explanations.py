@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from selections import make_selection
+from selections import make_selection, make_symmetric
 from torch import Tensor
 
 from captum_moxi.plot import explanation_figure
@@ -111,3 +111,24 @@ def test_minimal_groups_are_named_and_explained(image: Tensor, mask: Tensor) -> 
         figure, axes = explanation_figure(image, mask, [selection], target=0)
         assert axes[1].get_title() == title
         assert [word for word in ("Minimal:", "Dashed outline:") if word in figure.get_supxlabel()] == list(words)
+
+
+def test_a_symmetric_search_shows_the_group_alone_and_the_image_without_it(image: Tensor, mask: Tensor) -> None:
+    selection = make_symmetric([1, 0, 0], [0.1, 0.4, 0.9], [0, 1, 1], [0.8, 0.3, 0.2])
+    present: list[list[int]] = []
+
+    def draw(players: Sequence[int]) -> Tensor:
+        present.append(list(players))
+        return image
+
+    figure, axes = explanation_figure(image, mask, [selection], target=0, draw=draw, min_confidence=0.5)
+    assert len(axes) == 6
+    assert present == [[0, 1], [2, 3]]
+    assert axes[1].get_title() == "symmetric: 2 of 4 patches"
+    assert axes[2].get_title() == "2 patches (gray patches are absent):\ntarget predicted"
+    assert axes[3].get_title() == "without 2 patches:\ntarget lost"
+    assert "probability of the target" in figure.get_supxlabel().replace("\n", " ")
+    outcomes = [["cat 0.40", "cat 0.80 → dog 0.70"]]
+    _, axes = explanation_figure(image, mask, [selection], target=0, outcomes=outcomes)
+    assert axes[2].get_title() == "1 patch (gray patches are absent):\ncat 0.40"
+    assert axes[3].get_title() == "without 1 patch:\ncat 0.80 → dog 0.70"

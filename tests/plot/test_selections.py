@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from selections import make_selection
+from selections import make_selection, make_symmetric
 from torch import Tensor
 
 from captum_moxi import Selection
@@ -160,3 +160,36 @@ def test_a_new_figure_of_a_minimal_group_explains_the_outlines(image: Tensor, ma
     figure, _ = show_steps(image, mask, make_selection("insertion", [1, 1, 0], [0.1, 0.4, 0.9]))
     plt.close(figure)
     assert "Minimal" not in figure.get_supxlabel() and "Dashed" not in figure.get_supxlabel()
+
+
+def test_a_symmetric_flip_needs_both_paths() -> None:
+    selection = make_symmetric([1, 0, 0, 0], [0.1, 0.5, 0.6, 0.9], [0, 0, 1, 1], [0.9, 0.8, 0.3, 0.1])
+    assert flip_step(selection, 0) == 2
+    assert flip_step(selection, 0, min_confidence=0.7) == 3
+    assert flip_step(selection, 0, min_confidence=0.95) is None
+
+
+def test_show_path_of_a_symmetric_selection_has_the_others_below(image: Tensor, mask: Tensor) -> None:
+    selection = make_symmetric([1, 0, 0], [0.1, 0.4, 0.9], [0, 0, 1], [0.8, 0.7, 0.2])
+    figure, ax = show_path(image, mask, selection, steps=[1, 2])
+    strip = torch.tensor(ax.images[0].get_array())
+    height, width = mask.shape
+    for step, left in ((1, 0), (2, width + 1)):
+        players = list(range(step))
+        top, bottom = strip[:height, left : left + width], strip[-height:, left : left + width]
+        assert torch.equal(top, patches_alone(image, mask, players))
+        assert torch.equal(bottom, patches_alone(image, mask, players, keep=False))
+    assert [text.get_text() for text in ax.texts] == ["1 patch\n0.40", "2\n0.90", "1 patch\n0.70", "2\n0.20"]
+    assert figure.get_suptitle().replace("\n", " ") == "What the model sees during symmetric search"
+
+
+def test_plot_path_of_a_symmetric_selection_has_two_lines() -> None:
+    selection = make_symmetric([1, 0, 0], [0.1, 0.4, 0.9], [0, 0, 1], [0.8, 0.7, 0.2])
+    figure, (confidences, gains) = plot_path(selection, flip=2)
+    lines = {line.get_label(): line.get_ydata().tolist() for line in confidences.lines[:2]}
+    assert lines["only the chosen patches"] == pytest.approx([0.1, 0.4, 0.9])
+    assert lines["without the chosen patches"] == pytest.approx([0.8, 0.7, 0.2])
+    assert [text.get_text() for text in confidences.get_legend().get_texts()] == list(lines)
+    assert gains.get_xlabel() == "patches chosen"
+    assert "rise plus fall" in gains.get_ylabel()
+    plt.close(figure)

@@ -70,7 +70,10 @@ def test_a_selection_without_steps_survives_json() -> None:
         ({"rewards": 3}, "rewards is not a list of lists"),
         ({"flipped": "yes"}, "flipped is not a list of values"),
         ({"flipped": [1, 0]}, "flipped contains 1, which is not torch.bool"),
-        ({"mode": "symmetric"}, "mode is 'symmetric'; pass 'insertion' or 'deletion'"),
+        ({"mode": "both"}, "mode is 'both'; pass 'insertion' or 'deletion' or 'symmetric'"),
+        ({"mode": "symmetric"}, "mode is 'symmetric', but rewards_without is not a list of lists"),
+        ({"rewards_without": [[0.0] * 4] * 2}, "mode is 'insertion', but rewards_without is not null"),
+        ({"flip": "symmetric"}, "flip is 'symmetric'; pass 'insertion' or 'deletion'"),
         ({"flip": "both"}, "flip is 'both'"),
     ],
 )

@@ -7,10 +7,11 @@ Shapley value.
 To add a screen, write a subclass of :class:`Screen` in a file of this folder and register it below.
 """
 
-from captum_moxi.arguments import Mode
+from captum_moxi.arguments import SearchMode
 from captum_moxi.registry import MAX_INT, Registry, parse_positive_int
 from captum_moxi.search.screens.audited import AuditedScreen
 from captum_moxi.search.screens.base import AnyScreen, Cascade, Screen, SearchStep
+from captum_moxi.search.screens.both_ends import BothEndsScreen
 from captum_moxi.search.screens.gradient import GradientScreen
 from captum_moxi.search.screens.half_precision import HalfPrecisionScreen
 from captum_moxi.search.screens.last_gains import LastGainsScreen
@@ -20,6 +21,7 @@ __all__ = [
     "SCREENS",
     "AnyScreen",
     "AuditedScreen",
+    "BothEndsScreen",
     "Cascade",
     "GradientScreen",
     "HalfPrecisionScreen",
@@ -67,6 +69,7 @@ SCREENS.register("all", lambda: None, help="all candidates: the exact search")
 SCREENS.register("gradient", GradientScreen, argument="M", help="M candidates by gradient, only for deletion")
 SCREENS.register("last-gains", LastGainsScreen, argument="M", help="M candidates by last gain; groups are larger")
 SCREENS.register("random", RandomScreen, argument="M", help="M random candidates")
+SCREENS.register("both-ends", BothEndsScreen, help="the worst candidate of each step comes last, only for symmetric")
 SCREENS.register(
     "half-precision",
     HalfPrecisionScreen,
@@ -96,15 +99,16 @@ def get_screen(screen: object) -> AnyScreen | None:
     )
 
 
-def screen_for_mode(screen: AnyScreen | None, mode: Mode) -> AnyScreen | None:
-    """Return the screen that a search uses if the user chose one screen for both modes.
+def screen_for_mode(screen: AnyScreen | None, mode: SearchMode) -> AnyScreen | None:
+    """Return the screen that a search uses if the user chose one screen for all modes.
 
     A screen is used only in the modes that it is meant for, ``screen.used_in``. :class:`GradientScreen` is meant for
-    deletion, the others for both modes. Other searches evaluate all candidates.
+    deletion, :class:`BothEndsScreen` for symmetric search, and the others for all modes. Other searches evaluate all
+    candidates.
 
     Args:
-        screen (Screen, Cascade or None): The screen for both modes.
-        mode (str): Mode of the search, ``"insertion"`` or ``"deletion"``.
+        screen (Screen, Cascade or None): The screen for all modes.
+        mode (str): Mode of the search: ``"insertion"``, ``"deletion"`` or ``"symmetric"``.
 
     Returns:
         Screen, Cascade or None: ``screen``, or None if it is not meant for the mode.

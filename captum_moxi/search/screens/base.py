@@ -1,14 +1,14 @@
 """The interface of a screen, which decides which candidates a step evaluates."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from captum_moxi.arguments import MODES, Mode, check_positive_int
+from captum_moxi.arguments import SEARCH_MODES, SearchMode, check_positive_int
 from captum_moxi.search.game import BatchGame
 
 
@@ -19,19 +19,23 @@ class SearchStep:
 
     Args:
         game (BatchGame): Game.
-        mode (str): ``"insertion"`` or ``"deletion"``.
+        mode (str): ``"insertion"``, ``"deletion"`` or ``"symmetric"``.
         number (int): Number of the step, counted from 1.
         examples (Tensor): Example of the batch that each coalition belongs to. Shape ``(S,)``, int64.
-        present (Tensor): Coalitions. Shape ``(S, n)``, bool.
+        present (Tensor): Coalitions. In a symmetric search, those of the chosen players. Shape ``(S, n)``, bool.
         candidates (Tensor): Players that may be chosen. Shape ``(S, n)``, bool.
         rewards (Tensor): Rewards of the coalitions. Shape ``(S,)``, float64.
-        gains (Tensor): Gain of each player when it was last evaluated: the rise in reward in insertion, and the fall in
-            deletion. Shape ``(S, n)``, float64. NaN for players that were never evaluated.
+        gains (Tensor): Gain of each player when it was last evaluated: the rise in reward in insertion, the fall in
+            deletion, and their sum in a symmetric search. Shape ``(S, n)``, float64. NaN for players that were never
+            evaluated.
         estimates (Tensor): Estimate of that gain by the same screen. Shape ``(S, n)``, float64. NaN if there is none.
+        rewards_without (Tensor, optional): In a symmetric search, the rewards of the coalitions of all other players.
+            Shape ``(S,)``, float64.
+            Default: None, no symmetric search
     """
 
     game: BatchGame
-    mode: Mode
+    mode: SearchMode
     number: int
     examples: Tensor
     present: Tensor
@@ -39,9 +43,25 @@ class SearchStep:
     rewards: Tensor
     gains: Tensor
     estimates: Tensor
+    rewards_without: Tensor | None = None
+
+    @property
+    def parts(self) -> "tuple[SearchStep, ...]":
+        """The steps whose gains sum to those of this step.
+
+        These are an insertion and a deletion of the same candidates in a symmetric search, and otherwise only this
+        step.
+        """
+        if self.rewards_without is None:
+            return (self,)
+        others = self.game.exists[self.examples] & ~self.present
+        return (
+            replace(self, mode="insertion", rewards_without=None),
+            replace(self, mode="deletion", present=others, rewards=self.rewards_without, rewards_without=None),
+        )
 
     def candidate_coalitions(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the coalition that each of M candidates leads to.
+        """Return the coalition that each of M candidates leads to. In a symmetric search, see :attr:`parts`.
 
         Returns:
             tuple[Tensor, Tensor, Tensor, Tensor]: For each candidate, the index of the coalition that it joins or
@@ -50,7 +70,7 @@ class SearchStep:
         """
         starts, positions = self.candidates.nonzero(as_tuple=True)
         coalitions = self.present[starts]
-        coalitions[torch.arange(len(starts)), positions] = self.mode == "insertion"
+        coalitions[torch.arange(len(starts)), positions] = self.mode != "deletion"
         return starts, positions, coalitions, self.examples[starts]
 
 
@@ -66,9 +86,9 @@ class AnyScreen(ABC):
         """The screens that narrow the candidates of a step, one after the other."""
 
     @property
-    def used_in(self) -> tuple[Mode, ...]:
-        """Modes in which a screen for both modes is used. See :func:`captum_moxi.search.screens.screen_for_mode`."""
-        return tuple(mode for mode in MODES if all(mode in stage.modes for stage in self.stages))
+    def used_in(self) -> tuple[SearchMode, ...]:
+        """Modes in which a screen for all modes is used. See :func:`captum_moxi.search.screens.screen_for_mode`."""
+        return tuple(mode for mode in SEARCH_MODES if all(mode in stage.modes for stage in self.stages))
 
     def audit(self, step: SearchStep, skipped: Tensor) -> Tensor:
         """Draw candidates that the step evaluates only to find out what the screen may have missed.
@@ -106,7 +126,7 @@ class Screen(AnyScreen):
     """
 
     # Modes that the screen is meant for.
-    modes: ClassVar[tuple[Mode, ...]] = MODES
+    modes: ClassVar[tuple[SearchMode, ...]] = SEARCH_MODES
     # Whether the estimates are gains. If not, the field ``skipped`` of the selection is NaN.
     estimates_gains: ClassVar[bool] = True
     # Whether the screen evaluates candidates to decide about others, and so must be the last one of a cascade.

@@ -49,7 +49,8 @@ class GradientScreen(Screen):
                 "pass a CoalitionGame"
             )
         active = step.candidates.any(1)
-        effects: Tensor = game.effects(step.present[active], step.examples[active]).double()
+        parts = [game.effects(part.present[active], part.examples[active]).double() for part in step.parts]
+        effects: Tensor = torch.cat(parts, 1)
         estimates = torch.full(step.candidates.shape, torch.nan, dtype=torch.float64)
         optimistic = estimates.clone()
         estimates[active] = effects.sum(1)

@@ -50,12 +50,13 @@ class HalfPrecisionScreen(Screen):
                 f"HalfPrecisionScreen needs a game with the method approximate, but game is a {type(game).__name__}; "
                 "pass a CoalitionGame"
             )
-        starts, positions, coalitions, examples = step.candidate_coalitions()
-        rewards: Tensor = game.approximate(coalitions, examples, self.dtype).double()
-        change = rewards - step.rewards[starts]
-        estimates = torch.full(step.candidates.shape, torch.nan, dtype=torch.float64)
-        estimates[starts, positions] = change if step.mode == "insertion" else -change
-        estimates = estimates.masked_fill(estimates.isinf(), torch.nan)
+        estimates = torch.zeros(step.candidates.shape, dtype=torch.float64)
+        for part in step.parts:
+            starts, positions, coalitions, examples = part.candidate_coalitions()
+            rewards: Tensor = game.approximate(coalitions, examples, self.dtype).double()
+            change = rewards - part.rewards[starts]
+            estimates[starts, positions] += change if part.mode == "insertion" else -change
+        estimates = estimates.masked_fill(estimates.isinf() | ~step.candidates, torch.nan)
         return estimates, estimates
 
     def next_candidates(self, step: SearchStep, priorities: Tensor, gains: Tensor) -> Tensor:

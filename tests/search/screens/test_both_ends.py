@@ -1,0 +1,62 @@
+import pytest
+import torch
+from games import TableGame, random_game
+
+from captum_moxi import BothEndsScreen, Cascade, LastGainsScreen
+from captum_moxi.search import greedy
+from captum_moxi.search.screens import SCREENS, screen_for_mode
+
+
+def from_both_ends(game: TableGame, example: int) -> tuple[list[int], list[int]]:
+    """The best candidate of each step for the head and the worst for the tail; and the candidates of each step."""
+    value = game.value(example)
+    everyone = frozenset(game.exists[example].nonzero().flatten().tolist())
+    head: list[int] = []
+    tail: list[int] = []
+    counts = []
+    while len(head) + len(tail) < len(everyone):
+        candidates = sorted(everyone - {*head, *tail})
+        values = {b: value(frozenset([*head, b])) - value(everyone - {*head, b}) for b in candidates}
+        counts.append(len(candidates))
+        head.append(max(candidates, key=lambda b: values[b]))
+        if len(candidates) > 1:
+            tail.append(min(candidates, key=lambda b: values[b]))
+    return head + tail[::-1], counts + [1] * len(tail)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 6, 7])
+def test_the_worst_candidate_of_each_step_goes_to_the_end(n: int) -> None:
+    game = random_game(batch=3, n=n, seed=n)
+    selection = greedy(game, "symmetric", screen=BothEndsScreen())
+    for example in range(3):
+        order, counts = from_both_ends(game, example)
+        assert selection.order[example].tolist() == order
+        assert selection.n_evaluated[example].tolist() == counts
+
+
+def test_examples_with_different_players_have_their_own_ends() -> None:
+    exists = torch.tensor([[True] * 6, [True, False, True, True, False, True]])
+    game = TableGame(random_game(batch=2, n=6, seed=8).logits, exists=exists)
+    selection = greedy(game, "symmetric", screen=BothEndsScreen())
+    for example, n_players in enumerate((6, 4)):
+        assert selection.order[example, :n_players].tolist() == from_both_ends(game, example)[0]
+
+
+def test_a_full_ranking_needs_half_of_the_rows() -> None:
+    game = random_game(batch=1, n=7)
+    greedy(game, "symmetric", screen=BothEndsScreen())
+    # The empty coalition; 7, 5, 3 and 1 candidates; then the 3 players at the end.
+    assert game.rows == 1 + 2 * (7 + 5 + 3 + 1 + 3)
+
+
+def test_players_with_equal_gains_go_to_the_end_in_the_order_of_their_ids() -> None:
+    game = TableGame(torch.zeros(1, 2**5, 2))
+    assert greedy(game, "symmetric", screen=BothEndsScreen()).order[0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_it_is_meant_for_symmetric_search_and_for_the_end_of_a_cascade() -> None:
+    screen = SCREENS.create("both-ends")
+    assert isinstance(screen, BothEndsScreen) and repr(screen) == "BothEndsScreen()"
+    assert [screen_for_mode(screen, mode) for mode in ("insertion", "deletion", "symmetric")] == [None, None, screen]
+    with pytest.raises(ValueError, match=r"pass BothEndsScreen\(\) as the last one"):
+        Cascade(BothEndsScreen(), LastGainsScreen(2))
