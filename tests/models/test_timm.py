@@ -305,11 +305,7 @@ def test_effects_are_derivatives_in_the_share_of_attention(name: str, images: Te
 @EVERY
 def test_grad_cam_finds_a_layer_or_says_that_there_is_none(name: str, images: Tensor) -> None:
     model = TRANSFORMERS[name].build()
-    if name in (
-        "ViT, attention beside perceptron",
-        "ViT, layers side by side",
-        "ViT, both with differential attention",
-    ):
+    if name in WITHOUT_NORM:
         with pytest.raises(ValueError, match="layer is None, but"):
             GradCam(model)
         return
