@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,17 @@ def test_the_summary_names_the_methods_that_use_the_screen(classifier, image, tm
         f"1 image; curves up to 3 of 16 patches (19%); {METHODS.create('moxi').title} uses GradientScreen(4) for "
         f"deletion; results in {tmp_path}"
     )
+
+
+def test_the_summary_names_the_screen_of_a_symmetric_search(classifier, image, tmp_path: Path) -> None:
+    for screen, expected in (
+        ("both-ends", "; MoXI symmetric uses BothEndsScreen() for insertion and deletion"),
+        (None, ""),
+    ):
+        settings = replace(SETTINGS, methods=("moxi-symmetric", "random"), screen=screen)
+        report = ComparisonReport(tmp_path, settings)
+        report.add(compare_image(classifier, image, settings=settings))
+        assert report.summary().endswith(f"curves up to 3 of 16 patches (19%){expected}; results in {tmp_path}")
 
 
 def test_the_legend_defines_the_columns_of_the_table(classifier, image, tmp_path: Path) -> None:
