@@ -15,6 +15,7 @@ from captum_moxi.arguments import (
     copy_argument,
     forward_arguments,
     input_devices,
+    parse_search_modes,
     parse_target,
 )
 
@@ -174,3 +175,24 @@ def test_a_copy_of_an_argument_shares_no_tensor_and_no_array() -> None:
     assert copied["b"][1] is module
     assert copy_argument("text") == "text"
     assert copy_argument(None) is None
+
+
+@pytest.mark.parametrize(
+    ("modes", "expected"),
+    [
+        ("symmetric", ("symmetric",)),
+        (["symmetric"], ("symmetric",)),
+        ("deletion", ("deletion",)),
+        (("insertion", "deletion"), ("insertion", "deletion")),
+    ],
+)
+def test_the_modes_of_searches_become_a_tuple(modes: Any, expected: tuple[str, ...]) -> None:
+    assert parse_search_modes(modes) == expected
+
+
+@pytest.mark.parametrize(
+    "modes", ["both", (), ("symmetric", "deletion"), ("symmetric", "symmetric"), ("deletion",) * 2]
+)
+def test_other_modes_of_searches_are_rejected(modes: Any) -> None:
+    with pytest.raises(ValueError, match=r"modes is .*; pass 'insertion', 'deletion' or both, or 'symmetric' alone"):
+        parse_search_modes(modes)

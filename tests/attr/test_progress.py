@@ -190,3 +190,16 @@ def test_rows_of_growing_cost_are_judged_after_ten_seconds(caplog: pytest.LogCap
 )
 def test_durations_have_a_readable_unit(seconds: float, text: str) -> None:
     assert progress.format_duration(seconds) == text
+
+
+def test_the_plan_of_a_symmetric_search_counts_both_paths() -> None:
+    model, x, mask = zoo.token_model("vit"), torch.randn(2, 3, 32, 32), patch_mask(32, grid=2)
+    game = CoalitionGame(model, x, target=0, feature_mask=mask, reward="probability")
+    rows: list[int] = []
+    greedy(game, "symmetric", progress=rows.append)
+    plan = progress.plan_search("search", game, "symmetric", n_steps=None, is_exact=True, advice=[])
+    assert list(plan.rows_of_step) == rows == [16, 12, 8, 4]
+    # A coalition and its complement have 4 players of 4 patches together.
+    assert list(plan.cost_of_row) == [1 + 4 * 2] * 4
+    advice = progress.search_advice(game, "symmetric", n_steps=None, can_stop=True, has_screen=False, beam_width=1)
+    assert "screen='both-ends' (half of the rows of a full ranking)" in advice

@@ -66,6 +66,17 @@ def test_the_summary_names_the_methods_that_use_the_screen(classifier, image, tm
     )
 
 
+def test_the_summary_names_the_screen_of_a_symmetric_search(classifier, image, tmp_path: Path) -> None:
+    for screen, expected in (
+        ("both-ends", "; MoXI symmetric uses BothEndsScreen() for insertion and deletion"),
+        (None, ""),
+    ):
+        settings = replace(SETTINGS, methods=("moxi-symmetric", "random"), screen=screen)
+        report = ComparisonReport(tmp_path, settings)
+        report.add(compare_image(classifier, image, settings=settings))
+        assert report.summary().endswith(f"curves up to 3 of 16 patches (19%){expected}; results in {tmp_path}")
+
+
 def test_the_legend_defines_the_columns_of_the_table(classifier, image, tmp_path: Path) -> None:
     report = ComparisonReport(tmp_path, SETTINGS)
     report.add(compare_image(classifier, image, settings=SETTINGS))
