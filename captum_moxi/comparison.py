@@ -254,7 +254,7 @@ class Comparison:
     def replay_records(self, *, resamples: int = 2000) -> Table:
         """Return one dict for each of the ``replay_removals`` and each order, with means over the examples.
 
-        A method that searches, such as MoXI, has one order for each mode. The columns are the removal, the title of the
+        MoXI and MoXI(-) have one order for each mode. The columns are the removal, the title of the
         order, the number of examples, the fraction of the patches at which the curves end, and the mean and the 95 %
         bootstrap interval of the insertion area, the deletion area and the SRG. If the curves do not extend over all
         players, ``"area difference"`` replaces the SRG. Values that are not known are None.

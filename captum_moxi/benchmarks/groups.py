@@ -1,6 +1,6 @@
 """Benchmark ``groups``: the size of groups found by greedy search and by beams, and of minimal groups.
 
-As in the commands by default, deletion uses ``GradientScreen(8)``, and insertion evaluates all candidates.
+Deletion uses ``GradientScreen(8)``, as ``evaluate`` does by default, and insertion evaluates all candidates.
 """
 
 import time

@@ -50,8 +50,8 @@ from captum_moxi.search.screens import SCREENS
     default="gradient:8",
     show_default=True,
     help=f"Which patches each step of MoXI evaluates: {options.CHOICES}. M is the number of patches. gradient applies "
-    "only to deletion, and insertion then evaluates all patches. both-ends applies only to moxi-symmetric. The "
-    "others apply to both modes.",
+    "only to deletion by moxi, and its insertion and moxi-symmetric then evaluate all patches. both-ends applies only "
+    "to moxi-symmetric. The others apply to all searches.",
 )
 @options.html()
 @options.device()

@@ -41,11 +41,10 @@ from captum_moxi.search.screens import SCREENS
 @options.grid()
 @options.removal(type=SpecType(REMOVALS))
 @options.minimal(
-    help="After the flip, methods that search, such as MoXI, leave out the patches that the flip does not need. "
-    "Requires --stop flip.",
+    help="After the flip, moxi and moxi-minus leave out the patches that the flip does not need. Requires --stop flip.",
 )
 @options.alternatives(
-    help="Methods that search find up to N minimal groups in each image that share no patch. The report contains their "
+    help="moxi and moxi-minus find up to N minimal groups in each image that share no patch. The report contains their "
     "number. Implies --minimal. The search for a group that does not exist takes long. --n-steps limits it.",
 )
 @options.reward(
@@ -58,8 +57,8 @@ from captum_moxi.search.screens import SCREENS
     default="gradient:8",
     show_default=True,
     help=f"Which patches each step of MoXI evaluates: {options.CHOICES}. M is the number of patches. gradient applies "
-    "only to deletion, and insertion then evaluates all patches. both-ends applies only to moxi-symmetric. The "
-    "others apply to both modes.",
+    "only to deletion by moxi, and its insertion and moxi-symmetric then evaluate all patches. both-ends applies only "
+    "to moxi-symmetric. The others apply to all searches.",
 )
 @options.batch_size()
 @options.device(type=options.TEXT)

@@ -448,7 +448,7 @@ compare_removals = partial(
     cls=RegistryOption,
     type=SpecListType(REMOVALS),
     help=f"Also insert and delete every order under each of these removals, separated by commas: {CHOICES}. A second "
-    "table and a figure contain the areas and the SRG.",
+    "table and a figure contain the areas, and the SRG if the curves extend over all patches.",
 )
 severity = partial(
     click.option,

@@ -131,7 +131,7 @@ class Evaluator:
         """
         if self.settings.has_minimal_groups and all(method.minimal_search is None for method in self.methods):
             raise ValueError(
-                f"methods is {list(self.settings.methods)}, but only methods that search have minimal groups; add "
+                f"methods is {list(self.settings.methods)}, but none of them searches minimal groups; add "
                 "moxi, or pass minimal=False and alternatives=None"
             )
         if self.settings.keep == "right":

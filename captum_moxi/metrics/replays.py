@@ -1,7 +1,7 @@
 """Replays: the areas and the SRG of the same orders under several removals.
 
-A search finds its order under one removal. A comparison under other removals shows whether the order is good because of
-the image, or because of the removal.
+A search finds its order under one removal. Its areas under other removals show whether the order is also good if absent
+players are removed in another way.
 """
 
 import csv
@@ -34,7 +34,7 @@ REPLAYS_LEGEND = """
 **Insertion area**, **deletion area**: mean confidence in the target as patches are inserted or deleted in this order.
 **SRG** (symmetric relevance gain): insertion area minus deletion area; higher is better. If the orders end before the
 last patch, this is only an **area difference**, which depends on where they end. **Low**, **high**: ends of the 95 %
-bootstrap interval over images. Methods that search have one order for each mode. Both curves of an order use the same
+bootstrap interval over images. MoXI and MoXI(-) have one order for each mode. Both curves of an order use the same
 patches.""".strip()
 
 

@@ -57,7 +57,8 @@ def replays_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
         figure,
         title=f"Each order under each removal: {n_images} image{'' if n_images == 1 else 's'}",
         reading=f"Markers: means over the images.{bars} {gain[0].upper()}{gain[1:]} is the insertion area minus the "
-        f"deletion area. An order that is good under all removals has the highest {gain} in every column.",
+        f"deletion area. An order that is better than the others under all removals has the highest {gain} for each of "
+        "them.",
     )
     return figure
 

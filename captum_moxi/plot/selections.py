@@ -121,7 +121,8 @@ def missed_note(selections: Sequence[Selection]) -> str:
     """
     if not any(bool(selection.missed.isfinite().any()) for selection in selections):
         return ""
-    return f" Black lines: no patch that the step skipped would have changed the reward by more ({CONFIDENCE:.0%})."
+    confidence = f"{100 * CONFIDENCE:.0f} %"
+    return f" Black lines: no patch that the step skipped would have had a larger gain (confidence {confidence})."
 
 
 def show_steps(
@@ -265,7 +266,7 @@ def plot_path(
     value of the selected player (self-context in insertion, full-context in deletion), and its interaction with the
     players selected before it. In a symmetric selection, the gain and its terms are sums over both contexts, and the
     confidence has a second line, without the chosen players. If the screen was audited, a line at each step shows
-    ``selection.missed``: with a confidence of 95%, no skipped player has a larger gain.
+    ``selection.missed``: with a confidence of 95 %, no skipped player has a larger gain.
 
     Args:
         selection (Selection): A selection.

@@ -27,7 +27,7 @@ def largest_missed_gain(priorities: Tensor, gains: Tensor, *, audited: Tensor, s
     two terms, if errors are exponentially distributed. It is an upper bound of this probability for every continuous
     distribution whose hazard rate does not decrease, such as a normal one: the cumulative hazard of the errors is then
     convex, and beyond the largest error it grows at least as fast as between the smallest and the largest. By the union
-    bound, no candidate exceeds the bound with a confidence of at least 95%.
+    bound, no candidate exceeds the bound with a confidence of at least 95 %.
 
     The audited candidates are drawn at random, so their errors are exchangeable with those of the skipped ones. The
     errors of the candidates that the screen selected are not used, because the screen selects candidates whose gains it

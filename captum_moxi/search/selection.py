@@ -83,10 +83,10 @@ class Selection:
         skipped (Tensor): Highest gain that the screen expected of a candidate that the step did not evaluate. Shape
             ``(B, K)``, floating. NaN if no candidate was skipped, or if the screen does not estimate gains. The value
             is not a bound. If it exceeds ``gains``, the step may have missed a better player.
-        missed (Tensor): Largest gain that a candidate may have had that the step did not evaluate: with a confidence of
-            95%, all their gains are at most this value (see :class:`captum_moxi.AuditedScreen`). Shape ``(B, K)``,
-            floating. NaN without an audit, or if no candidate was skipped. If it is less than ``gains``, the step very
-            likely missed nothing.
+        missed (Tensor): Upper bound of the gains of all candidates that the step did not evaluate. It holds for each
+            step with a confidence of 95 %, under an assumption about the errors of the screen (see
+            :func:`captum_moxi.search.missed.largest_missed_gain`). Shape ``(B, K)``, floating. NaN without an audit, or
+            if no candidate was skipped. If it is less than ``gains``, the step very likely missed nothing.
         n_steps (Tensor): Number of steps of each example. Shape ``(B,)``, int64.
         flipped (Tensor): Whether the prediction flipped, at the last step or before. In insertion, the target becomes
             the predicted class with a confidence above ``min_confidence``. In deletion, the target stops being the

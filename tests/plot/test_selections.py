@@ -116,7 +116,7 @@ def test_plot_path_marks_what_audited_steps_may_have_missed() -> None:
         "self-context Shapley value",
     ]
     described = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
-    assert "no patch that the step skipped would have changed the reward by more (95%)" in described
+    assert "no patch that the step skipped would have had a larger gain (confidence 95 %)" in described
     figure, (_, gains) = plot_path(selection)
     assert len(gains.get_legend().get_texts()) == 2
     assert "skipped" not in " ".join(text.get_text() for text in figure.texts)

@@ -17,14 +17,14 @@ class AuditedScreen(AnyScreen):
 
     The candidates that a screen selects say little about the others, because it selects those whose gains it
     overestimates. The errors of random candidates do. From them, the field ``missed`` of the selection bounds the gains
-    of all candidates that the step did not evaluate, with a confidence of 95%, as described in
-    :func:`captum_moxi.search.missed.largest_missed_gain`. The idea comes from AtP* (Kramár et al., arXiv 2403.00745),
-    which bounds what gradients miss in language models. The random candidates may also be chosen, like all others that
-    a step evaluates. K steps need up to K n rows more than with the screen alone.
+    of all candidates that the step did not evaluate, with a confidence of 95 %. This assumes that the hazard rate of
+    the errors does not decrease, see :func:`captum_moxi.search.missed.largest_missed_gain`. The idea comes from AtP*
+    (Kramár et al., arXiv 2403.00745), which bounds what gradients miss in language models. The random candidates may
+    also be chosen, like all others that a step evaluates. K steps need up to K n rows more than with the screen alone.
 
     Args:
         screen (Screen or Cascade): Screen to audit. Its estimates must be gains, so ``missed`` is NaN for
-            :class:`RandomScreen`.
+            :class:`RandomScreen` and :class:`BothEndsScreen`.
         n (int, optional): Number of random candidates. With more of them, the bound is lower.
             Default: 16
         seed (int, optional): Seed of the draws, as in :class:`RandomScreen`.

@@ -22,8 +22,9 @@ class HalfPrecisionScreen(Screen):
     far. Errors that all candidates share, for example of the reward before the step, do not widen this bound.
 
     The selection equals that of the exact search, except for ties, unless the error of a candidate exceeds the bound.
-    The screen cannot exclude this, because it knows the errors of the evaluated candidates only. It saves time on GPUs,
-    and on processors that compute in half precision (AVX512-BF16, AMX). On other processors, it only adds time.
+    The screen cannot exclude this, because it knows the errors of the evaluated candidates only. It saves time in
+    deletion on processors that compute in half precision (AVX512-BF16). Its speed on a GPU was not measured. On other
+    processors, it only adds time.
 
     Args:
         dtype (torch.dtype, optional): Precision of the weights and activations. Candidates that overflow in float16 are
