@@ -198,7 +198,8 @@ def search_advice(
     advice = [f"a feature_mask with fewer than {game.n_players} players"]
     if beam_width > 1:
         advice.insert(0, "a smaller beam_width")
-    if not has_screen:
+    # Both-ends search saves rows only in long rankings.
+    if not has_screen and (mode != "symmetric" or (n_steps is None and can_stop)):
         advice.insert(0, _SCREEN_ADVICE[mode])
     if n_steps is None:
         advice.insert(0, "n_steps")

@@ -202,8 +202,8 @@ stop = partial(
     default="flip",
     show_default=True,
     callback=_parse_stop,
-    help="flip: stop when the target becomes the predicted class (insertion) or is no longer predicted (deletion). "
-    "never: rank all patches.",
+    help="flip: stop when the target becomes the predicted class (insertion) or is no longer predicted (deletion), or "
+    "when both hold for the same patches (symmetric). never: rank all patches.",
 )
 min_confidence = partial(
     click.option,
@@ -211,7 +211,7 @@ min_confidence = partial(
     type=FiniteRange(0, 1, max_open=True),
     default=0.0,
     show_default=True,
-    help="Confidence that the target must exceed for insertion to flip.",
+    help="Confidence that the target must exceed for insertion and symmetric search to flip.",
 )
 n_steps = partial(
     click.option, "--n-steps", type=POSITIVE, help="Maximum number of patches to choose. Default: all patches."

@@ -1,7 +1,7 @@
 """Explains the prediction of one image by groups of patches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -141,9 +141,10 @@ class ExplainSettings:
             raise ValueError(f"{name} is {getattr(self, name)!r}, but stop is None; pass stop='flip'")
         check_min_confidence(self.min_confidence)
         if screen is not None and not any(screen_for_mode(screen, mode) for mode in modes):
+            meant_for = " and ".join(screen.used_in) or "no mode, because its stages share none"
             raise ValueError(
-                f"{screen!r} is meant for {' and '.join(screen.used_in)}, but the mode is {modes[0]}; pass "
-                f"modes='{screen.used_in[0]}', another screen, or screen='all'"
+                f"screen is {screen!r}, which is meant for {meant_for}, but modes is {' and '.join(modes)}; pass "
+                "another screen, or screen='all'"
             )
         for mode in modes:
             self.method(mode, classifier)
@@ -376,13 +377,17 @@ class Explanation(TargetResult):
         """
         image = self.image
         paths = [
-            follow_path(
-                self._game,
-                selection.order[0].tolist(),
-                path,
-                to_images=image.classifier.to_images,
-                min_confidence=self.settings.min_confidence,
-                left_out=selection.left_out[0].tolist(),
+            replace(
+                follow_path(
+                    self._game,
+                    selection.order[0].tolist(),
+                    path,
+                    to_images=image.classifier.to_images,
+                    min_confidence=self.settings.min_confidence,
+                    left_out=selection.left_out[0].tolist(),
+                ),
+                # Both paths of a symmetric search flip at the step at which the search does.
+                flip=flip_step(selection, self.target, min_confidence=self.settings.min_confidence),
             )
             for mode, selection in self.selections.items()
             for path in paths_of(mode)

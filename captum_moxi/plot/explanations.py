@@ -65,7 +65,8 @@ def explanation_figure(
             example ``"tabby 0.41 → lynx 0.38"``. For a symmetric search, two texts: what it predicts with only the
             chosen patches, and without them. For a search without steps, a sentence that says why there are none.
             Default: None, whether the target is predicted
-        min_confidence (float, optional): Confidence that the target must exceed for insertion to flip.
+        min_confidence (float, optional): Confidence that the target must exceed for insertion and symmetric
+            search to flip.
             Default: 0
         draw (Callable, optional): Draws what the model sees, for example the result of
             :func:`captum_moxi.plot.draw_from_game`.

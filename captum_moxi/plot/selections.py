@@ -63,7 +63,8 @@ def flip_step(selection: Selection, target: int, *, min_confidence: float = 0.0,
     Args:
         selection (Selection): A selection.
         target (int): Index of the target class.
-        min_confidence (float, optional): Confidence that the target must exceed for insertion to flip.
+        min_confidence (float, optional): Confidence that the target must exceed for insertion and symmetric
+            search to flip.
             Default: 0
         example (int, optional): Index of the example in the selection.
             Default: 0
@@ -391,7 +392,7 @@ def _mark_missed(ax: Axes, selection: Selection, *, example: int) -> None:
     known = missed.isfinite()
     if bool(known.any()):
         steps = known.nonzero().flatten().numpy() + 1
-        label = f"largest gain of a skipped patch ({CONFIDENCE:.0%})"
+        label = f"upper bound of skipped gains ({100 * CONFIDENCE:.0f} %)"
         ax.hlines(missed[known].double().numpy(), steps - 0.4, steps + 0.4, color="black", linewidth=1, label=label)
 
 

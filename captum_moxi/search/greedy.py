@@ -44,7 +44,7 @@ def greedy(
             Default: None, all players
         stop (str, optional): ``"flip"`` stops an example as soon as its prediction flips.
             Default: None
-        min_confidence (float, optional): Confidence that insertion must exceed to flip.
+        min_confidence (float, optional): Confidence that insertion and symmetric search must exceed to flip.
             Default: 0.0
         screen (Screen, optional): Decides which candidates a step evaluates.
             Default: None, all of them

@@ -196,7 +196,7 @@ class Selection:
         ]
         columns = ["step", "player", "confidence", "gain", "Shapley value", "interaction"]
         if bool(self.missed[0].isfinite().any()):
-            columns.append(f"largest gain of a skipped player ({CONFIDENCE:.0%})")
+            columns.append(f"upper bound of skipped gains ({100 * CONFIDENCE:.0f} %)")
             rows = [[*row, float(missed)] for row, missed in zip(rows, self.missed[0], strict=False)]
         return html_table(repr(self), columns, rows)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_moxi.arguments import (
+    MODES,
     SEARCH_MODES,
     Mode,
     SearchMode,
@@ -83,7 +84,8 @@ class Rules:
         mode (str): ``"insertion"``, ``"deletion"`` or ``"symmetric"``.
         n_steps (int or None): Maximum number of steps. None means all players.
         stop (str or None): ``"flip"`` stops an example when its prediction flips.
-        min_confidence (float): Confidence that insertion must exceed to flip, at least 0 and less than 1.
+        min_confidence (float): Confidence that insertion and symmetric search must exceed to flip, at least 0 and less
+            than 1.
         flip (str, optional): Mode that defines the flip. Only for a search with one path.
             Default: None, ``mode``
         candidates (Tensor, optional): Players that the search may choose. Shape ``(B, n)``, bool.
@@ -104,11 +106,12 @@ class Rules:
     candidates: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("mode", self.mode), ("flip", self.flip or self.mode)):
-            if value not in SEARCH_MODES:
-                raise ValueError(f"{name} is {value!r}; pass {' or '.join(map(repr, SEARCH_MODES))}")
-        if self.flip is not None and "symmetric" in (self.mode, self.flip):
-            raise ValueError(f"flip is {self.flip!r}, but mode is {self.mode!r}; pass flip=None")
+        if self.mode not in SEARCH_MODES:
+            raise ValueError(f"mode is {self.mode!r}; pass {' or '.join(map(repr, SEARCH_MODES))}")
+        if self.flip is not None and self.flip not in MODES:
+            raise ValueError(f"flip is {self.flip!r}; pass {' or '.join(map(repr, MODES))}, or None")
+        if self.flip is not None and self.mode == "symmetric":
+            raise ValueError(f"flip is {self.flip!r}, but mode is 'symmetric'; pass flip=None")
         if self.stop not in (None, "flip"):
             raise ValueError(f"stop is {self.stop!r}; pass 'flip' or None")
         if self.n_steps is not None:

@@ -181,7 +181,7 @@ def unusable(classifier, monkeypatch: pytest.MonkeyPatch):
         ({"modes": "both"}, ValueError, "modes is 'both'; pass 'insertion', 'deletion' or both"),
         ({"modes": ()}, ValueError, "modes is"),
         ({"modes": ("symmetric", "insertion")}, ValueError, "pass 'insertion', .* or 'symmetric' alone"),
-        ({"modes": "symmetric", "screen": "gradient"}, ValueError, "but the mode is symmetric; pass modes='deletion'"),
+        ({"modes": "symmetric", "screen": "gradient"}, ValueError, "but modes is symmetric; pass another screen"),
         ({"stop": "never"}, ValueError, "stop is 'never'"),
         ({"n_steps": 0}, ValueError, "n_steps is 0"),
         ({"grid": 1.5}, TypeError, "grid is 1.5"),
@@ -194,7 +194,7 @@ def unusable(classifier, monkeypatch: pytest.MonkeyPatch):
         ({"reward": 3}, ValueError, "reward is 3"),
         ({"reward": "contrast:tench"}, ValueError, "class 'tench'"),
         ({"interactions": False, "beam_width": 2}, ValueError, "interactions is False"),
-        ({"modes": "insertion", "screen": "gradient"}, ValueError, r"GradientScreen\(8\) is meant for deletion"),
+        ({"modes": "insertion", "screen": "gradient"}, ValueError, r"GradientScreen\(8\), which is meant for deletion"),
     ],
 )
 def test_bad_settings_are_rejected_before_the_model_runs(
@@ -379,6 +379,12 @@ def test_the_page_of_a_symmetric_explanation_has_both_paths(classifier, image, m
     insertion, deletion = pages[0]
     assert [insertion.mode, deletion.mode] == ["insertion", "deletion"]
     selection = explanation.selections["symmetric"]
+    # Each path by itself may flip earlier than the search, which requires both.
+    both = [
+        bool(kept == 7 and without != 7)
+        for kept, without in zip(selection.predictions[0], selection.predictions_without[0], strict=True)
+    ]
+    assert insertion.flip == deletion.flip == both.index(True)
     for path, confidences in ((insertion, selection.confidences), (deletion, selection.confidences_without)):
         torch.testing.assert_close(path.probabilities[:, 7], confidences[0], atol=1e-4, rtol=0, check_dtype=False)
 

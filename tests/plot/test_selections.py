@@ -112,8 +112,8 @@ def test_plot_path_marks_what_audited_steps_may_have_missed() -> None:
     texts = [text.get_text() for text in gains.get_legend().get_texts()]
     assert sorted(texts) == [
         "interaction",
-        "largest gain of a skipped patch (95%)",
         "self-context Shapley value",
+        "upper bound of skipped gains (95 %)",
     ]
     described = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
     assert "no patch that the step skipped would have had a larger gain (confidence 95 %)" in described

@@ -41,7 +41,10 @@ class ScreenRegistry(Registry[AnyScreen | None]):
         screened, plus, last = spec.rpartition("+")
         if last.partition(":")[0] == "audit":
             return _create_audited(spec, self.create(screened) if plus else None, last)
-        screens = [super(ScreenRegistry, self).create(name) for name in spec.split("+")]
+        names = spec.split("+")
+        if any(name.partition(":")[0] == "audit" for name in names):
+            raise ValueError(f"screen is {spec!r}; pass audit once, as the last part")
+        screens = [super(ScreenRegistry, self).create(name) for name in names]
         if len(screens) == 1:
             return screens[0]
         stages = [stage for screen in screens if screen is not None for stage in screen.stages]
@@ -55,12 +58,17 @@ def _create_audited(spec: str, screen: AnyScreen | None, audit: str) -> AuditedS
     _, colon, text = audit.partition(":")
     if screen is None:
         raise ValueError(f"screen is {spec!r}, but an audit needs a screen; pass for example gradient:8+audit:16")
+    if screen.is_audited:
+        raise ValueError(f"screen is {spec!r}; pass audit once, as the last part")
+    if not colon:
+        return AuditedScreen(screen)
     try:
-        return AuditedScreen(screen, parse_positive_int(text)) if colon else AuditedScreen(screen)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"screen {spec!r} is not valid; pass SCREEN+audit:N, where N is an int from 2 to {MAX_INT}"
-        ) from None
+        n = parse_positive_int(text)
+    except ValueError:
+        n = 0
+    if n < 2:
+        raise ValueError(f"screen {spec!r} is not valid; pass SCREEN+audit:N, where N is an int from 2 to {MAX_INT}")
+    return AuditedScreen(screen, n)
 
 
 # "all" stands for the exact search, which needs no screen.

@@ -20,10 +20,11 @@ class AuditedScreen(AnyScreen):
     of all candidates that the step did not evaluate, with a confidence of 95 %. This assumes that the hazard rate of
     the errors does not decrease, see :func:`captum_moxi.search.missed.largest_missed_gain`. The idea comes from AtP*
     (Kramár et al., arXiv 2403.00745), which bounds what gradients miss in language models. The random candidates may
-    also be chosen, like all others that a step evaluates. K steps need up to K n rows more than with the screen alone.
+    also be chosen, like all others that a step evaluates. K steps evaluate up to K n candidates more than with the
+    screen alone.
 
     Args:
-        screen (Screen or Cascade): Screen to audit. Its estimates must be gains, so ``missed`` is NaN for
+        screen (Screen or Cascade): Screen to audit. Its estimates must be gains, unlike those of
             :class:`RandomScreen` and :class:`BothEndsScreen`.
         n (int, optional): Number of random candidates. With more of them, the bound is lower.
             Default: 16
@@ -32,7 +33,7 @@ class AuditedScreen(AnyScreen):
 
     Raises:
         TypeError: If ``screen`` is not a screen, or ``n`` or ``seed`` is not an int.
-        ValueError: If ``n`` is less than 2, or ``seed`` is negative.
+        ValueError: If ``screen`` does not estimate gains, ``n`` is less than 2, or ``seed`` is negative.
 
     Examples::
 
@@ -46,6 +47,8 @@ class AuditedScreen(AnyScreen):
     def __init__(self, screen: AnyScreen, n: int = 16, seed: int = 0) -> None:
         if not isinstance(screen, AnyScreen) or screen.is_audited:
             raise TypeError(f"screen is {screen!r}; pass a screen without an audit, for example GradientScreen(8)")
+        if not all(stage.estimates_gains for stage in screen.stages):
+            raise ValueError(f"screen is {screen!r}, which does not estimate gains; pass for example GradientScreen(8)")
         check_positive_int("n", n)
         if index(n) < 2:
             raise ValueError(f"n is {n!r}; pass at least 2, because one error has no range")

@@ -131,6 +131,8 @@ class Screen(AnyScreen):
     estimates_gains: ClassVar[bool] = True
     # Whether the screen evaluates candidates to decide about others, and so must be the last one of a cascade.
     must_be_last: ClassVar[bool] = False
+    # Whether the screen must see all candidates, and so cannot be part of a cascade.
+    must_be_alone: ClassVar[bool] = False
 
     def __init__(self, m: int) -> None:
         check_positive_int("m", m)
@@ -190,7 +192,8 @@ class Cascade(AnyScreen):
 
     Raises:
         TypeError: If an argument is not a screen.
-        ValueError: If there are fewer than two screens, or if a screen that must be the last one is not.
+        ValueError: If there are fewer than two screens, if a screen that must be the last one is not, or if a
+            screen cannot be part of a cascade.
 
     Examples::
 
@@ -205,6 +208,9 @@ class Cascade(AnyScreen):
             )
         if len(stages) < 2:
             raise ValueError(f"stages has {len(stages)} screens; pass at least two, or use the screen itself")
+        for stage in stages:
+            if stage.must_be_alone:
+                raise ValueError(f"stages is {stages!r}; pass {stage!r} alone, because it cannot be part of a cascade")
         for stage in stages[:-1]:
             if stage.must_be_last:
                 raise ValueError(f"stages is {stages!r}; pass {stage!r} as the last one")

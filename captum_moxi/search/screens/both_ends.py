@@ -28,8 +28,8 @@ class BothEndsScreen(Screen):
 
     modes = ("symmetric",)
     estimates_gains = False
-    # An earlier screen would hide from this one which candidates are at the end.
-    must_be_last = True
+    # Another screen would hide from this one which candidates are at the end.
+    must_be_alone = True
 
     def __init__(self) -> None:
         # Candidates at the end are evaluated one at a time.

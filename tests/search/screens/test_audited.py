@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captum_moxi import (
     AuditedScreen,
+    BothEndsScreen,
     CoalitionGame,
     GradientScreen,
     LastGainsScreen,
@@ -26,7 +27,7 @@ from captum_moxi import (
 from captum_moxi.arguments import Mode
 from captum_moxi.search import greedy
 from captum_moxi.search.missed import largest_missed_gain
-from captum_moxi.search.screens import HalfPrecisionScreen, Screen, SearchStep, get_screen
+from captum_moxi.search.screens import AnyScreen, HalfPrecisionScreen, Screen, SearchStep, get_screen
 from captum_moxi.search.selection import merge, shorten
 
 
@@ -122,9 +123,10 @@ def test_exact_games_stay_below_the_bound_as_often_as_stated(mode: Mode) -> None
     assert below >= (0.95 - 0.029) * steps
 
 
-def test_random_screens_have_no_bound() -> None:
-    selection = greedy(random_game(n=8), "insertion", screen=AuditedScreen(RandomScreen(2), 3))
-    assert selection.missed.isnan().all() and selection.n_evaluated[0, 0] == 5
+@pytest.mark.parametrize("screen", [RandomScreen(2), BothEndsScreen(), GradientScreen(4) | RandomScreen(2)])
+def test_screens_that_do_not_estimate_gains_cannot_be_audited(screen: AnyScreen) -> None:
+    with pytest.raises(ValueError, match="which does not estimate gains; pass for example GradientScreen"):
+        AuditedScreen(screen, 3)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def test_selections_keep_the_bound() -> None:
     assert short.missed.isfinite().sum(1).tolist() == [2, 1, 0]
     merged = merge(selection, short, torch.tensor([False, True, False]))
     assert merged.missed.isfinite().sum(1).tolist() == [3, 1, 3]
-    assert "largest gain of a skipped player (95%)" in selection._repr_html_()
+    assert "upper bound of skipped gains (95 %)" in selection._repr_html_()
 
 
 def test_older_files_have_no_bound() -> None:
@@ -194,8 +196,8 @@ def test_an_audit_can_be_named(spec: str, expected: str) -> None:
         ("all+audit:8", "an audit needs a screen"),
         ("gradient:8+audit:1", "pass SCREEN.audit:N, where N is an int from 2 to"),
         ("gradient:8+audit:x", "pass SCREEN.audit:N, where N is an int from 2 to"),
-        ("gradient:8+audit+audit", "pass SCREEN.audit:N"),
-        ("gradient:8+audit+last-gains:2", "screen 'audit' is unknown|an audit"),
+        ("gradient:8+audit+audit", "pass audit once, as the last part"),
+        ("gradient:8+audit+last-gains:2", "pass audit once, as the last part"),
     ],
 )
 def test_specs_that_are_not_an_audit_are_rejected(spec: str, message: str) -> None:

@@ -54,9 +54,10 @@ def test_players_with_equal_gains_go_to_the_end_in_the_order_of_their_ids() -> N
     assert greedy(game, "symmetric", screen=BothEndsScreen()).order[0].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_it_is_meant_for_symmetric_search_and_for_the_end_of_a_cascade() -> None:
+def test_it_is_meant_for_symmetric_search_alone() -> None:
     screen = SCREENS.create("both-ends")
     assert isinstance(screen, BothEndsScreen) and repr(screen) == "BothEndsScreen()"
     assert [screen_for_mode(screen, mode) for mode in ("insertion", "deletion", "symmetric")] == [None, None, screen]
-    with pytest.raises(ValueError, match=r"pass BothEndsScreen\(\) as the last one"):
-        Cascade(BothEndsScreen(), LastGainsScreen(2))
+    for stages in ((BothEndsScreen(), LastGainsScreen(2)), (LastGainsScreen(2), BothEndsScreen())):
+        with pytest.raises(ValueError, match=r"pass BothEndsScreen\(\) alone"):
+            Cascade(*stages)
