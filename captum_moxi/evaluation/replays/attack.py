@@ -26,6 +26,9 @@ from captum_moxi.tables import markdown_table
 
 # Numbers of players in the table.
 TABLE_COUNTS = (1, 5, 10, 20, 50, 100)
+# Settings that have their defaults in every run without a stop. Keys of records do not contain them, so that attacks of
+# earlier versions, which did not have these settings, continue.
+ALWAYS_DEFAULT = ("minimal", "alternatives")
 
 
 @dataclass(frozen=True)
@@ -145,13 +148,14 @@ def attack_run(
         ValueError: If a setting is not positive.
     """
     settings = settings or AttackSettings()
+    run = {name: value for name, value in orders.evaluator.settings.to_dict().items() if name not in ALWAYS_DEFAULT}
     for image in orders.images:
         # The orders are part of the key, because a repeated run may have other orders.
         key: Record = {
             "image": image.name,
             "target": image.target,
             "orders": dict(image.orders),
-            "run": orders.evaluator.settings.to_dict(),
+            "run": run,
             "radius": settings.radius,
             "step_size": settings.step_size,
             "n_steps": settings.n_steps,

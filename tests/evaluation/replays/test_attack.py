@@ -49,6 +49,18 @@ def test_an_attack_is_not_repeated(run: Path, tmp_path: Path) -> None:
     assert second.measured == 2
 
 
+def test_an_attack_of_the_version_before_minimal_groups_is_not_repeated(run: Path) -> None:
+    orders = read_orders(run, mode="deletion", limit=1, device="cpu")
+    (image,) = orders.images
+    settings = orders.evaluator.settings.to_dict()
+    del settings["minimal"], settings["alternatives"]
+    key = {"image": image.name, "target": image.target, "orders": dict(image.orders), "run": settings}
+    records = Records()
+    records.get(key | {"radius": 1.0, "step_size": 0.2, "n_steps": 10}, lambda: dict(ATTACKS[0]))
+    assert dict(attack_run(orders, records)) == {image.name: ATTACKS[0]}
+    assert records.measured == 1
+
+
 def test_the_table_has_norms_relative_to_the_mean_of_each_image() -> None:
     text = attack_table(ATTACKS)
     assert text.startswith("2 images, 1 with a changed prediction; mean norm of a perturbation 1.5")
