@@ -68,11 +68,12 @@ def test_different_truncated_or_single_orders_have_no_srg(tmp_path: Path) -> Non
     assert write_report([write_run(tmp_path / "same", [insertion, deletion])], resamples=20).count("| 0.25 |") == 2
 
 
-def test_groups_are_columns_of_runs_that_searched_them(tmp_path: Path) -> None:
-    def group(image: str, hits: str, left_out: list[int], groups: list[list[int]], *, minimal: bool = True) -> Row:
-        row = explained(image, "MoXI", "insertion", hits, [0.0] * len(hits))
-        return {**row, "minimal": minimal, "left_out": left_out, "groups": groups}
+def group(image: str, hits: str, left_out: list[int], groups: list[list[int]], *, minimal: bool = True) -> Row:
+    row = explained(image, "MoXI", "insertion", hits, [0.0] * len(hits))
+    return {**row, "minimal": minimal, "left_out": left_out, "groups": groups}
 
+
+def test_groups_are_columns_of_runs_that_searched_them(tmp_path: Path) -> None:
     rows = [
         group("a", "-x", [2, 3], [[0], [1]]),
         group("b", "---x", [], [[0, 1, 2]]),
@@ -86,6 +87,14 @@ def test_groups_are_columns_of_runs_that_searched_them(tmp_path: Path) -> None:
     assert float(minimal["minimal to flip, median"]) == 3
     assert minimal["left out"] == pytest.approx(2 / 3) and minimal["groups"] == 1
     assert frame.loc["Random", ["minimal to flip, median", "left out", "groups"]].isna().all()
+
+
+def test_an_empty_group_is_counted(tmp_path: Path) -> None:
+    rows = [group("a", "x", [], [[]]), group("b", "-x", [], [[0], [1]])]
+    write_report([write_run(tmp_path / "run", rows, stop="flip")], resamples=20)
+    (count,) = pandas.read_csv(tmp_path / "run" / "report.csv")["groups"]
+    # One group without players, and two of one player.
+    assert count == 1.5
 
 
 def test_the_report_of_one_run_is_written_to_its_folder(full: Path) -> None:
