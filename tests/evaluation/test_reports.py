@@ -69,7 +69,7 @@ def test_different_truncated_or_single_orders_have_no_srg(tmp_path: Path) -> Non
 
 
 def group(image: str, hits: str, left_out: list[int], groups: list[list[int]], *, minimal: bool = True) -> Row:
-    row = explained(image, "MoXI", "insertion", hits, [0.0] * len(hits))
+    row = explained(image, "MoXI", "insertion", hits, [0.5 if hit == "x" else 0.0 for hit in hits])
     return {**row, "minimal": minimal, "left_out": left_out, "groups": groups}
 
 
@@ -87,6 +87,15 @@ def test_groups_are_columns_of_runs_that_searched_them(tmp_path: Path) -> None:
     assert float(minimal["minimal to flip, median"]) == 3
     assert minimal["left out"] == pytest.approx(2 / 3) and minimal["groups"] == 1
     assert frame.loc["Random", ["minimal to flip, median", "left out", "groups"]].isna().all()
+
+
+def test_patches_that_a_search_left_out_count_to_the_flip(tmp_path: Path) -> None:
+    rows = [group("a", "-x", [2, 3], [[0]]), group("b", "-x", [], [[0]])]
+    text = write_report([write_run(tmp_path / "run", rows, stop="flip")], resamples=20)
+    (record,) = pandas.read_csv(tmp_path / "run" / "report.csv").to_dict("records")
+    # Both groups have one player. The search needed three players for a and one for b.
+    assert (record["to flip, median"], record["minimal to flip, median"], record["flipped"]) == (2, 1, 2)
+    assert "at most N in each image" in text
 
 
 def test_an_empty_group_is_counted(tmp_path: Path) -> None:
