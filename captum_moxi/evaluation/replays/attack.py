@@ -17,6 +17,7 @@ from captum_moxi.arguments import Mode
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.records import Record, Records
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, describe_left_out, read_orders
+from captum_moxi.evaluation.replays.writing import check_any_replayed
 from captum_moxi.files import write_file
 from captum_moxi.heads import head_of
 from captum_moxi.models import call_model
@@ -65,6 +66,10 @@ class AttackRecord(TypedDict):
     orders: dict[str, list[float]]
 
 
+class UnreadableError(ValueError):
+    """An image cannot be read. Other images can still be attacked, in contrast to errors of the settings."""
+
+
 def run_attack(
     run: Path,
     out: Path,
@@ -80,7 +85,8 @@ def run_attack(
     """Attack the images of a run, and summarize how much of the perturbations is on the first players of its orders.
 
     Writes the norms of each image (``attack.jsonl``), their means (``attack.md``) and a figure (``attack.png``).
-    After an interruption, repeat the same call to continue.
+    After an interruption, repeat the same call to continue. The summary names images that cannot be read, and the
+    others are attacked.
 
     Args:
         run (Path): Folder of a run that did not stop at flips.
@@ -105,7 +111,7 @@ def run_attack(
 
     Raises:
         ValueError: If ``radius``, ``step_size`` or ``n_steps`` is not positive, if ``attack.jsonl`` contains other
-            data, or for the reasons listed in :func:`read_orders`.
+            data, if no image can be read, or for the reasons listed in :func:`read_orders`.
     """
     settings = AttackSettings(radius, step_size, n_steps)
     records = Records(out / "attack.jsonl")
@@ -119,12 +125,16 @@ def run_attack(
         unit="image",
         disable=disable,
     )
-    attacked = [record for _, record in attacks]
+    results = dict(attacks)
+    attacked = [result for result in results.values() if not isinstance(result, UnreadableError)]
+    unreadable = {name: str(result) for name, result in results.items() if isinstance(result, UnreadableError)}
+    left_out = {**orders.missing, **unreadable}
+    check_any_replayed(attacked, left_out)
     text = (
         f"{run}, model {orders.evaluator.settings.model}: L2 PGD with radius {radius:g} and {n_steps} steps of "
         f"{step_size:g}, in {mode} orders."
     )
-    text = "\n\n".join([text, *describe_left_out(orders.missing), attack_table(attacked)])
+    text = "\n\n".join([text, *describe_left_out(left_out), attack_table(attacked)])
     write_file(out / "attack.md", text + "\n")
     save_figure(plot_attacks(attacked), out / "attack.png")
     return text
@@ -132,7 +142,7 @@ def run_attack(
 
 def attack_run(
     orders: Orders, records: Records, *, settings: AttackSettings | None = None
-) -> Iterator[tuple[str, AttackRecord]]:
+) -> Iterator[tuple[str, AttackRecord | UnreadableError]]:
     """Attack the images of a run.
 
     Args:
@@ -142,7 +152,8 @@ def attack_run(
             Default: None, the default settings
 
     Yields:
-        tuple[str, AttackRecord]: Name of each image, and the result of its attack.
+        tuple[str, AttackRecord or UnreadableError]: Name of each image, and the result of its attack, or why the image
+        cannot be read. ``records`` does not contain it then, so that it is tried again.
 
     Raises:
         ValueError: If a setting is not positive.
@@ -164,7 +175,11 @@ def attack_run(
         def measure(image: ImageOrders = image) -> Record:
             return dict(_attack_image(orders.evaluator, image, settings))
 
-        yield image.name, cast(AttackRecord, records.get(key, measure))
+        try:
+            result: AttackRecord | UnreadableError = cast(AttackRecord, records.get(key, measure))
+        except UnreadableError as error:
+            result = error
+        yield image.name, result
 
 
 def attack_table(attacks: Sequence[AttackRecord]) -> str:
@@ -219,9 +234,13 @@ def plot_attacks(attacks: Sequence[AttackRecord]) -> Figure:
 
 
 def _attack_image(evaluator: Evaluator, image: ImageOrders, settings: AttackSettings) -> AttackRecord:
-    """Attack one image, and measure the perturbation on its players."""
+    """Attack one image, and measure the perturbation on its players. Raises UnreadableError if it cannot be read."""
     classifier = evaluator.classifier
-    x = classifier.preprocess(evaluator.images.open(image.index))
+    try:
+        picture = evaluator.images.open(image.index)
+    except ValueError as error:
+        raise UnreadableError(str(error)) from error
+    x = classifier.preprocess(picture)
     attacked = attack(
         classifier,
         x,
