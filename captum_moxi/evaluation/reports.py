@@ -21,26 +21,27 @@ from captum_moxi.evaluation.rows import STATUSES
 from captum_moxi.evaluation.store import MANIFEST, read_manifest, read_rows
 from captum_moxi.files import write_file
 from captum_moxi.metrics import median_flip, skips_counts
-from captum_moxi.metrics.bootstrap import mean_with_interval
+from captum_moxi.metrics.bootstrap import MIN_IMAGES, mean_with_interval
 from captum_moxi.plot import save_figure
 from captum_moxi.tables import markdown_table
 
-LEGEND = """
+LEGEND = f"""
 **Accuracy**: fraction of images for which the target is still predicted when only this fraction of the patches is
 present (insertion, higher is better) or absent (deletion, lower is better). **Area**: mean confidence in the target
-over the evaluated fractions, with the low and high ends of a 95 % bootstrap interval over images. If there are several
-runs, only the fractions that all of them reached are used. Accuracies, areas and curves.png require runs that continue
-after flips (--stop never). **SRG** (symmetric relevance gain): insertion area minus deletion area of the same order
-over all patches, with the ends of its interval; higher is better. Only methods with one order for both modes have it
-here, and only in runs to the last patch. captum-moxi replay computes it for all methods. **To flip**: median number of
-patches that flip the prediction to the target (insertion) or away from it (deletion). Images that never flip count as
-larger than all others. ≤: the curve skips smaller numbers. With --minimal, patches that moxi and moxi-minus left out
-afterwards are counted here. **Flipped**: number of images whose prediction flips. **Minimal to flip** (--minimal):
-median number of patches of the minimal groups, from which no patch can be left out. flips.png shows these groups.
-**Left out**: mean number of patches that the search chose before it left them out. **Groups** (--alternatives N): mean
-number of disjoint groups that the search found, at most N in each image. Each of them flips the prediction by itself.
-**Seconds** and **rows** per image: mean cost of ordering the patches, including what a search evaluates along its path,
-but not alternatives. A row is one model input. A row with a backward pass counts as three rows.""".strip()
+over the evaluated fractions, with the low and high ends of a 95 % bootstrap interval over images, from {MIN_IMAGES}
+images on. If there are several runs, only the fractions that all of them reached are used. Accuracies, areas and
+curves.png require runs that continue after flips (--stop never). **SRG** (symmetric relevance gain): insertion area
+minus deletion area of the same order over all patches, with the ends of its interval; higher is better. Only methods
+with one order for both modes have it here, and only in runs to the last patch. captum-moxi replay computes it for all
+methods. **To flip**: median number of patches that flip the prediction to the target (insertion) or away from it
+(deletion). Images that never flip count as larger than all others. ≤: the curve skips smaller numbers. With --minimal,
+patches that moxi and moxi-minus left out afterwards are counted here. **Flipped**: number of images whose prediction
+flips. **Minimal to flip** (--minimal): median number of patches of the minimal groups, from which no patch can be left
+out. flips.png shows these groups. **Left out**: mean number of patches that the search chose before it left them out.
+**Groups** (--alternatives N): mean number of disjoint groups that the search found, at most N in each image. Each of
+them flips the prediction by itself. **Seconds** and **rows** per image: mean cost of ordering the patches, including
+what a search evaluates along its path, but not alternatives. A row is one model input. A row with a backward pass
+counts as three rows.""".strip()
 
 Cell: TypeAlias = str | int | float | None
 Cells: TypeAlias = dict[str, Cell]
