@@ -17,7 +17,7 @@ from captum_moxi.arguments import Mode
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.records import Record, Records
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, describe_left_out, read_orders
-from captum_moxi.evaluation.replays.writing import check_any_replayed
+from captum_moxi.evaluation.replays.writing import nothing_replayed
 from captum_moxi.files import write_file
 from captum_moxi.heads import head_of
 from captum_moxi.models import call_model
@@ -129,7 +129,8 @@ def run_attack(
     attacked = [result for result in results.values() if not isinstance(result, UnreadableError)]
     unreadable = {name: str(result) for name, result in results.items() if isinstance(result, UnreadableError)}
     left_out = {**orders.missing, **unreadable}
-    check_any_replayed(attacked, left_out)
+    if not attacked:
+        raise nothing_replayed(left_out)
     text = (
         f"{run}, model {orders.evaluator.settings.model}: L2 PGD with radius {radius:g} and {n_steps} steps of "
         f"{step_size:g}, in {mode} orders."

@@ -67,15 +67,15 @@ def split_replayed(orders: Orders, folders: Sequence[Path]) -> tuple[list[str], 
             if row["status"] == "failed":
                 left_out.setdefault(row["image"], row["error"])
     replayed = [image.name for image in orders.images if image.name not in left_out]
-    check_any_replayed(replayed, left_out)
+    if not replayed:
+        raise nothing_replayed(left_out)
     return replayed, left_out
 
 
-def check_any_replayed(replayed: Sequence[object], left_out: Mapping[str, str]) -> None:
-    """Check that at least one image was replayed, and otherwise report why the first one was not."""
-    if not replayed:
-        name, reason = next(iter(left_out.items()))
-        raise ValueError(f"no image could be replayed; the first one is {name}: {reason}")
+def nothing_replayed(left_out: Mapping[str, str]) -> ValueError:
+    """Return the error if no image could be replayed, with the reason for the first one."""
+    name, reason = next(iter(left_out.items()))
+    return ValueError(f"no image could be replayed; the first one is {name}: {reason}")
 
 
 def check_other_folder(run: Path, out: Path) -> None:
