@@ -257,7 +257,8 @@ class Comparison:
         MoXI and MoXI(-) have one order for each mode. The columns are the removal, the title of the
         order, the number of examples, the fraction of the patches at which the curves end, and the mean and the 95 %
         bootstrap interval of the insertion area, the deletion area and the SRG. If the curves do not extend over all
-        players, ``"area difference"`` replaces the SRG. Values that are not known are None.
+        players, ``"area difference"`` replaces the SRG. Values that are not known are None, such as the interval of
+        fewer than 10 examples.
 
         Args:
             resamples (int, optional): Number of bootstrap resamples for the intervals.

@@ -46,16 +46,19 @@ def write_run(folder: Path, rows: list[Row], **settings: Any) -> Path:
     return folder
 
 
-def write_full_run(folder: Path) -> Path:
-    """A run of two explained images of four players, a wrong image and an unreadable one."""
-    return write_run(
-        folder,
-        [
-            explained("a", "MoXI", "insertion", "-xxxx", [0.0, 0.5, 0.5, 0.5, 1.0], seconds=1),
-            explained("a", "MoXI", "deletion", "xx---", [1.0, 0.5, 0.0, 0.0, 0.0]),
-            explained("b", "MoXI", "insertion", "---xx", [0.0, 0.0, 0.0, 0.5, 1.0], seconds=3),
-            explained("b", "MoXI", "deletion", "xxxxx", [1.0, 1.0, 1.0, 1.0, 1.0]),
-            {"image": "c", "status": "wrong", "versions": VERSIONS},
-            {"image": "d", "status": "unreadable", "error": "torn", "versions": VERSIONS},
-        ],
-    )
+def write_full_run(folder: Path, *, copies: int = 1) -> Path:
+    """A run of two explained images of four players, or several copies of them, a wrong image and an unreadable one."""
+    rows: list[Row] = []
+    for copy in range(copies):
+        a, b = ("a", "b") if copy == 0 else (f"a{copy}", f"b{copy}")
+        rows += [
+            explained(a, "MoXI", "insertion", "-xxxx", [0.0, 0.5, 0.5, 0.5, 1.0], seconds=1),
+            explained(a, "MoXI", "deletion", "xx---", [1.0, 0.5, 0.0, 0.0, 0.0]),
+            explained(b, "MoXI", "insertion", "---xx", [0.0, 0.0, 0.0, 0.5, 1.0], seconds=3),
+            explained(b, "MoXI", "deletion", "xxxxx", [1.0, 1.0, 1.0, 1.0, 1.0]),
+        ]
+    rows += [
+        {"image": "c", "status": "wrong", "versions": VERSIONS},
+        {"image": "d", "status": "unreadable", "error": "torn", "versions": VERSIONS},
+    ]
+    return write_run(folder, rows)

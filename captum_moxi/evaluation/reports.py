@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pandas
+import torch
 
 from captum_moxi.comparison import srg_of
 from captum_moxi.evaluation.curves import TOLERANCE, RunCurve, read_run_curves
@@ -20,25 +21,27 @@ from captum_moxi.evaluation.rows import STATUSES
 from captum_moxi.evaluation.store import MANIFEST, read_manifest, read_rows
 from captum_moxi.files import write_file
 from captum_moxi.metrics import median_flip, skips_counts
-from captum_moxi.metrics.bootstrap import mean_with_interval
+from captum_moxi.metrics.bootstrap import MIN_IMAGES, mean_with_interval
 from captum_moxi.plot import save_figure
 from captum_moxi.tables import markdown_table
 
-LEGEND = """
+LEGEND = f"""
 **Accuracy**: fraction of images for which the target is still predicted when only this fraction of the patches is
 present (insertion, higher is better) or absent (deletion, lower is better). **Area**: mean confidence in the target
-over the evaluated fractions, with the low and high ends of a 95 % bootstrap interval over images. If there are several
-runs, only the fractions that all of them reached are used. Accuracies, areas and curves.png require runs that continue
-after flips (--stop never). **SRG** (symmetric relevance gain): insertion area minus deletion area of the same order
-over all patches, with the ends of its interval; higher is better. Only methods with one order for both modes have it
-here, and only in runs to the last patch. captum-moxi replay computes it for all methods. **To flip**: median number of
-patches that flip the prediction to the target (insertion) or away from it (deletion). Images that never flip count as
-larger than all others. ≤: the curve skips smaller numbers. **Flipped**: number of images whose prediction flips.
-**Minimal to flip** (--minimal): median number of patches of the minimal groups, from which no patch can be left out.
-**Left out**: mean number of patches that the search chose before it left them out. **Groups** (--alternatives): mean
-number of disjoint groups, each of which flips the prediction by itself. **Seconds** and **rows** per image: mean cost
-of ordering the patches, including what a search evaluates along its path, but not alternatives. A row is one model
-input. A row with a backward pass counts as three rows.""".strip()
+over the evaluated fractions, with the low and high ends of a 95 % bootstrap interval over images, from {MIN_IMAGES}
+images on. If there are several runs, only the fractions that all of them reached are used. Accuracies, areas and
+curves.png require runs that continue after flips (--stop never). **SRG** (symmetric relevance gain): insertion area
+minus deletion area of the same order over all patches, with the ends of its interval; higher is better. Only methods
+with one order for both modes have it here, and only in runs to the last patch. captum-moxi replay computes it for all
+methods. **To flip**: median number of patches that flip the prediction to the target (insertion) or away from it
+(deletion). Images that never flip count as larger than all others. ≤: the curve skips smaller numbers. With --minimal,
+patches that moxi and moxi-minus left out afterwards are counted here. **Flipped**: number of images whose prediction
+flips. **Minimal to flip** (--minimal): median number of patches of the minimal groups, from which no patch can be left
+out. flips.png shows these groups. **Left out**: mean number of patches that the search chose before it left them out.
+**Groups** (--alternatives N): mean number of disjoint groups that the search found, at most N in each image. Each of
+them flips the prediction by itself. **Seconds** and **rows** per image: mean cost of ordering the patches, including
+what a search evaluates along its path, but not alternatives. A row is one model input. A row with a backward pass
+counts as three rows.""".strip()
 
 Cell: TypeAlias = str | int | float | None
 Cells: TypeAlias = dict[str, Cell]
@@ -169,11 +172,16 @@ def srg_columns(curve: RunCurve, options: TableOptions) -> Cells:
 
 
 def flip_columns(curve: RunCurve, options: TableOptions) -> Cells:
-    """Return the median number of players that flip the prediction, and the number of predictions that flip."""
+    """Return the median number of players that flip the prediction, and the number of predictions that flip.
+
+    If the run searched minimal groups, players that were left out count, too.
+    """
+    counts, are_bounds = curve.flip_counts, skips_counts(curve.result.curve)
+    if curve.groups is not None:
+        # The curve has only the players of the minimal group, without those that the search chose and then left out.
+        counts, are_bounds = curve.groups.sizes + curve.groups.left_out, torch.zeros(len(counts), dtype=torch.bool)
     return {
-        "to flip, median": median_flip(
-            curve.flip_counts.tolist(), curve.max_steps, are_bounds=skips_counts(curve.result.curve).tolist()
-        ),
+        "to flip, median": median_flip(counts.tolist(), curve.max_steps, are_bounds=are_bounds.tolist()),
         "flipped": int(curve.flip_counts.isfinite().sum()),
     }
 

@@ -45,7 +45,8 @@ class Row(TypedDict, total=False):
         left_out (list[int] or None): Ids of the players that the search chose first and then left out of the group.
             None as for ``minimal``.
         groups (list[list[int]] or None): Ids of the players of each disjoint group that flips the prediction. The first
-            group is the order. None without ``alternatives``.
+            group is the order. It is empty, and the only one, if the prediction is flipped without any player. None
+            without ``alternatives``.
         seconds (float): Time in seconds to order the players, without alternatives, as the mean over the batch.
         rows (float): Number of rows evaluated to order the players, as the mean over the batch. A row with a backward
             pass counts as three rows.
@@ -147,8 +148,11 @@ def minimal_row(row: Row, selection: Selection, groups: Sequence[Selection] | No
     left_out = [player for player in selection.left_out[example].tolist() if player >= 0]
     row = {**row, "minimal": bool(selection.minimal[example]), "left_out": left_out}
     if groups is not None:
-        orders = [group.order[example, : int(group.n_steps[example])].tolist() for group in groups]
-        row["groups"] = [order for order in orders if order]
+        flipping = [group for group in groups if bool(group.flipped[example])]
+        orders = [group.order[example, : int(group.n_steps[example])].tolist() for group in flipping]
+        # If the prediction is flipped without any player, the example has one group, which is empty, no matter how many
+        # groups the other examples of the batch have.
+        row["groups"] = orders[:1] if [] in orders else orders
     return row
 
 

@@ -15,7 +15,6 @@ from PIL import Image
 from captum_moxi.arguments import MODES, Mode, check_positive_int, parse_modes
 from captum_moxi.comparison import Comparison, Result, compare, join
 from captum_moxi.explanation.images import (
-    blank_call,
     check_players,
     class_name,
     gallery_title,
@@ -128,11 +127,11 @@ class CompareSettings:
         get_methods(self.methods, get_screen(self.screen))
         get_metrics(self.metrics)
         with_class_indices(self.reward, classifier)
-        check_players(classifier, removal=self.removal, grid=self.grid)
+        call = check_players(classifier, removal=self.removal, grid=self.grid)
         if self.replay_removals is not None:
             check_removals(self.replay_removals, argument="replay_removals")
-            call = blank_call(classifier, removal=self.removal, grid=self.grid)
-            check_fit(call, self.replay_removals, argument="replay_removals")
+            if call is not None:
+                check_fit(call, self.replay_removals, argument="replay_removals")
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings except the methods, modes and metrics as JSON types. Screens and removals become text."""

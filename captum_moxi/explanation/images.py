@@ -180,7 +180,9 @@ class PreparedImage:
         return boxes
 
 
-def check_players(classifier: ImageClassifier, *, removal: Removal | str | None, grid: int | None) -> None:
+def check_players(
+    classifier: ImageClassifier, *, removal: Removal | str | None, grid: int | None
+) -> ForwardCall | None:
     """Check that a removal and a grid fit a classifier. The model does not run.
 
     If the size of the model's input depends on the image, only :func:`prepare_image` can check them.
@@ -190,32 +192,19 @@ def check_players(classifier: ImageClassifier, *, removal: Removal | str | None,
         removal (Removal or str or None): How absent patches are removed, as in :func:`prepare_image`.
         grid (int or None): Number of rows and columns of patches, as in :func:`prepare_image`.
 
+    Returns:
+        ForwardCall or None: Call of the classifier with a blank image, to check other removals. None if the size of the
+        model's input depends on the image.
+
     Raises:
         ValueError: If the removal is unknown or does not support the model, or if the grid is finer than the image, or
             cuts through patches whose tokens are removed.
     """
     removal = get_removal(removal)
-    shapes = {classifier.preprocess(Image.new("RGB", size)).shape for size in BLANK_SIZES}
-    if len(shapes) == 1:
-        blank_call(classifier, removal=removal, grid=grid)
-
-
-def blank_call(classifier: ImageClassifier, *, removal: Removal | str | None, grid: int | None) -> ForwardCall:
-    """Return a call of the classifier with a blank image, to check removals before images are read.
-
-    Args:
-        classifier (ImageClassifier): The classifier.
-        removal (Removal or str or None): Removal that determines the players, as in :func:`prepare_image`.
-        grid (int or None): Number of rows and columns of patches, as in :func:`prepare_image`.
-
-    Returns:
-        ForwardCall: The call. The model has not run.
-
-    Raises:
-        ValueError: As in :func:`check_players`.
-    """
-    pixel_values = classifier.preprocess(Image.new("RGB", BLANK_SIZES[0]))
-    return _divide(classifier, pixel_values, removal=get_removal(removal), grid=grid)[2]
+    inputs = [classifier.preprocess(Image.new("RGB", size)) for size in BLANK_SIZES]
+    if len({pixel_values.shape for pixel_values in inputs}) > 1:
+        return None
+    return _divide(classifier, inputs[0], removal=removal, grid=grid)[2]
 
 
 def _divide(

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 # Confidence level of the intervals.
 LEVEL = 0.95
+# Minimum number of images of an interval. The resamples of a few images are hardly different from the images, so that
+# the interval is too narrow: that of two images is at most their range, which contains the mean in half of all cases.
+MIN_IMAGES = 10
 # Maximum number of draws that are in memory at the same time.
 DRAWS_PER_CHUNK = 10**7
 
@@ -47,11 +50,11 @@ def mean_with_interval(values: NDArray[np.float64], *, resamples: int) -> tuple[
         resamples (int): Number of bootstrap resamples.
 
     Returns:
-        tuple[float, float, float]: Mean, and lower and upper bound of the interval. The bounds are NaN if there is only
-        one image. All three are NaN if a value is.
+        tuple[float, float, float]: Mean, and lower and upper bound of the interval. The bounds are NaN if there are
+        fewer than ``MIN_IMAGES`` images. All three are NaN if a value is.
     """
     mean = float(values.mean())
-    if len(values) < 2 or math.isnan(mean):
+    if len(values) < MIN_IMAGES or math.isnan(mean):
         return mean, math.nan, math.nan
     low, high = bootstrap_band(values, resamples=resamples)
     return mean, float(low), float(high)

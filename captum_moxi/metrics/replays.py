@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from captum_moxi.arguments import Mode
 from captum_moxi.game import CoalitionGame
-from captum_moxi.metrics.bootstrap import mean_with_interval
+from captum_moxi.metrics.bootstrap import MIN_IMAGES, mean_with_interval
 from captum_moxi.metrics.curves import Curve, play_curve
 from captum_moxi.metrics.srg import covers_all_players
 from captum_moxi.removal import REMOVALS, ForwardCall
@@ -30,12 +30,12 @@ PARTIAL = "area difference"
 # Quantities of a table, and whether higher or lower values are better.
 QUANTITIES = {"insertion area": "higher", "deletion area": "lower", "SRG": "higher", PARTIAL: "higher"}
 
-REPLAYS_LEGEND = """
+REPLAYS_LEGEND = f"""
 **Insertion area**, **deletion area**: mean confidence in the target as patches are inserted or deleted in this order.
 **SRG** (symmetric relevance gain): insertion area minus deletion area; higher is better. If the orders end before the
 last patch, this is only an **area difference**, which depends on where they end. **Low**, **high**: ends of the 95 %
-bootstrap interval over images. MoXI and MoXI(-) have one order for each mode. Both curves of an order use the same
-patches.""".strip()
+bootstrap interval over images, from {MIN_IMAGES} images on. MoXI and MoXI(-) have one order for each mode. Both curves
+of an order use the same patches.""".strip()
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,8 +189,8 @@ def replay_records(replays: Sequence[Replay], *, resamples: int = 2000) -> list[
 
     Returns:
         list[dict]: One row for each order and removal. Values that are not known are None: the ends of an interval if
-        there is only one image, and all values if the model has no confidences. The difference of the areas is called
-        SRG only if all orders contain all players.
+        there are fewer than 10 images, and all values if the model has no confidences. The difference of the areas is
+        called SRG only if all orders contain all players.
     """
     gain = "SRG" if all(replay.is_complete for replay in replays) else PARTIAL
     records: list[Record] = []

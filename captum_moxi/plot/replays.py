@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from captum_moxi.metrics.bootstrap import MIN_IMAGES
 from captum_moxi.metrics.replays import QUANTITIES
 from captum_moxi.plot.style import describe, line_style
 
@@ -16,7 +17,9 @@ MARKERS = "os^DvPX<>*pHdh"
 
 
 def replays_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the mean areas and their difference, the SRG, for each order under each removal, with 95 % intervals.
+    """Draw the mean areas and their difference, the SRG, for each order under each removal.
+
+    From 10 images on, bars show the 95 % intervals.
 
     Args:
         records (Sequence[dict]): Rows of the table, as returned by :func:`captum_moxi.metrics.replay_records`.
@@ -52,7 +55,7 @@ def replays_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
     figure.legend(handles, labels, loc="outside right center", fontsize=8)
     n_images = records[0]["images"]
     *_, gain = quantities
-    bars = " Bars: 95 % intervals." if n_images > 1 else ""
+    bars = " Bars: 95 % intervals." if n_images >= MIN_IMAGES else ""
     describe(
         figure,
         title=f"Each order under each removal: {n_images} image{'' if n_images == 1 else 's'}",

@@ -363,8 +363,8 @@ def test_minimal_and_disjoint_groups_are_those_of_the_attribution_class(settings
             assert row["order"] == [player for player in selection.order[example].tolist() if player >= 0]
             assert row["left_out"] == [player for player in selection.left_out[example].tolist() if player >= 0]
             assert row["minimal"] == bool(selection.minimal[example])
-            groups = [[p for p in group.order[example].tolist() if p >= 0] for group in alternatives]
-            assert row["groups"] == [group for group in groups if group]
+            flipping = [group for group in alternatives if group.flipped[example]]
+            assert row["groups"] == [[p for p in group.order[example].tolist() if p >= 0] for group in flipping]
     # Methods that do not search have no groups.
     assert all("minimal" not in row and "groups" not in row for row in select(rows, method="Random"))
 

@@ -31,7 +31,9 @@ def test_a_report_has_the_numbers_computed_by_hand(full: Path, tmp_path: Path) -
     assert (deleted["accuracy, 25 %"], deleted["accuracy, 75 %"]) == ("1.0", "0.5")
     # Trapezoids with a width of a quarter: insertion has 0.5 for a and 0.25 for b, deletion 0.25 and 1.
     assert (float(inserted["area"]), float(deleted["area"])) == (0.375, 0.625)
-    assert 0.25 <= float(inserted["area, low"]) <= 0.375 <= float(inserted["area, high"]) <= 0.5
+    # Two images give no interval.
+    assert frame[["area, low", "area, high"]].isna().all(axis=None)
+    assert "from 10 images on" in text.replace("\n", " ")
     # Insertion flips a at 1 and b at 3. Deletion flips a at 2 and b not even at 4, so the median is not reached.
     assert (inserted["to flip, median"], deleted["to flip, median"]) == ("2", "> 4")
     assert (inserted["flipped"], deleted["flipped"]) == ("2", "1")
@@ -43,12 +45,18 @@ def test_a_report_has_the_numbers_computed_by_hand(full: Path, tmp_path: Path) -
         assert (out / figure).read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_srg_is_the_difference_of_the_areas_of_the_same_order(full: Path, tmp_path: Path) -> None:
-    write_report([full], tmp_path / "report", resamples=200)
-    frame = pandas.read_csv(tmp_path / "report" / "report.csv")
-    # The SRG is 0.5 - 0.25 for a and 0.25 - 1 for b. Resamples contain a twice, both once, or b twice.
-    for name, expected in (("SRG", -0.25), ("SRG, low", -0.75), ("SRG, high", 0.25)):
-        assert frame[name].tolist() == [expected] * 2
+def test_the_srg_is_the_difference_of_the_areas_of_the_same_order(tmp_path: Path) -> None:
+    """Five copies of each image. The number of copies of a in a resample is binomial with n = 10 and p = 1/2.
+
+    Its 95 % interval extends from 2 to 8.
+    """
+    write_report([write_full_run(tmp_path / "run", copies=5)], tmp_path / "report", resamples=2000)
+    frame = pandas.read_csv(tmp_path / "report" / "report.csv").set_index("mode")
+    # The SRG is 0.5 - 0.25 for a and 0.25 - 1 for b.
+    for name, expected in (("SRG", -0.25), ("SRG, low", -0.55), ("SRG, high", 0.05)):
+        assert frame[name].tolist() == pytest.approx([expected] * 2)
+    for mode, low, high in (("insertion", 0.3, 0.45), ("deletion", 0.4, 0.85)):
+        assert frame.loc[mode, ["area, low", "area, high"]].tolist() == pytest.approx([low, high])
 
 
 def test_different_truncated_or_single_orders_have_no_srg(tmp_path: Path) -> None:
@@ -68,11 +76,12 @@ def test_different_truncated_or_single_orders_have_no_srg(tmp_path: Path) -> Non
     assert write_report([write_run(tmp_path / "same", [insertion, deletion])], resamples=20).count("| 0.25 |") == 2
 
 
-def test_groups_are_columns_of_runs_that_searched_them(tmp_path: Path) -> None:
-    def group(image: str, hits: str, left_out: list[int], groups: list[list[int]], *, minimal: bool = True) -> Row:
-        row = explained(image, "MoXI", "insertion", hits, [0.0] * len(hits))
-        return {**row, "minimal": minimal, "left_out": left_out, "groups": groups}
+def group(image: str, hits: str, left_out: list[int], groups: list[list[int]], *, minimal: bool = True) -> Row:
+    row = explained(image, "MoXI", "insertion", hits, [0.5 if hit == "x" else 0.0 for hit in hits])
+    return {**row, "minimal": minimal, "left_out": left_out, "groups": groups}
 
+
+def test_groups_are_columns_of_runs_that_searched_them(tmp_path: Path) -> None:
     rows = [
         group("a", "-x", [2, 3], [[0], [1]]),
         group("b", "---x", [], [[0, 1, 2]]),
@@ -86,6 +95,23 @@ def test_groups_are_columns_of_runs_that_searched_them(tmp_path: Path) -> None:
     assert float(minimal["minimal to flip, median"]) == 3
     assert minimal["left out"] == pytest.approx(2 / 3) and minimal["groups"] == 1
     assert frame.loc["Random", ["minimal to flip, median", "left out", "groups"]].isna().all()
+
+
+def test_patches_that_a_search_left_out_count_to_the_flip(tmp_path: Path) -> None:
+    rows = [group("a", "-x", [2, 3], [[0]]), group("b", "-x", [], [[0]])]
+    text = write_report([write_run(tmp_path / "run", rows, stop="flip")], resamples=20)
+    (record,) = pandas.read_csv(tmp_path / "run" / "report.csv").to_dict("records")
+    # Both groups have one player. The search needed three players for a and one for b.
+    assert (record["to flip, median"], record["minimal to flip, median"], record["flipped"]) == (2, 1, 2)
+    assert "at most N in each image" in text
+
+
+def test_an_empty_group_is_counted(tmp_path: Path) -> None:
+    rows = [group("a", "x", [], [[]]), group("b", "-x", [], [[0], [1]])]
+    write_report([write_run(tmp_path / "run", rows, stop="flip")], resamples=20)
+    (count,) = pandas.read_csv(tmp_path / "run" / "report.csv")["groups"]
+    # One group without players, and two of one player.
+    assert count == 1.5
 
 
 def test_the_report_of_one_run_is_written_to_its_folder(full: Path) -> None:

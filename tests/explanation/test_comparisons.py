@@ -170,6 +170,17 @@ def test_orders_are_replayed_under_other_removals(classifier, image, tmp_path: P
     assert "| removal | order |" in report.summary() and "**SRG**" in report.summary()
 
 
+def test_removals_of_inputs_of_any_size_are_checked_with_each_image(classifier, image) -> None:
+    """Of the 4 x 4 players, each is a token of the model in images of 56 x 56 pixels, but not in the blank images."""
+    classifier.processor.do_resize = False
+    settings = replace(SETTINGS, grid=4, removal="zero", replay_removals=("token", "zero"))
+    settings.check(classifier)
+    result = compare_image(classifier, image.resize((56, 56)), settings=settings)
+    assert {record["removal"] for record in result.comparison.replay_records()} == {"token", "zero"}
+    with pytest.raises(ValueError, match="replay_removals='token' does not fit the model"):
+        compare_image(classifier, image.resize((56, 56)), settings=replace(settings, grid=3))
+
+
 def test_removals_that_do_not_fit_are_rejected_before_images_are_read(classifier) -> None:
     for removals, message in ((("hail",), "'hail' is unknown"), (("blur", "blur"), "different names")):
         with pytest.raises(ValueError, match=message):

@@ -47,12 +47,13 @@ def test_players_are_checked_before_the_model_runs(classifier, image, settings, 
         check_players(classifier, **settings)
     with pytest.raises(ValueError, match=message):
         prepare_image(classifier, image, **settings)
-    check_players(classifier, removal="zero", grid=56)
+    call = check_players(classifier, removal="zero", grid=56)
+    assert call is not None and call.inputs[0].shape == (1, 3, 56, 56)
 
 
 def test_players_of_inputs_of_any_size_are_checked_with_each_image(classifier, image) -> None:
     classifier.processor.do_resize = False
-    check_players(classifier, removal="zero", grid=57)
+    assert check_players(classifier, removal="zero", grid=57) is None
     with pytest.raises(ValueError, match="57 x 57"):
         prepare_image(classifier, image.resize((56, 56)), removal="zero", grid=57)
 

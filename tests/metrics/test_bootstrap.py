@@ -27,9 +27,16 @@ def test_the_band_does_not_depend_on_the_number_of_draws_in_memory(monkeypatch: 
     np.testing.assert_allclose(bootstrap_band(values, resamples=50), band)
 
 
-def test_the_mean_of_one_image_has_no_interval() -> None:
-    mean, low, high = mean_with_interval(np.array([0.5]), resamples=10)
-    assert mean == 0.5 and np.isnan(low) and np.isnan(high)
-    assert np.isnan(mean_with_interval(np.array([0.5, np.nan]), resamples=10)).all()
-    # Resamples of two images contain 0 and 1 once each, or one of them twice.
-    assert mean_with_interval(np.array([0.0, 1.0]), resamples=500) == (0.5, 0.0, 1.0)
+def test_the_mean_of_fewer_than_ten_images_has_no_interval() -> None:
+    for n_images in (1, 2, 9):
+        mean, low, high = mean_with_interval(np.full(n_images, 0.5), resamples=10)
+        assert mean == 0.5 and np.isnan(low) and np.isnan(high)
+    for n_images in (2, 10):
+        assert np.isnan(mean_with_interval(np.array([np.nan] + [0.5] * (n_images - 1)), resamples=10)).all()
+
+
+def test_the_interval_of_ones_and_zeros_is_that_of_the_binomial_distribution() -> None:
+    # The number of ones in a resample is binomial with n = 10 and p = 1/2. It is at most 1 with a probability of 1.1 %,
+    # and at most 2 with 5.5 %, so the quantile at 2.5 % is 2. The other one is 8.
+    values = np.array([0.0, 1.0] * 5)
+    assert mean_with_interval(values, resamples=4000) == pytest.approx((0.5, 0.2, 0.8))

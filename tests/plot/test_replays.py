@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 from described import assert_described
 
-from captum_moxi.metrics import Replay, replay_records
+from captum_moxi.metrics import Replay, join_replays, replay_records
 from captum_moxi.plot import replays_figure
 
 REPLAY = Replay("zero", "A", np.array([7 / 8, 1 / 8]), np.array([1 / 8, 7 / 8]), fraction=1.0, is_complete=True)
@@ -31,3 +31,11 @@ def test_partial_orders_have_a_difference_of_areas_instead_of_srg() -> None:
     figure = replays_figure(replay_records([replace(REPLAY, fraction=0.5, is_complete=False)], resamples=20))
     titles = [ax.get_title() for ax in figure.axes]
     assert titles[2] == "area difference: higher is better" and "SRG" not in figure.get_supxlabel()
+
+
+def test_ten_images_have_bars() -> None:
+    for copies, n_images in ((1, 2), (4, 8), (5, 10)):
+        figure = replays_figure(replay_records([join_replays([REPLAY] * copies)], resamples=200))
+        (bars,) = figure.axes[2].collections
+        ((_, low), (_, high)) = bars.get_segments()[0]
+        assert (high > low) == ("Bars: 95 % intervals" in figure.get_supxlabel()) == (n_images == 10)

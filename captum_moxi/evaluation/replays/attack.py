@@ -17,6 +17,7 @@ from captum_moxi.arguments import Mode
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.records import Record, Records
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, describe_left_out, read_orders
+from captum_moxi.evaluation.replays.writing import nothing_replayed
 from captum_moxi.files import write_file
 from captum_moxi.heads import head_of
 from captum_moxi.models import call_model
@@ -26,6 +27,9 @@ from captum_moxi.tables import markdown_table
 
 # Numbers of players in the table.
 TABLE_COUNTS = (1, 5, 10, 20, 50, 100)
+# Settings that have their defaults in every run without a stop. Keys of records do not contain them, so that attacks of
+# earlier versions, which did not have these settings, continue.
+ALWAYS_DEFAULT = ("minimal", "alternatives")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,10 @@ class AttackRecord(TypedDict):
     orders: dict[str, list[float]]
 
 
+class UnreadableError(ValueError):
+    """An image cannot be read. Other images can still be attacked, in contrast to errors of the settings."""
+
+
 def run_attack(
     run: Path,
     out: Path,
@@ -77,7 +85,8 @@ def run_attack(
     """Attack the images of a run, and summarize how much of the perturbations is on the first players of its orders.
 
     Writes the norms of each image (``attack.jsonl``), their means (``attack.md``) and a figure (``attack.png``).
-    After an interruption, repeat the same call to continue.
+    After an interruption, repeat the same call to continue. The summary names images that cannot be read, and the
+    others are attacked.
 
     Args:
         run (Path): Folder of a run that did not stop at flips.
@@ -102,7 +111,7 @@ def run_attack(
 
     Raises:
         ValueError: If ``radius``, ``step_size`` or ``n_steps`` is not positive, if ``attack.jsonl`` contains other
-            data, or for the reasons listed in :func:`read_orders`.
+            data, if no image can be read, or for the reasons listed in :func:`read_orders`.
     """
     settings = AttackSettings(radius, step_size, n_steps)
     records = Records(out / "attack.jsonl")
@@ -116,12 +125,17 @@ def run_attack(
         unit="image",
         disable=disable,
     )
-    attacked = [record for _, record in attacks]
+    results = dict(attacks)
+    attacked = [result for result in results.values() if not isinstance(result, UnreadableError)]
+    unreadable = {name: str(result) for name, result in results.items() if isinstance(result, UnreadableError)}
+    left_out = {**orders.missing, **unreadable}
+    if not attacked:
+        raise nothing_replayed(left_out)
     text = (
         f"{run}, model {orders.evaluator.settings.model}: L2 PGD with radius {radius:g} and {n_steps} steps of "
         f"{step_size:g}, in {mode} orders."
     )
-    text = "\n\n".join([text, *describe_left_out(orders.missing), attack_table(attacked)])
+    text = "\n\n".join([text, *describe_left_out(left_out), attack_table(attacked)])
     write_file(out / "attack.md", text + "\n")
     save_figure(plot_attacks(attacked), out / "attack.png")
     return text
@@ -129,7 +143,7 @@ def run_attack(
 
 def attack_run(
     orders: Orders, records: Records, *, settings: AttackSettings | None = None
-) -> Iterator[tuple[str, AttackRecord]]:
+) -> Iterator[tuple[str, AttackRecord | UnreadableError]]:
     """Attack the images of a run.
 
     Args:
@@ -139,19 +153,21 @@ def attack_run(
             Default: None, the default settings
 
     Yields:
-        tuple[str, AttackRecord]: Name of each image, and the result of its attack.
+        tuple[str, AttackRecord or UnreadableError]: Name of each image, and the result of its attack, or why the image
+        cannot be read. ``records`` does not contain it then, so that it is tried again.
 
     Raises:
         ValueError: If a setting is not positive.
     """
     settings = settings or AttackSettings()
+    run = {name: value for name, value in orders.evaluator.settings.to_dict().items() if name not in ALWAYS_DEFAULT}
     for image in orders.images:
         # The orders are part of the key, because a repeated run may have other orders.
         key: Record = {
             "image": image.name,
             "target": image.target,
             "orders": dict(image.orders),
-            "run": orders.evaluator.settings.to_dict(),
+            "run": run,
             "radius": settings.radius,
             "step_size": settings.step_size,
             "n_steps": settings.n_steps,
@@ -160,7 +176,11 @@ def attack_run(
         def measure(image: ImageOrders = image) -> Record:
             return dict(_attack_image(orders.evaluator, image, settings))
 
-        yield image.name, cast(AttackRecord, records.get(key, measure))
+        try:
+            result: AttackRecord | UnreadableError = cast(AttackRecord, records.get(key, measure))
+        except UnreadableError as error:
+            result = error
+        yield image.name, result
 
 
 def attack_table(attacks: Sequence[AttackRecord]) -> str:
@@ -215,9 +235,13 @@ def plot_attacks(attacks: Sequence[AttackRecord]) -> Figure:
 
 
 def _attack_image(evaluator: Evaluator, image: ImageOrders, settings: AttackSettings) -> AttackRecord:
-    """Attack one image, and measure the perturbation on its players."""
+    """Attack one image, and measure the perturbation on its players. Raises UnreadableError if it cannot be read."""
     classifier = evaluator.classifier
-    x = classifier.preprocess(evaluator.images.open(image.index))
+    try:
+        picture = evaluator.images.open(image.index)
+    except ValueError as error:
+        raise UnreadableError(str(error)) from error
+    x = classifier.preprocess(picture)
     attacked = attack(
         classifier,
         x,

@@ -54,7 +54,7 @@ def read_orders(run: Path, *, mode: Mode, limit: int | None = None, device: str 
     Args:
         run (Path): Folder of the run.
         mode (str): ``"insertion"`` or ``"deletion"``.
-        limit (int, optional): Maximum number of images. The first explained ones are used.
+        limit (int, optional): Maximum number of images. The first explained ones that are still in the data are used.
             Default: None, all explained images
         device (str, optional): Device of the model.
             Default: None, CUDA if available, otherwise the CPU
@@ -72,7 +72,7 @@ def read_orders(run: Path, *, mode: Mode, limit: int | None = None, device: str 
         raise ValueError(f"{run} has no {mode} orders; run captum-moxi evaluate with --mode {mode} first")
     _check_lengths(run, settings)
     evaluator = Evaluator.of_run(run, device=device)
-    return _find_images(evaluator, {name: orders[name] for name in list(orders)[:limit]}, targets)
+    return _find_images(evaluator, orders, targets, limit=limit)
 
 
 def read_orders_of_all_modes(run: Path, *, limit: int | None = None, device: str | None = None) -> Orders:
@@ -83,7 +83,7 @@ def read_orders_of_all_modes(run: Path, *, limit: int | None = None, device: str
 
     Args:
         run (Path): Folder of the run.
-        limit (int, optional): Maximum number of images. The first explained ones are used.
+        limit (int, optional): Maximum number of images. The first explained ones that are still in the data are used.
             Default: None, all explained images
         device (str, optional): Device of the model.
             Default: None, CUDA if available, otherwise the CPU
@@ -104,17 +104,23 @@ def read_orders_of_all_modes(run: Path, *, limit: int | None = None, device: str
     _check_lengths(run, settings)
     evaluator = Evaluator.of_run(run, device=device)
     searches = {method.title for method in evaluator.methods if method.depends_on_mode}
-    orders = {name: _titled_orders(by_mode, name, searches) for name in list(by_image)[:limit]}
-    return _find_images(evaluator, orders, targets)
+    orders = {name: _titled_orders(by_mode, name, searches) for name in by_image}
+    return _find_images(evaluator, orders, targets, limit=limit)
 
 
 def _find_images(
-    evaluator: Evaluator, orders: Mapping[str, Mapping[str, list[int]]], targets: Mapping[str, int]
+    evaluator: Evaluator,
+    orders: Mapping[str, Mapping[str, list[int]]],
+    targets: Mapping[str, int],
+    *,
+    limit: int | None,
 ) -> Orders:
-    """Find the images of a run in the data. Those that are no longer there do not affect the others."""
+    """Find the first images of a run in the data. Those that are no longer there do not count to the limit."""
     images: list[ImageOrders] = []
     missing: dict[str, str] = {}
     for name, orders_of_image in orders.items():
+        if len(images) == limit:
+            break
         try:
             images.append(ImageOrders(name, evaluator.images.index_of(name), targets[name], orders_of_image))
         except ValueError as error:

@@ -14,9 +14,9 @@ from captum_moxi.evaluation import store
 from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator, Played
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, describe_left_out, read_orders_of_all_modes
-from captum_moxi.evaluation.replays.writing import check_other_folder, split_replayed, write_replay
+from captum_moxi.evaluation.replays.writing import check_other_folder, nothing_replayed, split_replayed, write_replay
 from captum_moxi.evaluation.rows import Row
-from captum_moxi.explanation.images import blank_call
+from captum_moxi.explanation.images import check_players
 from captum_moxi.files import write_file
 from captum_moxi.metrics import (
     DEFAULT_REMOVALS,
@@ -79,7 +79,7 @@ def run_removals(
         check_removals(removals, argument="removals")
     check_other_folder(run, out)
     orders = read_orders_of_all_modes(run, limit=limit, device=device)
-    names = fitting_removals(orders.evaluator, removals)
+    names = fitting_removals(orders, removals)
     folders = {name: out / folder_name(name) for name in names}
     run_id, disable = store.read_manifest(run).run, None if show_progress else True
     with tqdm(total=len(names) * len(orders.images), desc="images", unit="image", disable=disable) as bar:
@@ -109,24 +109,44 @@ def run_removals(
     return text
 
 
-def fitting_removals(evaluator: Evaluator, removals: Sequence[str] | None) -> list[str]:
+def fitting_removals(orders: Orders, removals: Sequence[str] | None) -> list[str]:
     """Check that removals fit the model and the players of a run. The model does not run.
 
+    If the size of the model's input depends on the image, names that the user passed are checked with each image.
+
     Args:
-        evaluator (Evaluator): Model and settings of the run.
+        orders (Orders): Orders of the run, with its model and images.
         removals (Sequence[str] or None): Names of removals. None means those of :data:`DEFAULT_REMOVALS` that fit.
 
     Returns:
         list[str]: Names of removals that fit.
 
     Raises:
-        ValueError: If one of the names that the user passed does not fit.
+        ValueError: If one of the names that the user passed does not fit, or if no image can be read and the size of
+            the model's input depends on it.
     """
-    call = blank_call(evaluator.classifier, removal=evaluator.removal, grid=evaluator.settings.grid)
-    if removals is not None:
+    evaluator = orders.evaluator
+    call = check_players(evaluator.classifier, removal=evaluator.removal, grid=evaluator.settings.grid)
+    if removals is None:
+        call = call or _call_of_first_image(orders)
+        return [name for name in DEFAULT_REMOVALS if _fits(call, name)]
+    if call is not None:
         check_fit(call, removals, argument="removals")
-        return list(removals)
-    return [name for name in DEFAULT_REMOVALS if _fits(call, name)]
+    return list(removals)
+
+
+def _call_of_first_image(orders: Orders) -> ForwardCall:
+    """Return the call of the model with the first image that can be read. The model has not run."""
+    evaluator = orders.evaluator
+    unreadable = dict(orders.missing)
+    for image in orders.images:
+        try:
+            picture = evaluator.images.open(image.index)
+        except ValueError as error:
+            unreadable[image.name] = str(error)
+            continue
+        return evaluator.game(evaluator.classifier.preprocess(picture), target=torch.tensor([image.target])).call
+    raise nothing_replayed(unreadable)
 
 
 def _fits(call: ForwardCall, removal: str) -> bool:

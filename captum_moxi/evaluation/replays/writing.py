@@ -68,9 +68,14 @@ def split_replayed(orders: Orders, folders: Sequence[Path]) -> tuple[list[str], 
                 left_out.setdefault(row["image"], row["error"])
     replayed = [image.name for image in orders.images if image.name not in left_out]
     if not replayed:
-        name, reason = next(iter(left_out.items()))
-        raise ValueError(f"no image could be replayed; the first one is {name}: {reason}")
+        raise nothing_replayed(left_out)
     return replayed, left_out
+
+
+def nothing_replayed(left_out: Mapping[str, str]) -> ValueError:
+    """Return the error if no image could be replayed, with the reason for the first one."""
+    name, reason = next(iter(left_out.items()))
+    return ValueError(f"no image could be replayed; the first one is {name}: {reason}")
 
 
 def check_other_folder(run: Path, out: Path) -> None:

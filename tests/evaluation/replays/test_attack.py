@@ -1,13 +1,24 @@
+import shutil
 from pathlib import Path
 
 import pytest
 from described import assert_described
 
 from captum_moxi import patch_mask
+from captum_moxi.demo import FOLDER
 from captum_moxi.evaluation import store
+from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.records import Records
 from captum_moxi.evaluation.replays import read_orders, run_attack
-from captum_moxi.evaluation.replays.attack import AttackRecord, AttackSettings, attack_run, attack_table, plot_attacks
+from captum_moxi.evaluation.replays.attack import (
+    AttackRecord,
+    AttackSettings,
+    UnreadableError,
+    attack_run,
+    attack_table,
+    plot_attacks,
+)
+from captum_moxi.evaluation.settings import Settings
 from captum_moxi.models import call_model
 from captum_moxi.perturbations.adversarial import attack
 
@@ -26,6 +37,7 @@ def test_the_norms_are_those_of_the_attack_on_each_player(run: Path) -> None:
     attacks = dict(attack_run(orders, Records(), settings=AttackSettings(radius=0.5, n_steps=3)))
     assert len(attacks) == 2
     for name, record in attacks.items():
+        assert not isinstance(record, UnreadableError)
         x = classifier.preprocess(images.open(images.index_of(name)))
         (row,) = [row for row in rows if (row["image"], row["method"], row["mode"]) == (name, "MoXI", "deletion")]
         attacked = attack(classifier, x, target=row["target"], radius=0.5, step_size=0.2, n_steps=3)
@@ -47,6 +59,18 @@ def test_an_attack_is_not_repeated(run: Path, tmp_path: Path) -> None:
     # Other settings are measured.
     assert dict(attack_run(orders, second, settings=AttackSettings(n_steps=2))) != attacks
     assert second.measured == 2
+
+
+def test_an_attack_of_the_version_before_minimal_groups_is_not_repeated(run: Path) -> None:
+    orders = read_orders(run, mode="deletion", limit=1, device="cpu")
+    (image,) = orders.images
+    settings = orders.evaluator.settings.to_dict()
+    del settings["minimal"], settings["alternatives"]
+    key = {"image": image.name, "target": image.target, "orders": dict(image.orders), "run": settings}
+    records = Records()
+    records.get(key | {"radius": 1.0, "step_size": 0.2, "n_steps": 10}, lambda: dict(ATTACKS[0]))
+    assert dict(attack_run(orders, records)) == {image.name: ATTACKS[0]}
+    assert records.measured == 1
 
 
 def test_the_table_has_norms_relative_to_the_mean_of_each_image() -> None:
@@ -71,6 +95,36 @@ def test_the_attack_of_a_run_is_summarized_in_files(run: Path, tmp_path: Path) -
     assert (tmp_path / "out" / "attack.md").read_text() == text + "\n"
     assert (tmp_path / "out" / "attack.png").read_bytes().startswith(b"\x89PNG")
     assert len((tmp_path / "out" / "attack.jsonl").read_text().splitlines()) == 1
+
+
+def test_images_that_cannot_be_read_do_not_stop_the_attack(pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures, tmp_path / "data")
+    settings = Settings(
+        model=str(FOLDER / "model"), data=str(tmp_path / "data"), grid=2, methods=["random"], stop=None, keep="all"
+    )
+    store.open_run(tmp_path / "run", settings.to_dict())
+    store.write_part(tmp_path / "run", Evaluator.load(settings, device="cpu").rows(range(3)))
+    first, second, third = (image.name for image in read_orders(tmp_path / "run", mode="deletion").images)
+    picture = (tmp_path / "data" / first).read_bytes()
+    (tmp_path / "data" / first).write_text("torn")
+    (tmp_path / "data" / second).unlink()
+    out = tmp_path / "out"
+    text = run_attack(tmp_path / "run", out, n_steps=1, device="cpu")
+    assert "1 images, " in text and "2 images could not be replayed:" in text
+    assert f"\n{first}: " in text and f"\n{second}: image {second!r} is not in the data" in text
+    # A restored image is attacked when the command is repeated. The other one is not attacked again.
+    (tmp_path / "data" / first).write_bytes(picture)
+    assert "2 images, " in run_attack(tmp_path / "run", out, n_steps=1, device="cpu")
+    assert len((out / "attack.jsonl").read_text().splitlines()) == 2
+    for name in (first, third):
+        (tmp_path / "data" / name).write_text("torn")
+    with pytest.raises(ValueError, match="no image could be replayed"):
+        run_attack(tmp_path / "run", tmp_path / "torn", n_steps=1, device="cpu")
+
+
+def test_wrong_settings_are_not_taken_for_an_unreadable_image(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="radius"):
+        run_attack(run, tmp_path / "out", radius=0.0, limit=1, device="cpu")
 
 
 def test_a_bad_run_is_reported_before_the_folder_is_created(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import zoo
 from handmade_runs import explained, write_run
+from PIL import Image
 from torch import Tensor
 
 from captum_moxi import patch_mask
@@ -17,7 +18,7 @@ from captum_moxi.demo import FOLDER
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.curves import read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator
-from captum_moxi.evaluation.replays import read_orders_of_all_modes, run_removals
+from captum_moxi.evaluation.replays import ImageOrders, Orders, read_orders_of_all_modes, run_removals
 from captum_moxi.evaluation.replays.removals import fitting_removals, read_replays, replay_run
 from captum_moxi.evaluation.settings import Settings
 from captum_moxi.models import call_model
@@ -164,11 +165,38 @@ def test_removals_that_do_not_fit_are_rejected_before_the_model_runs(
 ) -> None:
     settings = Settings(model=str(zoo_folder(tmp_path)), data=str(pictures), keep="all", methods=["random"], grid=2)
     evaluator = Evaluator.load(settings, device="cpu")
-    model = evaluator.classifier.model
+    orders, model = Orders(evaluator, []), evaluator.classifier.model
     monkeypatch.setattr(type(model), "forward", lambda *_, **__: pytest.fail("the model ran"))
-    assert fitting_removals(evaluator, None) == ["zero", "mean", "blur"]
+    assert fitting_removals(orders, None) == ["zero", "mean", "blur"]
     with pytest.raises(ValueError, match=r"removals='token' does not fit the model .*; pass other removals"):
-        fitting_removals(evaluator, ["zero", "token"])
+        fitting_removals(orders, ["zero", "token"])
+
+
+def test_removals_fit_the_first_image_if_the_size_of_the_input_depends_on_it(tmp_path: Path) -> None:
+    """Of the 4 x 4 players, each is a token of the model in images of 56 x 56 pixels, but not in the blank images."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.png").write_text("torn")
+    Image.new("RGB", (56, 56)).save(data / "b.png")
+    players: dict[str, Any] = {"grid": 4, "removal": "zero"}
+    settings = Settings(
+        model=str(FOLDER / "model"), data=str(data), methods=["random"], stop=None, keep="all", **players
+    )
+    evaluator = Evaluator.load(settings, device="cpu")
+    processor: Any = evaluator.classifier.processor
+    processor.do_resize = False
+    images = [ImageOrders(name, evaluator.images.index_of(name), 3, {"Random": [2, 0]}) for name in ("a.png", "b.png")]
+    orders = Orders(evaluator, images)
+    assert fitting_removals(orders, None) == ["token", "zero", "mean", "blur"]
+    assert fitting_removals(orders, ["blur", "token"]) == ["blur", "token"]
+    list(replay_run(orders, tmp_path / "token", removal="token"))
+    assert sorted(row["status"] for row in store.read_rows(tmp_path / "token").to_pylist()) == [
+        "explained",
+        "explained",
+        "failed",
+    ]
+    with pytest.raises(ValueError, match=r"no image could be replayed; the first one is a\.png"):
+        fitting_removals(Orders(evaluator, images[:1]), None)
 
 
 def zoo_folder(tmp_path: Path) -> Path:
