@@ -12,7 +12,7 @@ from captum_moxi.benchmarks.bench import Bench, short_name
 from captum_moxi.evaluation.records import Record
 from captum_moxi.models import ImageClassifier
 from captum_moxi.search import greedy
-from captum_moxi.search.screens import SCREENS
+from captum_moxi.search.screens import SCREENS, screen_for_mode
 from captum_moxi.tables import markdown_table
 
 LEGEND = """
@@ -100,15 +100,16 @@ def compare_screens(bench: Bench) -> str:
 def searches(mode: Mode) -> list[Search]:
     """Return the searches of a mode that are compared.
 
-    They are the exact search, the searches in ``STUDIED``, and all other registered screens with default arguments.
+    They are the exact search, the searches in ``STUDIED``, and all other registered screens that are meant for the
+    mode, with default arguments.
 
     Args:
         mode (str): ``"insertion"`` or ``"deletion"``.
     """
     known = (EXACT, *(search for studied in STUDIED.values() for search in studied))
     names = {search.screen.partition(":")[0] for search in known}
-    others = [Search(entry.name) for entry in SCREENS.entries if entry.name not in names and not entry.required]
-    return [EXACT, *STUDIED[mode], *others]
+    others = [entry.name for entry in SCREENS.entries if entry.name not in names and not entry.required]
+    return [EXACT, *STUDIED[mode], *(Search(name) for name in others if screen_for_mode(SCREENS.create(name), mode))]
 
 
 def mean_confidence(confidences: list[float], points: int) -> float:

@@ -142,9 +142,10 @@ class ExplainSettings:
         check_min_confidence(self.min_confidence)
         if screen is not None and not any(screen_for_mode(screen, mode) for mode in modes):
             meant_for = " and ".join(screen.used_in) or "no mode, because its stages share none"
+            other_mode = f"modes='{screen.used_in[0]}', " if screen.used_in else ""
             raise ValueError(
                 f"screen is {screen!r}, which is meant for {meant_for}, but modes is {' and '.join(modes)}; pass "
-                "another screen, or screen='all'"
+                f"{other_mode}another screen, or screen='all'"
             )
         for mode in modes:
             self.method(mode, classifier)

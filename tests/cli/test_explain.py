@@ -314,10 +314,11 @@ def test_screen_and_beam_are_used_and_recorded(
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_every_screen_explains(invoke, model, digits: Path, tmp_path: Path, screen: str) -> None:
-    options = ["--screen", screen, "--grid", 2, "--out", tmp_path]
+    mode, searched = ("symmetric", ["symmetric"]) if screen == "both-ends" else ("both", ["insertion", "deletion"])
+    options = ["--screen", screen, "--mode", mode, "--grid", 2, "--out", tmp_path]
     assert invoke("explain", digits / "1-2-4-4.png", *model, *options).exit_code == 0
     report = json.loads((tmp_path / "1-2-4-4.json").read_text())
-    assert report["insertion"]["flipped"] == report["deletion"]["flipped"] == [True]
+    assert [report[name]["flipped"] for name in searched] == [[True]] * len(searched)
 
 
 @pytest.mark.parametrize(

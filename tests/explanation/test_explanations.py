@@ -181,7 +181,11 @@ def unusable(classifier, monkeypatch: pytest.MonkeyPatch):
         ({"modes": "both"}, ValueError, "modes is 'both'; pass 'insertion', 'deletion' or both"),
         ({"modes": ()}, ValueError, "modes is"),
         ({"modes": ("symmetric", "insertion")}, ValueError, "pass 'insertion', .* or 'symmetric' alone"),
-        ({"modes": "symmetric", "screen": "gradient"}, ValueError, "but modes is symmetric; pass another screen"),
+        (
+            {"modes": "symmetric", "screen": "gradient"},
+            ValueError,
+            "modes is symmetric; pass modes='deletion', another",
+        ),
         ({"stop": "never"}, ValueError, "stop is 'never'"),
         ({"n_steps": 0}, ValueError, "n_steps is 0"),
         ({"grid": 1.5}, TypeError, "grid is 1.5"),
