@@ -9,7 +9,7 @@ from PIL import Image
 
 from captum_moxi.benchmarks import BENCHMARKS, Bench
 from captum_moxi.cli import options
-from captum_moxi.cli.runner import Command, SourceImage, demo_sources, file_sources, open_output_folder
+from captum_moxi.cli.runner import Command, SourceImage, demo_sources, file_sources, one_line, open_output_folder
 from captum_moxi.demo import demo_classifier
 from captum_moxi.evaluation.records import Records
 from captum_moxi.models import ImageClassifier, load
@@ -63,7 +63,7 @@ def benchmark(
         )
         click.echo(f"{bench.machine}\n\n{BENCHMARKS.create(name)(bench)}")
     finally:
-        stored = f"stored in {out}" if out else "not stored; pass --out FILE to store them"
+        stored = one_line(f"stored in {out}") if out else "not stored; pass --out FILE to store them"
         click.echo(f"{records.measured} new measurements, {records.reused} reused; {stored}", err=True)
 
 

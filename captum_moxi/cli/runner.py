@@ -49,7 +49,7 @@ class CommandError(click.ClickException):
     exit_code = 2
 
     def __init__(self, reason: object) -> None:
-        super().__init__(_one_line(with_options(str(reason))))
+        super().__init__(one_line(with_options(str(reason))))
 
 
 class Command(click.Command):
@@ -129,7 +129,7 @@ def warnings_reported() -> Iterator[None]:
     """Print each warning in one line, without the place in the code that caused it."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        write_line(f"warning: {_one_line(with_options(str(message)))}", err=True)
+        write_line(f"warning: {one_line(with_options(str(message)))}", err=True)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -341,7 +341,7 @@ def run_over_images(
                 raise
             if isinstance(error, OSError) and error.errno in FULL_DISK:
                 raise CommandError(f"{image.name}: {error}; free disk space and repeat the command") from None
-            write_line(f"{image.name}: {_one_line(with_options(describe_error(error)))}", err=True)
+            write_line(f"{image.name}: {one_line(with_options(describe_error(error)))}", err=True)
             n_failed += 1
             continue
         if line is not None:
@@ -405,7 +405,8 @@ def _path_in_folder(name: str, path: str) -> str:
     return Path(name).name if Path(name) == Path(path) else Path(name).relative_to(path).as_posix()
 
 
-def _one_line(reason: object) -> str:
+def one_line(reason: object) -> str:
+    """Return a text without line breaks, so that a path or message of the user cannot look like another line."""
     return " ".join(str(reason).split())
 
 
