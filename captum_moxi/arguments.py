@@ -56,7 +56,7 @@ def parse_modes(modes: Mode | Sequence[Mode]) -> tuple[Mode, ...]:
         ValueError: If there is no mode, or if a mode is unknown or repeated.
     """
     names: tuple[Mode, ...] = (modes,) if isinstance(modes, str) else tuple(modes)
-    if not names or len(set(names)) < len(names) or not set(names) <= set(MODES):
+    if not _are_modes(names):
         raise ValueError(f"modes is {modes!r}; pass 'insertion', 'deletion' or both")
     return names
 
@@ -71,11 +71,14 @@ def parse_search_modes(modes: SearchMode | Sequence[SearchMode]) -> tuple[Search
         ValueError: If there is no mode, if a mode is unknown or repeated, or if ``"symmetric"`` is not alone.
     """
     names: tuple[SearchMode, ...] = (modes,) if isinstance(modes, str) else tuple(modes)
-    if names == ("symmetric",):
-        return names
-    if not names or len(set(names)) < len(names) or not set(names) <= set(MODES):
+    if names != ("symmetric",) and not _are_modes(names):
         raise ValueError(f"modes is {modes!r}; pass 'insertion', 'deletion' or both, or 'symmetric' alone")
     return names
+
+
+def _are_modes(names: Sequence[str]) -> bool:
+    """Return whether these are one or two different names in ``MODES``."""
+    return len(names) == len(set(names)) > 0 and set(names) <= set(MODES)
 
 
 def paths_of(mode: SearchMode) -> tuple[Mode, ...]:

@@ -16,7 +16,7 @@ import torch
 import transformers
 import zoo
 from classifiers import CLASSIFIERS, N_CLASSES
-from outcomes import all_logits, rows_of
+from outcomes import all_logits, check_batch, check_filled_cells, check_screens, rows_of
 from packaging.version import Version
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -26,7 +26,6 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from captum_moxi import (
     AttentionRemoval,
     AttentionRollout,
-    BaselineRemoval,
     CoalitionGame,
     GradCam,
     GradientScreen,
@@ -297,14 +296,8 @@ def own_logits(output: Any) -> Tensor:
 @of_group("fill")
 def test_filled_pixels_are_those_of_the_absent_cells(name: str, class_name: str) -> None:
     model, images = classifiers.build(name, class_name), images_of(name)
-    assert isinstance(default_removal(model, (images,), has_baselines=False), BaselineRemoval)
-    coalitions, examples, logits = all_logits(model, images)
-    assert coalitions.shape[1] == CLASSIFIERS[name].n_players == 36
-    cells = patch_mask(images.shape[-1], grid=6)[0, 0]
-    for coalition, example, row in zip(coalitions, examples.tolist(), logits, strict=True):
-        filled = torch.where(coalition[cells], images[example], 0.0)[None]
-        with torch.no_grad():
-            torch.testing.assert_close(row, own_logits(model(filled))[0], rtol=1e-3, atol=1e-4)
+    assert CLASSIFIERS[name].n_players == 36
+    check_filled_cells(model, images, lambda filled: own_logits(model(filled)))
 
 
 @pytest.mark.parametrize("name", [name for name in ("efficientnet", "textnet") if name in classifiers.MAPPING])
@@ -322,10 +315,7 @@ EVERY = of_group("tokens", "positions", "fill")
 @EVERY
 def test_a_batch_gives_what_each_example_gives_alone(name: str, class_name: str) -> None:
     model, images = classifiers.build(name, class_name), images_of(name)
-    together = MoXIInsertion(model).attribute(images, target=[0, 1], n_steps=2)
-    for example in range(2):
-        alone = MoXIInsertion(model).attribute(images[example][None], target=example, n_steps=2)
-        assert torch.equal(together[example], alone[0])
+    check_batch(model, images)
 
 
 @EVERY
@@ -336,10 +326,7 @@ def test_the_screens_choose_among_existing_players(name: str, class_name: str) -
         # Its attention is a product of matrices, whose keys cannot be weighted.
         with pytest.raises(ValueError, match=r"calls neither scaled_dot_product_attention .* pass a screen that needs"):
             MoXIInsertion(model, screen=screens.pop()).attribute(images, target=0, n_steps=1)
-    for screen in screens:
-        _, selection = MoXIInsertion(model, screen=screen).attribute(images, target=0, n_steps=2, return_selection=True)
-        assert len(set(selection.order[0].tolist())) == 2
-        assert selection.rewards.isfinite().all()
+    check_screens(model, images, screens)
 
 
 @EVERY

@@ -21,20 +21,12 @@ AT_MOST = 5
 
 def count_alternatives(bench: Bench) -> str:
     """Count the disjoint minimal groups of every image, at most five, and return the table."""
-    records: dict[tuple[str, Mode], list[Record]] = {}
-    for classifier, name, image in bench.each_image("alternatives"):
-        for mode in MODES:
-            record = bench.measure(
-                {
-                    "benchmark": "alternatives",
-                    "model": classifier.name,
-                    "image": name,
-                    "mode": mode,
-                    "most_steps": bench.most_steps,
-                },
-                partial(_measure, bench, classifier, image, mode=mode),
-            )
-            records.setdefault((classifier.name, mode), []).append(record)
+    records = bench.measure_variants(
+        "alternatives",
+        MODES,
+        settings=lambda mode: {"mode": mode, "most_steps": bench.most_steps},
+        measurement=partial(_measure, bench),
+    )
     header = ["model", "mode", "groups, mean", "median"]
     header += ["no group", "1 group", *(f"{count} groups" for count in range(2, AT_MOST)), f"{AT_MOST} or more"]
     header += ["players of the first group, mean", "of the second", "rows per image", "seconds per image"]
@@ -42,7 +34,7 @@ def count_alternatives(bench: Bench) -> str:
     return markdown_table(header, rows)
 
 
-def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, *, mode: Mode) -> Record:
+def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, mode: Mode) -> Record:
     start = time.perf_counter()
     game = bench.game(classifier, [image])
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
-from typing import TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict, TypeVar
 
 import torch
 from PIL import Image
@@ -17,6 +18,8 @@ from captum_moxi.game import CoalitionGame
 from captum_moxi.models import ImageClassifier, call_model
 from captum_moxi.players import patch_mask
 from captum_moxi.search import greedy
+
+V = TypeVar("V")
 
 
 class GameArguments(TypedDict):
@@ -97,6 +100,38 @@ class Bench:
             greedy(self.game(classifier, [image for _, image in self.images[:1]]), "insertion", n_steps=1)
         pairs = [(classifier, *image) for classifier in self.classifiers for image in self.images]
         yield from tqdm(pairs, desc=title, unit="image", disable=None)
+
+    def measure_variants(
+        self,
+        benchmark: str,
+        variants: Sequence[V],
+        *,
+        settings: Callable[[V], Record],
+        measurement: Callable[[ImageClassifier, Image.Image, V], Record],
+    ) -> dict[tuple[str, V], list[Record]]:
+        """Measure every variant on every pair of models and images, with a progress bar.
+
+        Args:
+            benchmark (str): Name of the benchmark.
+            variants (Sequence): What the benchmark compares. Hashable.
+            settings (Callable): Returns the settings of a variant, in JSON types. They identify a measurement together
+                with the benchmark, the model and the image.
+            measurement (Callable): Measures a variant with a model and an image, and returns the results, in JSON
+                types.
+
+        Returns:
+            dict[tuple[str, V], list[dict]]: Results of all images, by the name of the model and the variant. Each
+            contains the name of its image.
+        """
+        records: dict[tuple[str, V], list[Record]] = {}
+        for classifier, name, image in self.each_image(benchmark):
+            for variant in variants:
+                record = self.measure(
+                    {"benchmark": benchmark, "model": classifier.name, "image": name, **settings(variant)},
+                    partial(measurement, classifier, image, variant),
+                )
+                records.setdefault((classifier.name, variant), []).append({"image": name, **record})
+        return records
 
     def game_arguments(self, classifier: ImageClassifier, images: Sequence[Image.Image]) -> GameArguments:
         """Preprocess images, predict their classes, and return the arguments of their game.

@@ -6,6 +6,7 @@ Deletion uses ``GradientScreen(8)``, as ``evaluate`` does by default, and insert
 import time
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from statistics import fmean, median
 
 from PIL import Image
@@ -48,25 +49,18 @@ SEARCHES = (
 
 def compare_groups(bench: Bench) -> str:
     """Search the groups of every image in every way, and return the table."""
-    records: dict[tuple[str, Mode, str], list[Record]] = {}
-    for classifier, name, image in bench.each_image("groups"):
-        for mode in MODES:
-            for search in SEARCHES:
-                record = bench.measure(
-                    {
-                        "benchmark": "groups",
-                        "model": classifier.name,
-                        "image": name,
-                        "mode": mode,
-                        "search": search.title,
-                        "most_steps": bench.most_steps,
-                    },
-                    partial(_measure, bench, classifier, image, mode=mode, search=search),
-                )
-                records.setdefault((classifier.name, mode, search.title), []).append(record)
+    records = bench.measure_variants(
+        "groups",
+        list(product(MODES, SEARCHES)),
+        settings=lambda variant: {"mode": variant[0], "search": variant[1].title, "most_steps": bench.most_steps},
+        measurement=partial(_measure, bench),
+    )
     header = ["model", "mode", "search", "flipped", "players to flip, mean", "median", "largest", "smaller groups"]
     header += ["rows per image", "seconds per image"]
-    rows = [[short_name(model), mode, title, *_summary(measured)] for (model, mode, title), measured in records.items()]
+    rows = [
+        [short_name(model), mode, search.title, *_summary(measured)]
+        for (model, (mode, search)), measured in records.items()
+    ]
     return markdown_table(header, rows)
 
 
@@ -105,8 +99,9 @@ def search_group(
 
 
 def _measure(
-    bench: Bench, classifier: ImageClassifier, image: Image.Image, *, mode: Mode, search: GroupSearch
+    bench: Bench, classifier: ImageClassifier, image: Image.Image, variant: tuple[Mode, GroupSearch]
 ) -> Record:
+    mode, search = variant
     start = time.perf_counter()
     game = bench.game(classifier, [image])
     selection = search_group(

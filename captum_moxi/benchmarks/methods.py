@@ -39,23 +39,22 @@ class Contender:
 
 def compare_methods(bench: Bench) -> str:
     """Measure every method on every image, and return the table of means over the images."""
-    records: dict[tuple[str, str], list[Record]] = {}
-    for classifier, name, image in bench.each_image("methods"):
-        for contender in CONTENDERS:
-            record = bench.measure(
-                {"benchmark": "methods", "model": classifier.name, "image": name, "method": contender.title},
-                partial(_measure, bench, classifier, image, contender=contender),
-            )
-            records.setdefault((classifier.name, contender.title), []).append(record)
+    records = bench.measure_variants(
+        "methods",
+        CONTENDERS,
+        settings=lambda contender: {"method": contender.title},
+        measurement=partial(_measure, bench),
+    )
+    quantities = ("rows", "seconds", *MODES)
     rows = [
-        [short_name(model), title, *(fmean(record[key] for record in measured) for key in ("rows", "seconds", *MODES))]
-        for (model, title), measured in records.items()
+        [short_name(model), contender.title, *(fmean(record[key] for record in measured) for key in quantities)]
+        for (model, contender), measured in records.items()
     ]
     header = ["model", "method", "rows", "seconds", "area under insertion (more is better)"]
     return markdown_table([*header, "area under deletion (less is better)"], rows)
 
 
-def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, *, contender: Contender) -> Record:
+def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, contender: Contender) -> Record:
     """Measure the cost of an order, and the areas under both of its curves."""
     game = bench.game(classifier, [image])
     run = play_method(game, contender.create(game.n_players), contender.mode)

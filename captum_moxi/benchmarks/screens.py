@@ -78,21 +78,17 @@ STUDIED: dict[Mode, tuple[Search, ...]] = {
 def compare_screens(bench: Bench) -> str:
     """Measure every search on every image, and return the table."""
     chosen = _chosen_searches(bench)
-    records: dict[tuple[str, Mode, Search], list[Record]] = {}
-    for classifier, name, image in bench.each_image("screens"):
-        for mode, searches in chosen.items():
-            for search in searches:
-                settings = {"benchmark": "screens", "model": classifier.name, "image": name, "mode": mode}
-                record = bench.measure(
-                    settings | {"search": search.title, "most_steps": bench.most_steps},
-                    partial(_measure, bench, classifier, image, mode=mode, search=search),
-                )
-                records.setdefault((classifier.name, mode, search), []).append({"image": name, **record})
+    records = bench.measure_variants(
+        "screens",
+        [(mode, search) for mode, searches_of_mode in chosen.items() for search in searches_of_mode],
+        settings=lambda variant: {"mode": variant[0], "search": variant[1].title, "most_steps": bench.most_steps},
+        measurement=partial(_measure, bench),
+    )
     header = ["model", "mode", "search", "flipped", "players to flip, median", "mean", "against exact"]
     header += ["mean confidence on the way", "same order", "rows per image", "times fewer", "seconds per image"]
     rows = [
-        [short_name(model), mode, search.title, *_summary(measured, exact=records[model, mode, EXACT])]
-        for (model, mode, search), measured in records.items()
+        [short_name(model), mode, search.title, *_summary(measured, exact=records[model, (mode, EXACT)])]
+        for (model, (mode, search)), measured in records.items()
     ]
     return markdown_table([*header, "times faster, median"], rows) + LEGEND + _describe_differences(records)
 
@@ -132,7 +128,8 @@ def _chosen_searches(bench: Bench) -> dict[Mode, list[Search]]:
     }
 
 
-def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, *, mode: Mode, search: Search) -> Record:
+def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, variant: tuple[Mode, Search]) -> Record:
+    mode, search = variant
     start = time.perf_counter()
     game = bench.game(classifier, [image])
     selection = greedy(
@@ -154,13 +151,13 @@ def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, *, m
     }
 
 
-def _describe_differences(records: dict[tuple[str, Mode, Search], list[Record]]) -> str:
+def _describe_differences(records: dict[tuple[str, tuple[Mode, Search]], list[Record]]) -> str:
     """List where searches that promise the exact selection chose another player first, with the rewards of both."""
     lines = []
-    for (model, mode, search), measured in records.items():
+    for (model, (mode, search)), measured in records.items():
         if not search.promises_exact:
             continue
-        for record, exact in zip(measured, records[model, mode, EXACT], strict=True):
+        for record, exact in zip(measured, records[model, (mode, EXACT)], strict=True):
             if record["order"] == exact["order"]:
                 continue
             step = _first_difference(record["order"], exact["order"])

@@ -172,28 +172,17 @@ limit = partial(
 
 # The search
 
-mode = partial(
-    click.option,
-    "--mode",
-    "modes",
-    type=click.Choice([*MODES, "both"]),
-    default="both",
-    show_default=True,
-    callback=_parse_modes,
-    help="insertion: start without patches, and add one at a time. deletion: start with all patches, and remove one at "
-    "a time.",
+_MODES_HELP = (
+    "insertion: start without patches, and add one at a time. deletion: start with all patches, and remove one at a "
+    "time."
 )
+_modes = partial(click.option, "--mode", "modes", default="both", show_default=True, callback=_parse_modes)
+mode = partial(_modes, type=click.Choice([*MODES, "both"]), help=_MODES_HELP)
 search_mode = partial(
-    click.option,
-    "--mode",
-    "modes",
+    _modes,
     type=click.Choice([*SEARCH_MODES, "both"]),
-    default="both",
-    show_default=True,
-    callback=_parse_modes,
-    help="insertion: start without patches, and add one at a time. deletion: start with all patches, and remove one at "
-    "a time. both: run these two searches. symmetric: one search for patches that suffice for the target, and without "
-    "which it is not predicted.",
+    help=f"{_MODES_HELP} both: run these two searches. symmetric: one search for patches that suffice for the target, "
+    "and without which it is not predicted.",
 )
 stop = partial(
     click.option,

@@ -13,14 +13,11 @@ from torch.nn.utils.rnn import pad_sequence
 from captum_moxi.arguments import Mode
 from captum_moxi.comparison import Result
 from captum_moxi.evaluation.store import read_rows, run_settings
-from captum_moxi.metrics import Curve, count_players_to_flip
+from captum_moxi.metrics import TOLERANCE, Curve, count_players_to_flip
 from captum_moxi.search import has_flipped
 
 if TYPE_CHECKING:
     import pandas
-
-# Fractions of the players are equal if they differ by at most this value.
-TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,7 +129,7 @@ class Evaluator:
             ValueError: If labels are missing or match no class, a method does not support the model, or minimal groups
                 are requested and no method searches.
         """
-        if self.settings.has_minimal_groups and all(method.minimal_search is None for method in self.methods):
+        if self.settings.searches_minimal and all(method.minimal_search is None for method in self.methods):
             raise ValueError(
                 f"methods is {list(self.settings.methods)}, but none of them searches minimal groups; add "
                 "moxi, or pass minimal=False and alternatives=None"
@@ -326,7 +326,7 @@ class Evaluator:
         """Order the players of the game by every method in every mode."""
         n_steps, stop = self.settings.n_steps, self.settings.stop
         for method in self.methods:
-            is_minimal = self.settings.has_minimal_groups and method.minimal_search is not None
+            is_minimal = self.settings.searches_minimal and method.minimal_search is not None
             seeded = method.for_images(names)
             seeded = seeded.with_minimal_groups() if is_minimal else seeded
             run: MethodRun | None = None

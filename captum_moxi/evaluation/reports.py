@@ -14,13 +14,13 @@ import pandas
 import torch
 
 from captum_moxi.comparison import srg_of
-from captum_moxi.evaluation.curves import TOLERANCE, RunCurve, read_run_curves
+from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.galleries import draw_galleries
 from captum_moxi.evaluation.report_plots import FIGURES, line_styles
 from captum_moxi.evaluation.rows import STATUSES
 from captum_moxi.evaluation.store import MANIFEST, read_manifest, read_rows
 from captum_moxi.files import write_file
-from captum_moxi.metrics import median_flip, skips_counts
+from captum_moxi.metrics import TOLERANCE, median_flip, skips_counts
 from captum_moxi.metrics.bootstrap import MIN_IMAGES, mean_with_interval
 from captum_moxi.plot import save_figure
 from captum_moxi.tables import markdown_table

@@ -89,7 +89,7 @@ class Settings:
         for name, (is_valid, expected) in _CHECKS.items():
             if not is_valid(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; pass {expected}")
-        if self.has_minimal_groups and self.stop != "flip":
+        if self.searches_minimal and self.stop != "flip":
             name = "minimal" if self.minimal else "alternatives"
             raise ValueError(
                 f"{name} is {getattr(self, name)}, but stop is None, and minimal groups are defined by a flip; pass "
@@ -97,7 +97,7 @@ class Settings:
             )
 
     @property
-    def has_minimal_groups(self) -> bool:
+    def searches_minimal(self) -> bool:
         """Whether methods that search leave out the players that the flip does not need."""
         return self.minimal or self.alternatives is not None
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from captum_moxi.metrics.area import confidence_area, reward_area
 from captum_moxi.metrics.base import Cell, Metric
-from captum_moxi.metrics.curves import Curve, Quantity, deletion_curve, insertion_curve, play_curve
+from captum_moxi.metrics.curves import TOLERANCE, Curve, Quantity, deletion_curve, insertion_curve, play_curve
 from captum_moxi.metrics.ordering import Attributions, parse_fractions, rank_positions
 from captum_moxi.metrics.players_to_flip import count_players_to_flip, flip_count, median_flip, skips_counts
 from captum_moxi.metrics.replays import (
@@ -32,6 +32,7 @@ __all__ = [
     "METRICS",
     "REPLAYS_LEGEND",
     "SRG_LEGEND",
+    "TOLERANCE",
     "Attributions",
     "Cell",
     "Curve",

@@ -17,6 +17,9 @@ from captum_moxi.rewards import Reward
 from captum_moxi.search import has_flipped
 from captum_moxi.tables import html_table
 
+# Fractions of the players are equal if they differ by at most this value.
+TOLERANCE = 1e-9
+
 Quantity: TypeAlias = Literal["confidences", "rewards", "correct"]
 
 # Number of rows between two updates of the progress bar.

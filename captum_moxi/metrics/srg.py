@@ -2,12 +2,10 @@
 
 from torch import Tensor
 
-from captum_moxi.metrics.curves import Curve
+from captum_moxi.metrics.curves import TOLERANCE, Curve
 
 # What the SRG measures, for the text below tables.
 SRG_LEGEND = "symmetric relevance gain, the insertion area minus the deletion area of the same order; higher is better"
-# Fractions of the players are equal if they differ by at most this value.
-TOLERANCE = 1e-9
 
 
 def symmetric_relevance_gain(insertion: Curve, deletion: Curve) -> Tensor:

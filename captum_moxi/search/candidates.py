@@ -109,7 +109,8 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: AnyScreen | None, 
         row_of_coalition[distinct] = n_rows + torch.arange(len(distinct))
         n_rows += len(distinct)
         rows[pending] = row_of_coalition[coalition_ids[pending]]
-        rewards = join_groups(parts).rewards[rows[pending]]
+        outcomes = join_groups(parts)
+        rewards = outcomes.rewards[rows[pending]]
         values[pending], sizes[pending] = rules.values(rewards), rules.sizes(rewards)
         gains = (values - start_values[:, None]).masked_fill(rows < 0, torch.nan)
         pending = screening.next_candidates(gains)
@@ -121,7 +122,7 @@ def evaluate_candidates(rules: Rules, groups: Groups, screen: AnyScreen | None, 
     # NaN where the priorities are not gains.
     expected = screening.priorities if _estimates_gains(screen) else torch.full_like(gains, torch.nan)
     return Evaluations(
-        outcomes=join_groups(parts),
+        outcomes=outcomes,
         rows=rows,
         coalition_ids=coalition_ids,
         values=values,

@@ -12,7 +12,7 @@ import torch
 import transformers
 import zoo
 from derivatives import check_derivatives
-from outcomes import all_logits
+from outcomes import all_logits, check_batch, check_filled_cells, check_screens
 from torch import Tensor, nn
 
 from captum_moxi import (
@@ -269,20 +269,13 @@ def test_the_search_chooses_the_patches_of_the_paper(name: str, images: Tensor) 
 @EVERY
 def test_a_batch_gives_what_each_example_gives_alone(name: str, images: Tensor) -> None:
     model = TRANSFORMERS[name].build()
-    together = MoXIInsertion(model).attribute(images, target=[0, 1], n_steps=2)
-    for example in range(2):
-        alone = MoXIInsertion(model).attribute(images[example][None], target=example, n_steps=2)
-        assert torch.equal(together[example], alone[0])
+    check_batch(model, images)
 
 
 @EVERY
 def test_the_screens_choose_among_existing_players(name: str, images: Tensor) -> None:
     model = TRANSFORMERS[name].build()
-    for screen in (GradientScreen(4), HalfPrecisionScreen()):
-        moxi = MoXIInsertion(model, screen=screen)
-        _, selection = moxi.attribute(images, target=0, n_steps=2, return_selection=True)
-        assert all(len(set(order)) == 2 for order in selection.order.tolist())
-        assert selection.rewards.isfinite().all()
+    check_screens(model, images, (GradientScreen(4), HalfPrecisionScreen()))
 
 
 @pytest.mark.parametrize("name", ["ViT, registers, pooled by attention", "SigLIP", "BEiT", "DINOv3, class token"])
@@ -394,12 +387,7 @@ def test_other_networks_have_a_grid_whose_absent_cells_are_filled(name: str) -> 
     model = zoo.randomised(timm.create_model(architecture, num_classes=5, **options))
     images = torch.randn(2, 3, 64, 64)
     assert isinstance(CoalitionGame(model, images, target=0).removal, BaselineRemoval)
-    coalitions, examples, logits = all_logits(model, images, n_classes=2)
-    cells = patch_mask(64, grid=6)[0, 0]
-    for coalition, example, row in zip(coalitions, examples.tolist(), logits, strict=True):
-        filled = torch.where(coalition[cells], images[example], 0.0)[None]
-        with torch.no_grad():
-            torch.testing.assert_close(row, model(filled)[0, :2], rtol=1e-3, atol=1e-4)
+    check_filled_cells(model, images, model, n_classes=2)
     attributions = MoXIInsertion(model, screen=GradientScreen(4)).attribute(images, target=[0, 1], n_steps=2)
     assert attributions.shape == images.shape
     with pytest.raises(ValueError, match=r"layer is None, but .*pass the module"):

@@ -7,7 +7,7 @@ import reference
 import torch
 import zoo
 from derivatives import check_derivatives
-from outcomes import all_logits
+from outcomes import all_logits, check_batch, check_filled_cells, check_screens
 from torch import Tensor, nn
 
 from captum_moxi import (
@@ -93,18 +93,11 @@ def test_the_search_chooses_the_patches_of_the_paper(model: nn.Module, images: T
 
 
 def test_a_batch_gives_what_each_example_gives_alone(model: nn.Module, images: Tensor) -> None:
-    together = MoXIInsertion(model).attribute(images, target=[0, 1], n_steps=2)
-    for example in range(2):
-        alone = MoXIInsertion(model).attribute(images[example][None], target=example, n_steps=2)
-        assert torch.equal(together[example], alone[0])
+    check_batch(model, images)
 
 
 def test_the_screens_choose_among_existing_players(model: nn.Module, images: Tensor) -> None:
-    for screen in (GradientScreen(4), HalfPrecisionScreen()):
-        moxi = MoXIInsertion(model, screen=screen)
-        _, selection = moxi.attribute(images, target=0, n_steps=2, return_selection=True)
-        assert all(len(set(order)) == 2 for order in selection.order.tolist())
-        assert selection.rewards.isfinite().all()
+    check_screens(model, images, (GradientScreen(4), HalfPrecisionScreen()))
 
 
 def test_effects_are_derivatives_in_the_share_of_attention(model: nn.Module, images: Tensor) -> None:
@@ -158,12 +151,7 @@ def test_other_networks_have_a_grid_whose_absent_cells_are_filled(name: str) -> 
     model = OTHERS[name]().eval()
     images = torch.randn(2, 3, 64, 64)
     assert isinstance(CoalitionGame(model, images, target=0).removal, BaselineRemoval)
-    coalitions, examples, logits = all_logits(model, images, n_classes=2)
-    cells = patch_mask(64, grid=6)[0, 0]
-    for coalition, example, row in zip(coalitions, examples.tolist(), logits, strict=True):
-        filled = torch.where(coalition[cells], images[example], 0.0)[None]
-        with torch.no_grad():
-            torch.testing.assert_close(row, model(filled)[0, :2], rtol=1e-3, atol=1e-4)
+    check_filled_cells(model, images, model, n_classes=2)
     attributions = MoXIInsertion(model, screen=GradientScreen(4)).attribute(images, target=[0, 1], n_steps=2)
     assert attributions.shape == images.shape
     with pytest.raises(ValueError, match=r"layer is None, but .*pass the module"):

@@ -67,7 +67,7 @@ class AttackRecord(TypedDict):
 
 
 class UnreadableError(ValueError):
-    """An image cannot be read. Other images can still be attacked, in contrast to errors of the settings."""
+    """An image cannot be read. The attack continues with the other images."""
 
 
 def run_attack(

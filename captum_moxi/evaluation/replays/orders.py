@@ -115,7 +115,7 @@ def _find_images(
     *,
     limit: int | None,
 ) -> Orders:
-    """Find the first images of a run in the data. Those that are no longer there do not count to the limit."""
+    """Find the first images of a run in the data. Images that the data no longer contain do not count."""
     images: list[ImageOrders] = []
     missing: dict[str, str] = {}
     for name, orders_of_image in orders.items():
@@ -137,7 +137,7 @@ def describe_left_out(left_out: Mapping[str, str]) -> Iterator[str]:
         left_out (Mapping[str, str]): The reason for each image, by its name.
 
     Yields:
-        str: Paragraphs: a sentence, and a line for each of the first images. None if no image was left out.
+        str: Paragraphs: a sentence, and a line for each of the first images. Nothing if no image was left out.
     """
     if left_out:
         lines = [f"{name}: {reason}" for name, reason in list(left_out.items())[:SHOWN_IMAGES]]

@@ -38,28 +38,32 @@ class ScreenRegistry(Registry[AnyScreen | None]):
     """Screens by name. Names joined by ``+`` are the stages of a cascade. A last part ``audit:N`` adds an audit."""
 
     def create(self, spec: str) -> AnyScreen | None:
-        screened, plus, last = spec.rpartition("+")
-        if last.partition(":")[0] == "audit":
-            return _create_audited(spec, self.create(screened) if plus else None, last)
-        names = spec.split("+")
-        if any(name.partition(":")[0] == "audit" for name in names):
+        *names, last = spec.split("+")
+        is_audited = _is_audit(last)
+        if any(map(_is_audit, names)):
             raise ValueError(f"screen is {spec!r}; pass audit once, as the last part")
+        screen = self._create_stages(spec, names if is_audited else [*names, last])
+        return _add_audit(spec, screen, last) if is_audited else screen
+
+    def _create_stages(self, spec: str, names: list[str]) -> AnyScreen | None:
         screens = [super(ScreenRegistry, self).create(name) for name in names]
-        if len(screens) == 1:
-            return screens[0]
+        if len(screens) < 2:
+            return screens[0] if screens else None
         stages = [stage for screen in screens if screen is not None for stage in screen.stages]
         if len(stages) < len(screens):
             raise ValueError(f"screen is {spec!r}, but 'all' cannot be part of a cascade; pass the other screens only")
         return Cascade(*stages)
 
 
-def _create_audited(spec: str, screen: AnyScreen | None, audit: str) -> AuditedScreen:
-    """Create an audited screen from the last part of its spec, ``audit`` or ``audit:N``."""
-    _, colon, text = audit.partition(":")
+def _is_audit(name: str) -> bool:
+    return name.partition(":")[0] == "audit"
+
+
+def _add_audit(spec: str, screen: AnyScreen | None, audit: str) -> AuditedScreen:
+    """Audit a screen as the last part of its spec says, ``audit`` or ``audit:N``."""
     if screen is None:
         raise ValueError(f"screen is {spec!r}, but an audit needs a screen; pass for example gradient:8+audit:16")
-    if screen.is_audited:
-        raise ValueError(f"screen is {spec!r}; pass audit once, as the last part")
+    _, colon, text = audit.partition(":")
     if not colon:
         return AuditedScreen(screen)
     try:
