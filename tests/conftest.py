@@ -16,7 +16,12 @@ from transformers.utils import logging
 logging.disable_progress_bar()
 logging.set_verbosity_error()
 
-THREADS = torch.get_num_threads()
+# The workers of pytest-xdist share the cores. If each of them used all cores, they would mostly wait for each other.
+# Commands that a test starts inherit the number of threads of its worker.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+THREADS = max(1, torch.get_num_threads() // WORKERS)
+if WORKERS > 1:
+    os.environ["OMP_NUM_THREADS"] = str(THREADS)
 torch.set_num_threads(1)
 # A property that fails prints how to reproduce it. Quick runs always use the same examples, and large runs new ones.
 COMMON = {
@@ -52,7 +57,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def threads_for_real_models(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Gives all threads to real models. Small models run faster on one thread, especially beside other work."""
+    """Gives real models their share of the cores. Small models run faster on one thread, above all beside other work."""
     if request.node.get_closest_marker("real") is not None:
         torch.set_num_threads(THREADS)
     yield
