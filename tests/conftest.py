@@ -57,7 +57,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def threads_for_real_models(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Gives real models their share of the cores. Small models run faster on one thread, above all beside other work."""
+    """Gives real models their share of the cores. Small models run faster on one thread, especially beside others."""
     if request.node.get_closest_marker("real") is not None:
         torch.set_num_threads(THREADS)
     yield
