@@ -247,7 +247,8 @@ class ZeroShotForImageClassification(PreTrainedModel):
             len(labels),
             bias=bias is not None,
             device=text_features.device,
-            dtype=text_features.dtype,
+            # Some text encoders in half precision return float32.
+            dtype=encoder.dtype,
         )
         with torch.no_grad():
             self.classifier.weight.copy_(family.scale(encoder) * _normalized(text_features))
@@ -312,4 +313,5 @@ def _as_tensor(features: Any) -> Tensor:
 
 
 def _normalized(features: Tensor) -> Tensor:
-    return nn.functional.normalize(features, dim=-1)
+    """Divide features by their norm. Features of norm 0 stay 0 in every dtype: 1e-12 would be 0 in float16."""
+    return nn.functional.normalize(features, dim=-1, eps=max(1e-12, torch.finfo(features.dtype).tiny))

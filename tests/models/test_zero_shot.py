@@ -1,3 +1,4 @@
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,15 @@ from zero_shot_models import MODELS
 
 from captum_moxi import (
     CoalitionGame,
+    GradCam,
     GradientScreen,
     MoXIDeletion,
     MoXIInsertion,
     MoXILocalization,
+    MoXISymmetric,
     TokenRemoval,
     load,
+    patch_mask,
 )
 from captum_moxi.demo import FOLDER
 from captum_moxi.models import ImageClassifier
@@ -64,8 +68,15 @@ def patches_of(x: Tensor) -> dict[str, Tensor]:
 
 
 def reference(folder: Path, x: Tensor, texts: list[str]) -> Tensor:
-    """The logits of transformers' own model, which encodes the texts in each call."""
-    model = AutoModelForZeroShotImageClassification.from_pretrained(folder, attn_implementation="eager").eval()
+    """The logits of transformers' own model in the dtype of the images. It encodes the texts in each call."""
+    model = AutoModelForZeroShotImageClassification.from_pretrained(
+        folder, attn_implementation="eager", dtype=x.dtype
+    ).eval()
+    if folder.name == "tipsv2":
+        # In half precision, its text encoder returns float32, and transformers' own model fails.
+        model.text_model.register_forward_hook(
+            lambda module, args, output: setattr(output, "pooler_output", output.pooler_output.to(x.dtype))
+        )
     length = min(64, model.config.text_config.max_position_embeddings)
     padding = {"padding": "max_length", "max_length": length} if folder.name in PADDED else {"padding": True}
     tokens = AutoTokenizer.from_pretrained(folder)(texts, return_tensors="pt", **padding)
@@ -118,6 +129,46 @@ def test_absent_patches_are_removed_as_if_no_token_attends_to_them(
     expected = [masked_reference(monkeypatch, folders[name], x, CLASSES, row)[0, 1] for row in coalitions]
     torch.testing.assert_close(game(coalitions), torch.stack(expected), rtol=1e-4, atol=1e-4)
     assert len(set(game(coalitions).tolist())) == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "align"])
+def test_tokens_are_removed_in_half_precision(
+    folders: dict[str, Path], picture: Image.Image, monkeypatch: pytest.MonkeyPatch, name: str, dtype: torch.dtype
+) -> None:
+    classifier = load(folders[name], "cpu", dtype, classes=CLASSES)
+    x = classifier.preprocess(picture)
+    assert x.dtype == dtype == classifier.model(x).logits.dtype
+    game = CoalitionGame(classifier.model, x, target=1, reward="logit")
+    coalitions = torch.arange(16) < torch.tensor([[3], [16]])
+    expected = [masked_reference(monkeypatch, folders[name], x, CLASSES, row)[0, 1] for row in coalitions]
+    # A cosine is rounded several times before it is multiplied by the scale.
+    tolerance = 8 * torch.finfo(dtype).eps * classifier.model.classifier.weight.norm(dim=1).max().item()
+    torch.testing.assert_close(game(coalitions).to(dtype), torch.stack(expected), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_attribution_is_finite_in_half_precision(
+    folders: dict[str, Path], picture: Image.Image, name: str, dtype: torch.dtype
+) -> None:
+    classifier = load(folders[name], "cpu", dtype, classes=CLASSES)
+    x = classifier.preprocess(picture)
+    # In float16, ALIGN's features of an image without any present player are zeros.
+    for method, removal in product((MoXIInsertion, MoXIDeletion, MoXISymmetric), (None, "zero")):
+        _, selection = method(classifier, removal=removal).attribute(
+            x, target=1, n_steps=2, feature_mask=patch_mask(32, grid=4), return_selection=True
+        )
+        assert selection.rewards.isfinite().all()
+        assert selection.order.shape == (1, 2)
+    assert GradCam(classifier).attribute(x, target=1).isfinite().all()
+
+
+def test_features_without_any_value_have_the_logits_of_the_bias_in_every_dtype(folders: dict[str, Path]) -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        model = load(folders["align"], "cpu", dtype, classes=CLASSES).model
+        model.image_features = lambda encoder, images: images.new_zeros(len(images), encoder.config.projection_dim)
+        assert model(torch.zeros(2, 3, 32, 32, dtype=dtype)).logits.tolist() == [[0, 0, 0]] * 2
 
 
 def test_without_patches_clip_has_its_class_token_and_siglip_attends_to_nothing(
