@@ -85,7 +85,10 @@ def resnet(labels: int = 5) -> PreTrainedModel:
 
 
 class TimmLayout(nn.Module):
-    """A ViT with the layout of timm's VisionTransformer: fused attention, ``norm_pre`` after the positions."""
+    """A ViT of one's own with the layout of timm's: fused attention, ``norm_pre`` after the positions.
+
+    Tests change its parts, and run it with all versions of PyTorch. timm's models are tested in models/test_timm.py.
+    """
 
     class PatchEmbed(nn.Module):
         def __init__(self, width: int) -> None:
@@ -151,7 +154,10 @@ class UnknownLayout(TimmLayout):
 
 
 class TorchvisionLayout(nn.Module):
-    """A ViT with the layout of torchvision's: dropout and layers in ``encoder``, and ``nn.MultiheadAttention``."""
+    """A ViT of one's own with torchvision's layout: dropout and layers in ``encoder``, and ``nn.MultiheadAttention``.
+
+    Tests run it with all versions of PyTorch. torchvision's models are tested in models/test_torchvision.py.
+    """
 
     class Block(nn.Module):
         def __init__(self, width: int) -> None:
