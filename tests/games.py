@@ -7,6 +7,9 @@ import reference
 import torch
 from torch import Tensor
 
+from captum_moxi import Selection
+from captum_moxi.arguments import Mode
+from captum_moxi.search import has_flipped
 from captum_moxi.search.screens import Screen, SearchStep
 
 MODES = pytest.mark.parametrize("mode", ["insertion", "deletion"])
@@ -65,6 +68,47 @@ class TableGame:
 def random_game(batch: int = 3, n: int = 6, seed: int = 0) -> TableGame:
     """A game of normally distributed logits."""
     return TableGame(torch.randn(batch, 2**n, 2, generator=torch.Generator().manual_seed(seed)))
+
+
+def group_of(selection: Selection, example: int) -> set[int]:
+    """The players that a selection contains."""
+    return {player for player in selection.order[example].tolist() if player >= 0}
+
+
+def teams_game(seed: int, *, batch: int = 16, n: int = 8) -> TableGame:
+    """Games with players that are useless until their whole team is present, or until it is absent.
+
+    Greedy search then chooses players before it finds a team without which they are not needed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    present = torch.arange(2**n)[:, None] >> torch.arange(n) & 1
+    logits = torch.zeros(batch, 2**n, 2)
+    for example in range(batch):
+        for combine in (torch.amin, torch.amax):
+            for _ in range(n):
+                team = torch.randperm(n, generator=generator)[: int(torch.randint(1, 5, (), generator=generator))]
+                logits[example, :, 0] += len(team) * torch.rand((), generator=generator) * combine(present[:, team], 1)
+        logits[example, :, 1] = logits[example].max() * (0.3 + 0.4 * torch.rand((), generator=generator))
+    return TableGame(logits)
+
+
+def outcome(game: TableGame, mode: Mode, example: int, group: set[int]) -> SimpleNamespace:
+    """The outcome of one coalition, evaluated by itself."""
+    present = torch.tensor([[(player in group) == (mode == "insertion") for player in game.ids.tolist()]])
+    return game.outcome(present & game.exists[example], torch.tensor([example]))
+
+
+def flips(game: TableGame, mode: Mode, example: int, group: set[int], confidence: float, flip: Mode | None) -> bool:
+    result = outcome(game, mode, example, group)
+    return bool(
+        has_flipped(
+            flip or mode,
+            result.predictions,
+            result.confidences,
+            target=int(game.targets[example]),
+            min_confidence=confidence,
+        )
+    )
 
 
 class FixedScreen(Screen):

@@ -38,7 +38,9 @@ BENCHMARKS.register(
     "screens", lambda: compare_screens, help="cost and results of screens and beams, compared with the exact search"
 )
 BENCHMARKS.register(
-    "groups", lambda: compare_groups, help="size and cost of greedy groups, minimal groups and groups found by beams"
+    "groups",
+    lambda: compare_groups,
+    help="size and cost of greedy groups, minimal groups, groups found by beams, and groups after swaps",
 )
 BENCHMARKS.register(
     "alternatives", lambda: count_alternatives, help="number of disjoint groups that flip the prediction by themselves"

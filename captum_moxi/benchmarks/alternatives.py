@@ -12,7 +12,7 @@ from captum_moxi.benchmarks.bench import Bench, short_name
 from captum_moxi.benchmarks.groups import search_group
 from captum_moxi.evaluation.records import Record
 from captum_moxi.models import ImageClassifier
-from captum_moxi.search import Selection, disjoint_selections
+from captum_moxi.search import Selection, disjoint_selections, minimal_selection
 from captum_moxi.tables import markdown_table
 
 # Maximum number of groups of an image, as in ``explain --alternatives 5``.
@@ -39,7 +39,7 @@ def _measure(bench: Bench, classifier: ImageClassifier, image: Image.Image, mode
     game = bench.game(classifier, [image])
 
     def search(candidates: Tensor | None) -> Selection:
-        return search_group(game, mode, most_steps=bench.most_steps, minimal=True, candidates=candidates)
+        return search_group(game, mode, most_steps=bench.most_steps, refine=minimal_selection, candidates=candidates)
 
     groups = disjoint_selections(search, game, at_most=AT_MOST)
     return {

@@ -1,4 +1,4 @@
-"""Benchmark ``groups``: the size of groups found by greedy search and by beams, and of minimal groups.
+"""Benchmark ``groups``: the size of groups found by greedy search and by beams, of minimal groups, and after swaps.
 
 Deletion uses ``GradientScreen(8)``, as ``evaluate`` does by default, and insertion evaluates all candidates.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from statistics import fmean, median
+from typing import Protocol
 
 from PIL import Image
 from torch import Tensor
@@ -17,9 +18,17 @@ from captum_moxi.benchmarks.bench import Bench, short_name
 from captum_moxi.evaluation.records import Record
 from captum_moxi.game import CoalitionGame
 from captum_moxi.models import ImageClassifier
-from captum_moxi.search import Selection, greedy, minimal_selection
+from captum_moxi.search import SearchAmong, Selection, greedy, minimal_selection, swapped_selection
 from captum_moxi.search.screens import GradientScreen, screen_for_mode
 from captum_moxi.tables import markdown_table
+
+
+class Refinement(Protocol):
+    """A function that searches a group up to the flip and makes it smaller, such as ``minimal_selection``."""
+
+    def __call__(
+        self, search: SearchAmong, game: CoalitionGame, mode: Mode, *, candidates: Tensor | None = None
+    ) -> Selection: ...
 
 
 @dataclass(frozen=True)
@@ -30,20 +39,22 @@ class GroupSearch:
         title (str): Title in the table.
         beam_width (int, optional): Number of groups that the search keeps.
             Default: 1
-        minimal (bool, optional): Whether the players that the flip does not need are left out.
-            Default: False
+        refine (Callable, optional): Makes the groups smaller: ``minimal_selection`` or ``swapped_selection``.
+            Default: None, the groups stay as they are
     """
 
     title: str
     beam_width: int = 1
-    minimal: bool = False
+    refine: Refinement | None = None
 
 
 SEARCHES = (
     GroupSearch("greedy"),
-    GroupSearch("greedy, minimal", minimal=True),
+    GroupSearch("greedy, minimal", refine=minimal_selection),
     GroupSearch("beam of 4", beam_width=4),
-    GroupSearch("beam of 4, minimal", beam_width=4, minimal=True),
+    GroupSearch("beam of 4, minimal", beam_width=4, refine=minimal_selection),
+    GroupSearch("greedy, minimal, swaps", refine=swapped_selection),
+    GroupSearch("beam of 4, minimal, swaps", beam_width=4, refine=swapped_selection),
 )
 
 
@@ -70,7 +81,7 @@ def search_group(
     *,
     most_steps: int | None,
     beam_width: int = 1,
-    minimal: bool = False,
+    refine: Refinement | None = None,
     candidates: Tensor | None = None,
 ) -> Selection:
     """Search a group that flips the prediction.
@@ -79,7 +90,7 @@ def search_group(
         game (CoalitionGame): Game of the images.
         mode (str): ``"insertion"`` or ``"deletion"``.
         most_steps (int or None): Maximum number of steps.
-        beam_width, minimal: As in :class:`GroupSearch`.
+        beam_width, refine: As in :class:`GroupSearch`.
         candidates (Tensor, optional): Players that the search may choose. Shape ``(B, n)``, bool.
             Default: None, all players
     """
@@ -95,7 +106,7 @@ def search_group(
             candidates=candidates,
         )
 
-    return minimal_selection(search, game, mode, candidates=candidates) if minimal else search(candidates)
+    return search(candidates) if refine is None else refine(search, game, mode, candidates=candidates)
 
 
 def _measure(
@@ -105,7 +116,7 @@ def _measure(
     start = time.perf_counter()
     game = bench.game(classifier, [image])
     selection = search_group(
-        game, mode, most_steps=bench.most_steps, beam_width=search.beam_width, minimal=search.minimal
+        game, mode, most_steps=bench.most_steps, beam_width=search.beam_width, refine=search.refine
     )
     return {
         "seconds": time.perf_counter() - start,

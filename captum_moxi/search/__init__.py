@@ -12,6 +12,7 @@ from captum_moxi.search.independent import rank_independently
 from captum_moxi.search.minimal import SearchAmong, minimal_selection
 from captum_moxi.search.selection import Selection, has_flipped
 from captum_moxi.search.state import Progress, no_progress
+from captum_moxi.search.swaps import swapped_selection
 
 __all__ = [
     "BatchGame",
@@ -26,4 +27,5 @@ __all__ = [
     "minimal_selection",
     "no_progress",
     "rank_independently",
+    "swapped_selection",
 ]

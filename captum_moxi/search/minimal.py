@@ -60,7 +60,7 @@ def minimal_selection(
         is_whole = selection.n_steps == n_needed
         minimal = minimal | (unverified & is_whole)
         unverified = unverified & ~is_whole
-    return replace(selection, minimal=minimal, left_out=_left_out(first, selection))
+    return replace(selection, minimal=minimal, left_out=left_out_players(first, selection))
 
 
 def _needed_players(rules: Rules, selection: Selection, examples: Tensor, progress: Progress) -> Tensor:
@@ -86,7 +86,7 @@ def _needed_players(rules: Rules, selection: Selection, examples: Tensor, progre
     in_progress = group.any(1)
     while in_progress.any():
         is_member = (players & group[:, None]).any(2) & in_progress[:, None]
-        values, sizes, holds = _evaluate(rules, group[:, None] & ~players, is_member, progress)
+        values, sizes, holds = evaluate_groups(rules, group[:, None] & ~players, is_member, progress)
         ranked = best_to_worst(
             values.masked_fill(~holds, -torch.inf),
             players.shape[1],
@@ -98,7 +98,7 @@ def _needed_players(rules: Rules, selection: Selection, examples: Tensor, progre
         smaller = group[:, None] & ~left_out
         n_left_out = torch.arange(1, players.shape[1] + 1)
         # The group without one player is known. Evaluate it without 2, 3, ... of those that it can do without.
-        *_, smaller_holds = _evaluate(
+        *_, smaller_holds = evaluate_groups(
             rules, smaller, (n_left_out > 1) & (n_left_out <= holds.sum(1)[:, None]), progress
         )
         smaller_holds[:, 0] = holds.any(1)
@@ -108,7 +108,9 @@ def _needed_players(rules: Rules, selection: Selection, examples: Tensor, progre
     return group
 
 
-def _evaluate(rules: Rules, groups: Tensor, selected: Tensor, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
+def evaluate_groups(
+    rules: Rules, groups: Tensor, selected: Tensor, progress: Progress
+) -> tuple[Tensor, Tensor, Tensor]:
     """Evaluate several groups of each example in one batch.
 
     Args:
@@ -134,11 +136,16 @@ def _evaluate(rules: Rules, groups: Tensor, selected: Tensor, progress: Progress
     return values, sizes, flips
 
 
-def _left_out(first: Selection, last: Selection) -> Tensor:
-    """Return the ids of the players that only the first selection contains, in its order. Shape ``(B, R)``, int64."""
+def left_out_players(first: Selection, last: Selection) -> Tensor:
+    """Return the ids of all players that were chosen up to the first selection, and that the last does not contain.
+
+    Shape ``(B, R)``, int64: players of the first selection in its order, and then those that it left out itself.
+    """
     rows = [
-        [player for player in before if player >= 0 and player not in after]
-        for before, after in zip(first.order.tolist(), map(set, last.order.tolist()), strict=True)
+        [player for player in (*order, *left_out) if player >= 0 and player not in kept]
+        for order, left_out, kept in zip(
+            first.order.tolist(), first.left_out.tolist(), map(set, last.order.tolist()), strict=True
+        )
     ]
     width = max(map(len, rows), default=0)
     return torch.tensor([row + [-1] * (width - len(row)) for row in rows], dtype=torch.long).reshape(len(rows), width)

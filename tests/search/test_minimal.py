@@ -4,17 +4,16 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from itertools import combinations
-from types import SimpleNamespace
 
 import pytest
 import reference
 import torch
-from games import MODES, TableGame
+from games import MODES, TableGame, flips, group_of, outcome, teams_game
 from torch import Tensor
 
 from captum_moxi import LastGainsScreen, Selection
 from captum_moxi.arguments import Mode
-from captum_moxi.search import greedy, has_flipped, minimal_selection, rank_independently
+from captum_moxi.search import greedy, minimal_selection, rank_independently
 
 Search = Callable[..., Selection]
 SEARCHES = pytest.mark.parametrize(
@@ -22,25 +21,6 @@ SEARCHES = pytest.mark.parametrize(
     [greedy, rank_independently, partial(greedy, screen=LastGainsScreen(2)), partial(greedy, beam_width=3)],
     ids=["greedy", "moxi-minus", "screen", "beam"],
 )
-
-
-def outcome(game: TableGame, mode: Mode, example: int, group: set[int]) -> SimpleNamespace:
-    """The outcome of one coalition, evaluated by itself."""
-    present = torch.tensor([[(player in group) == (mode == "insertion") for player in game.ids.tolist()]])
-    return game.outcome(present & game.exists[example], torch.tensor([example]))
-
-
-def flips(game: TableGame, mode: Mode, example: int, group: set[int], confidence: float, flip: Mode | None) -> bool:
-    result = outcome(game, mode, example, group)
-    return bool(
-        has_flipped(
-            flip or mode,
-            result.predictions,
-            result.confidences,
-            target=int(game.targets[example]),
-            min_confidence=confidence,
-        )
-    )
 
 
 def find(
@@ -60,27 +40,6 @@ def find(
 
     minimal = minimal_selection(among, game, mode, min_confidence=confidence, flip=flip, candidates=candidates)
     return among(candidates), minimal
-
-
-def group_of(selection: Selection, example: int) -> set[int]:
-    return {player for player in selection.order[example].tolist() if player >= 0}
-
-
-def teams_game(seed: int, *, batch: int = 16, n: int = 8) -> TableGame:
-    """Games with players that are useless until their whole team is present, or until it is absent.
-
-    Greedy search then chooses players before it finds a team without which they are not needed.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    present = torch.arange(2**n)[:, None] >> torch.arange(n) & 1
-    logits = torch.zeros(batch, 2**n, 2)
-    for example in range(batch):
-        for combine in (torch.amin, torch.amax):
-            for _ in range(n):
-                team = torch.randperm(n, generator=generator)[: int(torch.randint(1, 5, (), generator=generator))]
-                logits[example, :, 0] += len(team) * torch.rand((), generator=generator) * combine(present[:, team], 1)
-        logits[example, :, 1] = logits[example].max() * (0.3 + 0.4 * torch.rand((), generator=generator))
-    return TableGame(logits)
 
 
 @MODES
