@@ -94,6 +94,7 @@ def _take_step(rules: Rules, groups: Groups, evaluations: Evaluations, parents: 
     groups = replace(
         groups,
         gains=torch.where(evaluated, gains, groups.gains),
+        sizes=torch.where(evaluated, evaluations.sizes[parents], groups.sizes),
         estimates=torch.where(evaluated[:, None], estimates, groups.estimates),
     )
     # Groups that have stopped choose no player, so any row serves as a placeholder.

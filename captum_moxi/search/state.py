@@ -43,6 +43,8 @@ class Groups:
         limit (Tensor): Maximum number of steps. Shape ``(S,)``, int64.
         chosen (Tensor): Players chosen so far. Shape ``(S, n)``, bool.
         gains (Tensor): Gain of each player when it was last evaluated. Shape ``(S, n)``, float64. NaN if never.
+        sizes (Tensor): Size of the rewards from which that gain was computed, see :meth:`Rules.sizes`. Shape
+            ``(S, n)``, float64. 0 if never.
         estimates (Tensor): Estimate of that gain by each stage of the screen. Shape ``(S, stages, n)``, float64. NaN if
             there is none.
         n_steps (Tensor): Steps taken. Shape ``(S,)``, int64.
@@ -59,6 +61,7 @@ class Groups:
     limit: Tensor
     chosen: Tensor
     gains: Tensor
+    sizes: Tensor
     estimates: Tensor
     n_steps: Tensor
     flipped: Tensor
@@ -155,6 +158,7 @@ class Rules:
             limit=n_players.clamp(max=min(int(self.n_steps or game.n_players), game.n_players)),
             chosen=no_players,
             gains=unknown,
+            sizes=torch.zeros_like(unknown),
             estimates=unknown[:, None].repeat(1, n_stages, 1),
             n_steps=torch.zeros(batch, dtype=torch.long),
             flipped=self.flips(outcomes, examples),
@@ -238,6 +242,7 @@ class Rules:
             rewards=groups.rewards[:, -1, 0].double(),
             rewards_without=groups.rewards[:, -1, 1].double() if self.mode == "symmetric" else None,
             gains=groups.gains,
+            sizes=groups.sizes,
             estimates=torch.full_like(groups.gains, torch.nan),
         )
 

@@ -130,6 +130,7 @@ def symmetric_step(game: CoalitionGame, chosen: Tensor) -> SearchStep:
         candidates=~chosen,
         rewards=game.outcome(chosen, examples).rewards.double(),
         gains=unknown,
+        sizes=torch.zeros_like(unknown),
         estimates=unknown,
         rewards_without=game.outcome(~chosen, examples).rewards.double(),
     )

@@ -28,6 +28,8 @@ class SearchStep:
         gains (Tensor): Gain of each player when it was last evaluated: the rise in reward in insertion, the fall in
             deletion, and their sum in a symmetric search. Shape ``(S, n)``, float64. NaN for players that were never
             evaluated.
+        sizes (Tensor): Sum of the absolute rewards from which that gain was computed, which is the scale of its
+            rounding error. Shape ``(S, n)``, float64. 0 for players that were never evaluated.
         estimates (Tensor): Estimate of that gain by the same screen. Shape ``(S, n)``, float64. NaN if there is none.
         rewards_without (Tensor, optional): In a symmetric search, the rewards of the coalitions of all other players.
             Shape ``(S,)``, float64.
@@ -42,6 +44,7 @@ class SearchStep:
     candidates: Tensor
     rewards: Tensor
     gains: Tensor
+    sizes: Tensor
     estimates: Tensor
     rewards_without: Tensor | None = None
 

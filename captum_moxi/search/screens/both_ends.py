@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from captum_moxi.search.outcomes import as_floating
 from captum_moxi.search.screens.base import Screen, SearchStep
+from captum_moxi.search.ties import is_best
 
 
 class BothEndsScreen(Screen):
@@ -18,6 +20,9 @@ class BothEndsScreen(Screen):
     :math:`v(N \setminus S) = -v(S)`, the worst candidate for the beginning of the ranking is the one whose absence from
     its complement costs least, and the same rows show both. The bidirectional search of LiMA (Chen et al., 'Less is
     More: Efficient Black-box Attribution via Minimal Interpretable Subset Selection', 2025) saves rows in the same way.
+
+    Gains that differ only by rounding are ties at both ends: of the best candidates, the one with the lowest id is
+    chosen, and of the worst candidates, the one with the highest id goes to the end.
 
     A candidate that becomes useful only after other players are chosen can be missed.
 
@@ -39,7 +44,7 @@ class BothEndsScreen(Screen):
         # The estimates are not gains, but the number of the step that evaluated each candidate last.
         last_step = step.estimates
         at_front = step.candidates & (last_step.isnan() | (last_step == step.number - 1))
-        worst = _last_lowest(step.gains.masked_fill(~at_front, torch.nan))
+        worst = _last_lowest(step, at_front & ~step.gains.isnan())
         # All candidates at the front are evaluated. If there are none, the last one that was moved to the end is.
         return torch.full_like(last_step, step.number), last_step.masked_fill(at_front & ~worst, torch.inf)
 
@@ -47,11 +52,13 @@ class BothEndsScreen(Screen):
         return "BothEndsScreen()"
 
 
-def _last_lowest(gains: Tensor) -> Tensor:
-    """Return which player of each row has the lowest gain, ``(S, n)`` bool. NaN does not take part.
+def _last_lowest(step: SearchStep, players: Tensor) -> Tensor:
+    """Return which of these players ``(S, n)`` bool has the lowest gain, ``(S, n)`` bool.
 
-    If several have it, it is the last one, because the search prefers the first one.
+    If several have it, up to rounding, it is the last one, because the search prefers the first one.
     """
-    lowest = gains.nan_to_num(nan=torch.inf, posinf=torch.inf)
-    is_lowest = (lowest == lowest.amin(1, keepdim=True)) & ~gains.isnan()
+    dtype = as_floating(step.game.full.rewards).dtype
+    # Gains of one step differ by as much as the values from which they were computed.
+    falls = (-step.gains).masked_fill(~players, -torch.inf)
+    is_lowest = players & is_best(falls, dtype, relative=False, sizes=step.sizes)
     return is_lowest & (is_lowest.flip(1).cumsum(1).flip(1) == 1)

@@ -98,6 +98,7 @@ def test_a_step_lists_the_coalition_that_each_candidate_leads_to() -> None:
         candidates=candidates,
         rewards=torch.zeros(2),
         gains=nothing,
+        sizes=torch.zeros(2, 3),
         estimates=nothing,
     )
     starts, positions, coalitions, examples = step.candidate_coalitions()

@@ -54,6 +54,19 @@ def test_players_with_equal_gains_go_to_the_end_in_the_order_of_their_ids() -> N
     assert greedy(game, "symmetric", screen=BothEndsScreen()).order[0].tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(("difference", "order"), [(2.0**-48, [2, 3, 4, 0, 1]), (2.0**-40, [3, 2, 4, 1, 0])])
+def test_gains_that_differ_by_rounding_are_ties_at_both_ends(difference: float, order: list[int]) -> None:
+    """The rewards are sums of weights. All rewards are about 10 in size, so 8 epsilons of 10 are about 2**-46.
+
+    Players 0 and 1 are the worst, and players 2 and 3 the best. If both are ties, players 2 and 3 are chosen and 1 and
+    0 go to the end in the order of their ids, and otherwise in the order of their weights.
+    """
+    weights = torch.tensor([1, 1 + difference, 3, 3 + difference, 2], dtype=torch.float64)
+    logits = torch.zeros(1, 2**5, 2, dtype=torch.float64)
+    logits[0, :, 0] = (torch.arange(2**5)[:, None] >> torch.arange(5) & 1).double() @ weights
+    assert greedy(TableGame(logits), "symmetric", screen=BothEndsScreen()).order[0].tolist() == order
+
+
 def test_it_is_meant_for_symmetric_search_alone() -> None:
     screen = SCREENS.create("both-ends")
     assert isinstance(screen, BothEndsScreen) and repr(screen) == "BothEndsScreen()"

@@ -72,6 +72,7 @@ def test_estimates_are_corrected_once_known_and_optimistic_before() -> None:
         candidates=coalition,
         rewards=torch.zeros(1),
         gains=torch.tensor([[4.0, torch.nan, torch.nan, 3.0]]),
+        sizes=torch.zeros(1, 4),
         estimates=torch.tensor([[2.5, torch.nan, torch.nan, 1.0]]),
     )
     estimates, priorities = GradientScreen(2).estimate(step)
