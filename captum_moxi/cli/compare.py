@@ -1,9 +1,11 @@
 """``captum-moxi compare``: compare methods on images."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from captum_moxi.cli import options
 from captum_moxi.cli.labels import label_sources
@@ -85,6 +87,10 @@ def compare(
     IMAGE-methods.html           with --html: a slider along the path of each method
     """
     classifier, sources = load_sources(images, model=model, device=device, classes=classes, template=template)
+    is_default = click.get_current_context().get_parameter_source("screen") is ParameterSource.DEFAULT
+    if is_default and not settings.screened_modes():
+        # Only a screen that the user chose must be used.
+        settings = replace(settings, screen=None)
     settings.check(classifier)
     class_index = None if target is None else classifier.class_index(target)
     sources = label_sources(sources, classifier.labels, pattern=label_pattern, label_map=label_map)

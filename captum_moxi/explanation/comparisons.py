@@ -116,15 +116,15 @@ class CompareSettings:
 
         Raises:
             ValueError: If a name is unknown, if a number is out of range, if the classifier does not have the class
-                of the reward, or if the grid, the removal or one of the ``replay_removals`` does not fit the
-                classifier.
+                of the reward, if no method uses the screen, or if the grid, the removal or one of the
+                ``replay_removals`` does not fit the classifier.
             TypeError: If a setting has the wrong type.
         """
         parse_modes(self.modes)
         check_positive_int("n_steps", self.n_steps)
         if self.grid is not None:
             check_positive_int("grid", self.grid)
-        get_methods(self.methods, get_screen(self.screen))
+        self._check_screen()
         get_metrics(self.metrics)
         with_class_indices(self.reward, classifier)
         call = check_players(classifier, removal=self.removal, grid=self.grid)
@@ -132,6 +132,46 @@ class CompareSettings:
             check_removals(self.replay_removals, argument="replay_removals")
             if call is not None:
                 check_fit(call, self.replay_removals, argument="replay_removals")
+
+    def screened_modes(self) -> dict[str, list[Mode]]:
+        """Return the modes in which each method uses the screen.
+
+        Returns:
+            dict[str, list[str]]: Modes by the title of the method. Methods that do not use the screen are left out.
+        """
+        screen = get_screen(self.screen)
+        modes = {
+            method.title: [
+                mode
+                for mode in parse_modes(self.modes)
+                # A search with one order for both modes is symmetric.
+                if screen_for_mode(screen, mode if method.depends_on_mode else "symmetric")
+            ]
+            for method in get_methods(self.methods, screen)
+            if method.rescreen is not None
+        }
+        return {title: screened for title, screened in modes.items() if screened}
+
+    def _check_screen(self) -> None:
+        """Check that a method uses the screen. The methods are checked as well."""
+        modes, screen = parse_modes(self.modes), get_screen(self.screen)
+        methods = get_methods(self.methods, screen)
+        if screen is None or self.screened_modes():
+            return
+        if any(mode in screen.used_in for mode in modes):
+            remedy = "add moxi, or pass "
+        elif "symmetric" in screen.used_in:
+            remedy = "add moxi-symmetric, or pass "
+        elif not screen.used_in:
+            remedy = "pass "
+        elif any(method.rescreen is not None and method.depends_on_mode for method in methods):
+            remedy = f"pass modes='{screen.used_in[0]}', "
+        else:
+            remedy = f"add moxi and pass modes='{screen.used_in[0]}', or pass "
+        raise ValueError(
+            f"screen is {screen!r}, which none of the methods ({', '.join(method.title for method in methods)}) uses "
+            f"in {' and '.join(modes)}; {remedy}another screen, or screen='all'"
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings except the methods, modes and metrics as JSON types. Screens and removals become text."""
@@ -443,17 +483,10 @@ class ComparisonReport:
     def _screened(self) -> str:
         """Name the methods that use the screen, and the modes in which they do."""
         screen = get_screen(self.settings.screen)
-        parts: list[str] = []
-        for method in get_methods(self.settings.methods):
-            modes = [
-                mode
-                for mode in parse_modes(self.settings.modes)
-                # A search with one order for both modes is symmetric.
-                if screen_for_mode(screen, mode if method.depends_on_mode else "symmetric")
-            ]
-            if modes and method.rescreen is not None:
-                parts.append(f"; {method.title} uses {screen!r} for {' and '.join(modes)}")
-        return "".join(parts)
+        return "".join(
+            f"; {title} uses {screen!r} for {' and '.join(modes)}"
+            for title, modes in self.settings.screened_modes().items()
+        )
 
 
 def _to_json(result: Result, record: Record) -> dict[str, object]:

@@ -107,6 +107,13 @@ def test_one_mode_a_grid_and_a_target(invoke, tmp_path: Path) -> None:
     assert {row["target"] for row in read_rows(tmp_path)} == {"13"}
 
 
+def test_the_default_screen_may_be_unused(invoke, tmp_path: Path) -> None:
+    for options in (["--methods", "random"], ["--methods", "moxi", "--mode", "insertion"]):
+        result = invoke("compare", *options, "--n-steps", 2, "--out", tmp_path)
+        assert result.exit_code == 0, result.output
+        assert "GradientScreen" not in result.output
+
+
 def test_a_random_order_depends_on_the_name_of_the_image(invoke, model, digits: Path, tmp_path: Path) -> None:
     folder = tmp_path / "same"
     folder.mkdir()
@@ -130,6 +137,8 @@ def test_a_random_order_depends_on_the_name_of_the_image(invoke, model, digits: 
         (["--metrics", "beauty"], "metric 'beauty' is unknown; pass one of "),
         (["--reward", "profit"], "reward 'profit' is unknown"),
         (["--grid", "3"], "one of 1, 2, 4"),
+        (["--methods", "gradcam", "--screen", "gradient:8"], "add moxi, or pass another screen, or --screen all"),
+        (["--mode", "insertion", "--screen", "gradient:8"], "pass --mode deletion, another screen, or --screen all"),
         (["picture.png"], "--model is missing"),
     ],
 )

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_moxi import compare
+from captum_moxi.arguments import MODES
 from captum_moxi.explanation import CompareSettings, ComparisonReport, compare_image
-from captum_moxi.methods import METHODS, moxi
-from captum_moxi.search.screens import GradientScreen
+from captum_moxi.methods import METHODS, get_methods, moxi
+from captum_moxi.search.screens import GradientScreen, get_screen
 
 SETTINGS = CompareSettings(methods=("moxi", "gradcam"), n_steps=3, screen=GradientScreen(4))
 
@@ -146,6 +148,38 @@ def test_unknown_names_are_rejected_before_images_are_read(classifier) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             settings.check(classifier)
+
+
+@pytest.mark.parametrize(
+    ("methods", "modes", "screen", "remedy"),
+    [
+        (("gradcam",), MODES, "gradient:8", "add moxi, or pass another screen, or screen='all'"),
+        (("moxi-minus", "random"), MODES, "last-gains:4", "add moxi, or pass another screen, or screen='all'"),
+        (("moxi",), MODES, "both-ends", "add moxi-symmetric, or pass another screen, or screen='all'"),
+        (None, ("insertion",), "gradient:8", "pass modes='deletion', another screen, or screen='all'"),
+        (("moxi-symmetric",), ("insertion",), "gradient:8", "add moxi and pass modes='deletion', or pass another"),
+    ],
+)
+def test_a_screen_that_no_method_uses_is_rejected(classifier, methods, modes, screen: str, remedy: str) -> None:
+    settings = CompareSettings(methods=methods, modes=modes, screen=screen)
+    titles = ", ".join(method.title for method in get_methods(methods))
+    message = f"screen is {get_screen(screen)!r}, which none of the methods ({titles}) uses in {' and '.join(modes)}; "
+    with pytest.raises(ValueError, match=re.escape(message + remedy)):
+        settings.check(classifier)
+    replace(settings, screen="all").check(classifier)
+
+
+@pytest.mark.parametrize(
+    ("methods", "screen"),
+    [
+        (("gradcam", "moxi"), "gradient:8"),
+        (("moxi-symmetric", "moxi"), "both-ends"),
+        (("moxi-symmetric",), "last-gains:4"),
+        (None, "last-gains:4"),
+    ],
+)
+def test_a_screen_that_one_method_uses_is_accepted(classifier, methods, screen: str) -> None:
+    CompareSettings(methods=methods, screen=screen).check(classifier)
 
 
 def test_orders_are_replayed_under_other_removals(classifier, image, tmp_path: Path) -> None:
