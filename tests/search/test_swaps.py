@@ -43,6 +43,13 @@ def find(
     return minimal, swapped_selection(among, game, mode, n_others=n_others, **options)
 
 
+def smaller_groups(group: set[int], game: TableGame) -> list[set[int]]:
+    """The groups without one player, and those with another player in place of two."""
+    others = set(range(game.n_players)) - group
+    swaps = [group - set(pair) | {other} for pair in combinations(group, 2) for other in others]
+    return [group - {player} for player in group] + swaps
+
+
 @MODES
 @pytest.mark.parametrize(("n_others", "expected"), [(1, [A, B, C]), (2, [B, D]), (None, [B, D])])
 def test_two_players_are_swapped_for_one_of_those_that_are_tried(
@@ -74,12 +81,7 @@ def test_no_player_can_be_left_out_and_no_two_swapped_for_one(mode: Mode, confid
         for example in swapped.flipped.nonzero().flatten().tolist():
             group = group_of(swapped, example)
             assert flips(game, mode, example, group, confidence, None)
-            smaller = [group - {player} for player in group]
-            smaller += [
-                group - set(pair) | {other}
-                for pair in combinations(group, 2)
-                for other in set(range(game.n_players)) - group
-            ]
+            smaller = smaller_groups(group, game)
             assert not any(flips(game, mode, example, players, confidence, None) for players in smaller)
             assert len(group) <= int(minimal.n_steps[example])
             n_smaller += len(group) < int(minimal.n_steps[example])
@@ -93,3 +95,27 @@ def test_a_batch_gives_the_groups_of_its_examples(mode: Mode) -> None:
     for example in range(game.n_examples):
         _, alone = find(game.single(example), mode, 2)
         assert alone.order[0].tolist() == [player for player in together.order[example].tolist() if player >= 0]
+
+
+def test_groups_of_symmetric_search_stay_sufficient_and_necessary() -> None:
+    n_smaller = 0
+    for seed in range(3):
+        game = teams_game(seed)
+
+        def among(candidates: Tensor | None, game: TableGame = game) -> Selection:
+            return greedy(game, "symmetric", stop="flip", candidates=candidates)
+
+        minimal = minimal_selection(among, game, "symmetric")
+        swapped = swapped_selection(among, game, "symmetric", n_others=None)
+        assert torch.equal(minimal.flipped, swapped.flipped) and torch.equal(swapped.minimal, swapped.flipped)
+        for example in swapped.flipped.nonzero().flatten().tolist():
+            group = group_of(swapped, example)
+            flipping = [
+                players
+                for players in (group, *smaller_groups(group, game))
+                if all(flips(game, mode, example, players, 0.0, None) for mode in ("insertion", "deletion"))
+            ]
+            assert flipping == [group]
+            assert len(group) <= int(minimal.n_steps[example])
+            n_smaller += len(group) < int(minimal.n_steps[example])
+    assert n_smaller
