@@ -1,6 +1,6 @@
 """The models, images and settings that all benchmarks share."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -46,8 +46,8 @@ class Bench:
         most_steps (int, optional): Maximum number of steps of a search in the benchmarks ``bare``, ``screens``,
             ``groups`` and ``alternatives``.
             Default: None, no limit
-        searches (Sequence[str], optional): Titles of the searches that the benchmark ``screens`` compares with the
-            exact search.
+        searches (Sequence[str], optional): Titles of the searches that the benchmarks ``screens`` and ``groups``
+            compare.
             Default: ``()``, all
         records (Records, optional): Stored measurements, which are reused and extended.
             Default: an empty record in memory
@@ -70,6 +70,20 @@ class Bench:
     def machine(self) -> str:
         """Description of the machine, with the versions of torch and Python."""
         return describe_machine(self.device)
+
+    def selected_searches(self, titles: Collection[str]) -> set[str]:
+        """Return the titles of the searches to compare.
+
+        Args:
+            titles (Collection[str]): Titles of all searches of the benchmark.
+
+        Raises:
+            ValueError: If ``searches`` contains another title.
+        """
+        unknown = sorted(set(self.searches) - set(titles))
+        if unknown:
+            raise ValueError(f"search {'; '.join(unknown)} is unknown; pass one of {'; '.join(sorted(titles))}")
+        return set(self.searches or titles)
 
     def measure(self, settings: Record, measurement: Callable[[], Record]) -> Record:
         """Return the recorded measurement with these settings, or measure now and record the result.

@@ -59,10 +59,11 @@ SEARCHES = (
 
 
 def compare_groups(bench: Bench) -> str:
-    """Search the groups of every image in every way, and return the table."""
+    """Search the groups of every image in the selected ways, and return the table."""
+    selected = bench.selected_searches([search.title for search in SEARCHES])
     records = bench.measure_variants(
         "groups",
-        list(product(MODES, SEARCHES)),
+        list(product(MODES, [search for search in SEARCHES if search.title in selected])),
         settings=lambda variant: {"mode": variant[0], "search": variant[1].title, "most_steps": bench.most_steps},
         measurement=partial(_measure, bench),
     )

@@ -117,11 +117,8 @@ def mean_confidence(confidences: list[float], points: int) -> float:
 def _chosen_searches(bench: Bench) -> dict[Mode, list[Search]]:
     """Return the selected searches of each mode. They always include the exact search."""
     available = {mode: searches(mode) for mode in STUDIED}
-    titles = sorted({search.title for searches_of_mode in available.values() for search in searches_of_mode})
-    unknown = sorted(set(bench.searches) - set(titles))
-    if unknown:
-        raise ValueError(f"search {', '.join(unknown)} is unknown; pass one of {'; '.join(titles)}")
-    selected = {EXACT.title, *(bench.searches or titles)}
+    titles = {search.title for searches_of_mode in available.values() for search in searches_of_mode}
+    selected = {EXACT.title} | bench.selected_searches(titles)
     return {
         mode: [search for search in searches_of_mode if search.title in selected]
         for mode, searches_of_mode in available.items()

@@ -487,8 +487,8 @@ searches = partial(
     "searches",
     multiple=True,
     type=TEXT,
-    help="For screens: search to compare with the exact search, by its title in the table, for example gradient:8 or "
-    "'beam of 2'. Repeatable. Default: all.",
+    help="For screens and groups: search to compare, by its title in the table, for example gradient:8 or 'beam of "
+    "4'. Repeatable. Default: all.",
 )
 
 # The app

@@ -55,3 +55,18 @@ def test_a_limited_search_counts_its_steps(bench: Bench, parse_table: ParseTable
     # One patch of 16 cannot show four digits.
     assert {columns["flipped"][row] for row in insertion} == {"0 of 1"}
     assert {columns["players to flip, mean"][row] for row in insertion} == {"1"}
+
+
+def test_searches_can_be_selected(bench: Bench, parse_table: ParseTable) -> None:
+    columns = parse_table(compare_groups(replace(bench, searches=["beam of 4", "greedy, minimal"])))
+    assert list(zip(columns["mode"], columns["search"], strict=True)) == [
+        ("insertion", "greedy, minimal"),
+        ("insertion", "beam of 4"),
+        ("deletion", "greedy, minimal"),
+        ("deletion", "beam of 4"),
+    ]
+
+
+def test_an_unknown_search_is_rejected(bench: Bench) -> None:
+    with pytest.raises(ValueError, match=r"search gradient:8 is unknown; pass one of beam of 4; beam of 4, minimal; "):
+        compare_groups(replace(bench, searches=["gradient:8"]))
