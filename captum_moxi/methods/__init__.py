@@ -23,6 +23,7 @@ from captum_moxi.methods.base import Method, on_game, on_model
 from captum_moxi.methods.gradients import grad_cam, grad_cam_plus_plus, integrated_gradients
 from captum_moxi.methods.moxi import moxi, moxi_minus, moxi_symmetric
 from captum_moxi.methods.occlusion import occlusion
+from captum_moxi.methods.partition import shap_partition
 from captum_moxi.methods.random import random_order
 from captum_moxi.methods.rollout import attention_rollout
 from captum_moxi.methods.shapley import shapley_sampling, shapley_values
@@ -52,6 +53,7 @@ __all__ = [
     "on_game",
     "on_model",
     "random_order",
+    "shap_partition",
     "shapley_sampling",
     "shapley_values",
 ]
@@ -66,6 +68,7 @@ METHODS.register("moxi-symmetric", moxi_symmetric, help="MoXI with one order for
 METHODS.register("shapley", shapley_sampling, argument="SAMPLES", help="Captum's ShapleyValueSampling")
 METHODS.register("shapley-exact", shapley_values, help="Captum's ShapleyValues, for few players")
 METHODS.register("kernel-shap", kernel_shap, argument="SAMPLES", help="Captum's KernelShap")
+METHODS.register("shap-partition", shap_partition, argument="EVALUATIONS", help="shap's PartitionExplainer")
 METHODS.register("lime", lime, argument="SAMPLES", help="Captum's Lime")
 METHODS.register("ablation", feature_ablation, help="Captum's FeatureAblation")
 METHODS.register("gradcam", grad_cam, help="Grad-CAM")

@@ -38,7 +38,9 @@ def test_a_single_logit(name: str) -> None:
     assert rank_positions(game, attributions).tolist() == [[1, 2, 0]] * 2
 
 
-@pytest.mark.parametrize("name", ["ablation", "shapley", "kernel-shap", "moxi", "integrated-gradients"])
+@pytest.mark.parametrize(
+    "name", ["ablation", "shapley", "kernel-shap", "shap-partition", "moxi", "integrated-gradients"]
+)
 def test_scores_of_players_are_not_mistaken_for_a_map(name: str) -> None:
     """The mask numbers the players in another order than the values of the input."""
 
@@ -91,10 +93,19 @@ def test_methods_that_cannot_be_created() -> None:
             get_methods(methods)
 
 
-@pytest.mark.parametrize("name", ["lime", "kernel-shap:100"])
-def test_a_missing_package_is_reported_before_any_game(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captum_moxi.methods.surrogate.find_spec", lambda package: None)
-    with pytest.raises(ValueError, match=r"requires scikit-learn; run pip install 'captum-moxi\[surrogates\]'"):
+@pytest.mark.parametrize(
+    ("name", "module", "package", "extra"),
+    [
+        ("lime", "surrogate", "scikit-learn", "surrogates"),
+        ("kernel-shap:100", "surrogate", "scikit-learn", "surrogates"),
+        ("shap-partition:100", "partition", "shap", "shap"),
+    ],
+)
+def test_a_missing_package_is_reported_before_any_game(
+    name: str, module: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"captum_moxi.methods.{module}.find_spec", lambda package: None)
+    with pytest.raises(ValueError, match=rf"requires {package}; run pip install 'captum-moxi\[{extra}\]'"):
         get_methods(["moxi", name])
 
 

@@ -190,7 +190,7 @@ def test_numpys_state_is_restored_after_an_error() -> None:
     assert np.random.rand(2).tolist() == expected
 
 
-def test_the_named_surrogates_do_not_touch_numpys_state(vit: nn.Module, x: Tensor) -> None:
+def test_the_named_methods_do_not_touch_numpys_state(vit: nn.Module, x: Tensor) -> None:
     states: list[list[int]] = []
 
     def reward(logits: Tensor, target: Tensor) -> Tensor:
@@ -200,7 +200,7 @@ def test_the_named_surrogates_do_not_touch_numpys_state(vit: nn.Module, x: Tenso
     game = CoalitionGame(vit, x[:1], target=1, reward=reward, feature_mask=patch_mask(32, 16))
     np.random.seed(3)
     state = np.random.get_state()[1].tolist()
-    for name in ("lime:20", "kernel-shap:20"):
+    for name in ("lime:20", "kernel-shap:20", "shap-partition:20"):
         METHODS.create(name).attribute(game, "insertion", n_steps=None, stop=None)
     assert np.random.get_state()[1].tolist() == state
     assert all(seen == state for seen in states[1:])
