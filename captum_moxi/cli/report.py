@@ -29,7 +29,7 @@ def report(
     \b
     In the folder --out:
     report.md, report.csv  one row per method and mode: accuracy, areas, SRG, patches to the flip, seconds
-    curves.png             accuracy and confidence with 95 % bands, averaged over images, if runs continue after flips
+    curves.png             accuracy and confidence, averaged over images, if runs continue after flips
     flips.png              fraction of images flipped by each number of patches
     RUN-MODE.png           with --gallery: patches that flip the prediction, by image and method
     """

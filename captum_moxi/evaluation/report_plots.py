@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from captum_moxi.evaluation.curves import RunCurve
-from captum_moxi.metrics.bootstrap import bootstrap_band
+from captum_moxi.plot.bands import describe_bands, draw_band
 from captum_moxi.plot.curves import GOOD_ORDER
 from captum_moxi.plot.style import LineStyle, describe, label_curves, line_style
 
@@ -29,8 +29,6 @@ ENTRIES_PER_COLUMN = 16
 # Markers of the methods, and their distance relative to the diagonal of a panel.
 MARKERS = "os^DvPX<>*pHdh"
 MARKER_DISTANCE = 0.12
-
-_BANDS = "Lines: means over the images. Bands: 95 % intervals."
 
 
 class LabeledStyle(LineStyle):
@@ -80,7 +78,7 @@ def line_styles(curves: Sequence[RunCurve]) -> Styles:
 
 
 def plot_mean_curves(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) -> Figure | None:
-    """Draw accuracy and confidence over the fraction of players: means over images with 95 % bands.
+    """Draw accuracy and confidence over the fraction of players: means over images, from 10 images on with 95 % bands.
 
     Args:
         curves (Sequence[RunCurve]): Methods and modes. Each mode gets a column.
@@ -113,13 +111,15 @@ def plot_mean_curves(curves: Sequence[RunCurve], *, styles: Styles, resamples: i
     describe(
         figure,
         title=f"Accuracy and confidence along the order of each method: {_count_images(drawn)}",
-        reading=f"{_BANDS} {GOOD_ORDER}",
+        reading=f"{_describe_lines(drawn)} {GOOD_ORDER}",
     )
     return figure
 
 
 def plot_flips(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) -> Figure:
-    """Draw the fraction of images whose prediction flipped over the number of players, with 95 % bands.
+    """Draw the fraction of images whose prediction flipped over the number of players.
+
+    From 10 images on, the lines have 95 % bands.
 
     Args:
         curves (Sequence[RunCurve]): Methods and modes. Each mode gets a column.
@@ -148,8 +148,8 @@ def plot_flips(curves: Sequence[RunCurve], *, styles: Styles, resamples: int) ->
     describe(
         figure,
         title=f"Predictions that flip along the order of each method: {_count_images(curves)}",
-        reading=f"{_BANDS} Flipped: the target is predicted (insertion), or no longer predicted (deletion). A good "
-        "order flips predictions with few patches, so its line rises early.",
+        reading=f"{_describe_lines(curves)} Flipped: the target is predicted (insertion), or no longer predicted "
+        "(deletion). A good order flips predictions with few patches, so its line rises early.",
     )
     return figure
 
@@ -167,9 +167,8 @@ def plot_band(
     style: LabeledStyle,
     resamples: int,
     is_step: bool = False,
-    alpha: float = 0.13,
 ) -> None:
-    """Draw the mean over images and its 95 % band.
+    """Draw the mean over images, and its 95 % band from 10 images on.
 
     Args:
         ax (Axes): Axes to draw into.
@@ -179,12 +178,9 @@ def plot_band(
         resamples (int): Number of bootstrap resamples for the band.
         is_step (bool, optional): Whether to draw steps instead of a line.
             Default: False
-        alpha (float, optional): Opacity of the band, from 0 to 1.
-            Default: 0.13
     """
-    low, high = bootstrap_band(values, resamples=resamples)
     ax.plot(x, values.mean(0), drawstyle="steps-post" if is_step else "default", **style)
-    ax.fill_between(x, low, high, step="post" if is_step else None, color=style["color"], alpha=alpha, linewidth=0)
+    draw_band(ax, x, values, color=style["color"], resamples=resamples, is_step=is_step)
 
 
 def _figure(*, rows: int, columns: int) -> Figure:
@@ -206,6 +202,10 @@ def _add_legend(figure: Figure, curves: Sequence[RunCurve], *, styles: Styles) -
         fontsize=8,
         handlelength=3,
     )
+
+
+def _describe_lines(curves: Sequence[RunCurve]) -> str:
+    return describe_bands("Bands: 95 % intervals", [len(curve.images) for curve in curves])
 
 
 def _count_images(curves: Sequence[RunCurve]) -> str:

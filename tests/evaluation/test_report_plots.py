@@ -62,6 +62,19 @@ def test_a_figure_says_what_it_shows_and_how_to_read_it(
     assert figure.get_suptitle().replace("\n", " ").endswith(": 2 images")
 
 
+@pytest.mark.parametrize("copies", [1, 4, 5])
+@pytest.mark.parametrize("plot", FIGURES.values(), ids=FIGURES)
+def test_bands_need_ten_images(plot: Callable[..., Figure | None], copies: int, tmp_path: Path) -> None:
+    curves = read_run_curves(write_full_run(tmp_path / "run", copies=copies))
+    figure = plot(curves, styles=line_styles(curves), resamples=50)
+    assert figure is not None
+    has_bands = copies == 5
+    assert all(len(ax.collections) == (len(ax.lines) if has_bands else 0) for ax in figure.axes)
+    reading = figure.get_supxlabel().replace("\n", " ")
+    assert ("Bands: 95 % intervals." in reading) == has_bands
+    assert ("They have no 95 % bands" in reading) == (not has_bands)
+
+
 def test_the_title_gives_the_numbers_of_images_of_all_runs(tmp_path: Path) -> None:
     rows = [explained("a", "MoXI", "insertion", "-xxxx", [0.0, 0.5, 0.5, 0.5, 1.0])]
     one = read_run_curves(write_run(tmp_path / "one", rows))

@@ -18,10 +18,10 @@ from captum_moxi.evaluation.replays.writing import check_other_folder, split_rep
 from captum_moxi.evaluation.rows import Row
 from captum_moxi.files import write_file
 from captum_moxi.metrics import Curve, rank_positions
-from captum_moxi.metrics.bootstrap import bootstrap_band
 from captum_moxi.models import preserved_state
 from captum_moxi.perturbations.corruptions import CORRUPTIONS, corrupted_inputs
 from captum_moxi.plot import describe, label_curves, line_style, save_figure
+from captum_moxi.plot.bands import describe_bands, draw_band
 from captum_moxi.removal import BaselineRemoval
 from captum_moxi.search import follow
 from captum_moxi.tables import markdown_table
@@ -133,7 +133,9 @@ def corruption_table(runs: Sequence[Sequence[RunCurve]]) -> str:
 
 
 def plot_corruptions(runs: Sequence[Sequence[RunCurve]], *, resamples: int) -> Figure:
-    """Draw the mean deletion curves, with a panel for each corruption and a 95 % band for the first method.
+    """Draw the mean deletion curves, with a panel for each corruption.
+
+    From 10 images on, the first method has a 95 % band.
 
     Args:
         runs (Sequence[Sequence[RunCurve]]): For each corruption, the curve of each method.
@@ -152,11 +154,12 @@ def plot_corruptions(runs: Sequence[Sequence[RunCurve]], *, resamples: int) -> F
         _draw_panel(ax, run, resamples=resamples)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=8, handlelength=3)
+    bands = describe_bands(f"Band: 95 % interval of {labels[0]}", [len(run[0].images) for run in runs])
     describe(
         figure,
         title="Confidence in the target if patches are corrupted instead of removed",
-        reading=f"Lines: means over the images. Band: 95 % interval of {labels[0]}. The patches are corrupted in the "
-        "deletion order of each method. A good order lowers the curve early.",
+        reading=f"{bands} The patches are corrupted in the deletion order of each method. A good order lowers the "
+        "curve early.",
     )
     return figure
 
@@ -186,8 +189,7 @@ def _draw_panel(ax: Axes, run: Sequence[RunCurve], *, resamples: int) -> None:
         ax.plot(fractions, confidences.mean(0), label=run_curve.method, **style)
         if index == 0:
             # The bands of all methods would overlap and hide the lines.
-            low, high = bootstrap_band(confidences, resamples=resamples)
-            ax.fill_between(fractions, low, high, color=style["color"], alpha=0.15, linewidth=0)
+            draw_band(ax, fractions, confidences, color=style["color"], resamples=resamples)
     label_curves(ax, "deletion", ylabel="confidence")
     ax.set_xlabel("patches corrupted", fontsize=8)
     ax.set_title(run[0].run.replace("_", " "), fontsize=9)

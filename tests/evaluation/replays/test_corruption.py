@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from described import assert_described
+from handmade_runs import write_full_run
 
 from captum_moxi import BaselineRemoval, deletion_curve, patch_mask
 from captum_moxi.evaluation import store
@@ -101,7 +102,16 @@ def test_the_figure_has_the_mean_curve_of_each_method(run: Path, tmp_path: Path)
     for n_panels in (1, 2, 7):
         figure = plot_corruptions([curves] * n_panels, resamples=10)
         assert_described(figure)
-        assert f"interval of {curves[0].method}" in figure.get_supxlabel().replace("\n", " ")
+        # Two images have no band.
+        assert "They have no 95 % bands" in figure.get_supxlabel().replace("\n", " ")
+        assert not any(ax.collections for ax in figure.axes)
+
+
+def test_ten_images_have_a_band_around_the_first_method(tmp_path: Path) -> None:
+    first, second = read_run_curves(write_full_run(tmp_path / "contrast", copies=5))
+    figure = plot_corruptions([[first, second]], resamples=10)
+    assert [len(ax.collections) for ax in figure.axes] == [1]
+    assert f"Band: 95 % interval of {first.method}." in figure.get_supxlabel().replace("\n", " ")
 
 
 def test_unknown_corruptions_and_the_run_itself_are_rejected(run: Path, tmp_path: Path) -> None:
