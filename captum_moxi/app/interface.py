@@ -125,7 +125,7 @@ def create_app(models: AppModels | None = None) -> gr.Blocks:
                     value=0.5,
                     step=0.01,
                     label="Threshold",
-                    info="in insertion, the target must exceed it",
+                    info="in insertion and symmetric search, the target must exceed it",
                 )
                 minimal = gr.Checkbox(True, label="Minimal", info="leave out patches that are not needed")
                 with gr.Accordion("Zero-shot classifiers", open=False):

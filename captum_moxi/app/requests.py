@@ -7,16 +7,17 @@ from typing import TypeAlias
 
 from captum_moxi import demo
 from captum_moxi.app.models import LONGEST_CLASS, AppModels
-from captum_moxi.arguments import Mode
+from captum_moxi.arguments import SearchMode
 from captum_moxi.explanation import ExplainSettings, Explanation, explain
 from captum_moxi.images import open_image
 from captum_moxi.models import ImageClassifier
 
 # The questions that the app answers, and the modes of the searches that answer them.
-QUESTIONS: dict[str, tuple[Mode, ...]] = {
+QUESTIONS: dict[str, tuple[SearchMode, ...]] = {
     "Which patches are sufficient for the prediction? (insertion)": ("insertion",),
     "Without which patches does the prediction fail? (deletion)": ("deletion",),
-    "Both questions": ("insertion", "deletion"),
+    "Both questions, each with its own patches (insertion and deletion)": ("insertion", "deletion"),
+    "Which patches are sufficient and necessary at once? (symmetric)": ("symmetric",),
 }
 # An exact deletion evaluates every patch at every step. Users of an app do not wait that long.
 DELETION_SCREEN = "gradient:16"
@@ -39,7 +40,8 @@ class ExplainRequest:
             Default: ``""``, the predicted class
         classes (str, optional): Texts of the classes of a zero-shot classifier, one per line.
             Default: ``""``
-        min_confidence (float, optional): Confidence that the target must exceed for insertion to flip, from 0 to 1.
+        min_confidence (float, optional): Confidence that the target must exceed for insertion and symmetric search to
+            flip, from 0 to 1.
             Default: 0.5
         minimal (bool, optional): Whether to leave out patches that the flip does not need.
             Default: True

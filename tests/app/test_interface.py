@@ -6,6 +6,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,12 @@ def open_app(browser: Any, address: str) -> Any:
     return page
 
 
+def ask(page: Any, *modes: str) -> None:
+    """Choose the question that searches in these modes answer."""
+    [question] = [question for question, searched in QUESTIONS.items() if searched == modes]
+    page.get_by_label(question).check()
+
+
 def upload(page: Any, path: Path) -> None:
     page.set_input_files("input[type=file]", str(path))
     page.get_by_label("Remove Image").wait_for()
@@ -75,10 +82,10 @@ def pictures(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def expected(index: int) -> dict[str, Any]:
+def expected(index: int, settings: ExplainSettings = SETTINGS) -> dict[str, Any]:
     """What the library finds for an embedded image."""
     image = demo_images()[index]
-    explanation = explain(demo_classifier("cpu"), image.image, name=image.name, settings=SETTINGS)
+    explanation = explain(demo_classifier("cpu"), image.image, name=image.name, settings=settings)
     return json.loads(json.dumps(explanation.to_dict()))
 
 
@@ -88,13 +95,13 @@ def downloaded(page: Any) -> dict[str, Any]:
     return json.loads(Path(download.value.path()).read_text())
 
 
-def assert_is_expected(found: dict[str, Any], index: int) -> None:
+def assert_is_expected(found: dict[str, Any], index: int, settings: ExplainSettings = SETTINGS) -> None:
     """The app has found what the library finds. Its threads may round differently."""
-    reference = expected(index)
+    reference, mode = expected(index, settings), str(settings.modes)
     assert found.keys() == reference.keys()
     assert all(found[name] == reference[name] for name in ("image", "model", "settings", "patches"))
-    assert found["insertion"]["order"] == reference["insertion"]["order"]
-    assert found["insertion"]["confidences"][0] == pytest.approx(reference["insertion"]["confidences"][0], abs=1e-5)
+    assert found[mode]["order"] == reference[mode]["order"]
+    assert found[mode]["confidences"][0] == pytest.approx(reference[mode]["confidences"][0], abs=1e-5)
 
 
 def test_upload_run_slider_and_download(page: Any, pictures: list[Path]) -> None:
@@ -117,12 +124,27 @@ def test_upload_run_slider_and_download(page: Any, pictures: list[Path]) -> None
 
 def test_both_questions_can_be_switched(page: Any, pictures: list[Path]) -> None:
     upload(page, pictures[0])
-    page.get_by_label(list(QUESTIONS)[-1]).check()
+    ask(page, "insertion", "deletion")
     press_explain(page)
     frame = page.frame_locator(FRAME)
     frame.get_by_text("of 4 patches inserted").wait_for()
     frame.get_by_text("deletion", exact=True).click()
     frame.get_by_text("of 4 patches deleted").wait_for()
+    assert {"insertion", "deletion"} < downloaded(page).keys()
+
+
+def test_sufficient_and_necessary_at_once(page: Any, pictures: list[Path]) -> None:
+    upload(page, pictures[0])
+    ask(page, "symmetric")
+    press_explain(page)
+    frame = page.frame_locator(FRAME)
+    settings = replace(SETTINGS, modes="symmetric")
+    n_patches = len(expected(0, settings)["symmetric"]["order"][0])
+    # The page contains the path of the group alone, and the path of the image without the group.
+    frame.get_by_text(f"{n_patches} of 4 patches inserted").wait_for()
+    frame.get_by_text("deletion", exact=True).click()
+    frame.get_by_text(f"{n_patches} of 4 patches deleted").wait_for()
+    assert_is_expected(downloaded(page), 0, settings)
 
 
 def test_a_broken_file_is_reported_and_the_app_goes_on(page: Any, pictures: list[Path], tmp_path: Path) -> None:

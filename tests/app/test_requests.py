@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captum_moxi import MoXIInsertion, patch_mask
+from captum_moxi import MoXIInsertion, MoXISymmetric, patch_mask
 from captum_moxi.app import requests
 from captum_moxi.app.models import AppModels
 from captum_moxi.app.requests import QUESTIONS, ExplainRequest, answer
@@ -44,6 +44,38 @@ def test_the_answer_is_the_minimal_group_of_the_search(request_for_demo: Explain
     )
     assert explanation.target == target
     assert explanation.selections["insertion"].order.tolist() == selection.order.tolist()
+
+
+def test_sufficient_and_necessary_at_once_is_one_symmetric_search(
+    request_for_demo: ExplainRequest, models: AppModels
+) -> None:
+    [question] = [question for question, modes in QUESTIONS.items() if modes == ("symmetric",)]
+    explanation = answer(replace(request_for_demo, question=question), models)
+    classifier = demo_classifier("cpu")
+    x = classifier.preprocess(demo_images()[0].image)
+    _, selection = MoXISymmetric(classifier.model).attribute(
+        x,
+        target=explanation.target,
+        feature_mask=patch_mask(56, grid=2),
+        stop="flip",
+        min_confidence=0.5,
+        minimal=True,
+        return_selection=True,
+    )
+    assert explanation.selections["symmetric"].order.tolist() == selection.order.tolist()
+    # The group alone is classified as the target, and the image without the group is not.
+    change = explanation.changes["symmetric"]
+    assert change.after.label == classifier.labels[explanation.target] != change.after_without.label
+
+
+def test_both_questions_are_not_the_symmetric_search(request_for_demo: ExplainRequest, models: AppModels) -> None:
+    assert sorted(QUESTIONS.values()) == [("deletion",), ("insertion",), ("insertion", "deletion"), ("symmetric",)]
+    [question] = [question for question, modes in QUESTIONS.items() if len(modes) == 2]
+    both = answer(replace(request_for_demo, question=question), models)
+    for name in ("insertion", "deletion"):
+        [alone] = [question for question, modes in QUESTIONS.items() if modes == (name,)]
+        order = answer(replace(request_for_demo, question=alone), models).selections[name].order
+        assert both.selections[name].order.tolist() == order.tolist()
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
