@@ -1,9 +1,9 @@
-"""Draws the Mermaid diagram of the data flow in CONTRIBUTING.md from the imports of the package.
+"""Writes the table of the data flow in CONTRIBUTING.md from the imports of the package.
 
 Usage::
 
-    python .ci/dataflow.py          # update the diagram
-    python .ci/dataflow.py --check  # fail if the diagram is out of date, or if a module imports from a layer below
+    python .ci/dataflow.py          # update the table
+    python .ci/dataflow.py --check  # fail if the table is out of date, or if a module imports from a layer below
 """
 
 import ast
@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "captum_moxi"
 DOCUMENT = ROOT / "CONTRIBUTING.md"
-BEGIN, END = "```mermaid\n", "```\n"
+BEGIN, END = "| module | modules that it uses |\n|---|---|\n", "\n\n"
 
 # From top to bottom. A module imports only from modules above it.
 LAYERS = (
@@ -99,23 +99,23 @@ def reduced(imports: dict[str, set[str]]) -> dict[str, set[str]]:
     }
 
 
-def diagram(imports: dict[str, set[str]]) -> str:
-    """Return the diagram. An arrow points from a layer to a layer that uses it."""
-    arrows = [f"    {name} --> {layer}" for layer, names in reduced(imports).items() for name in sorted(names)]
-    return "\n".join(["flowchart TD", *arrows]) + "\n"
+def table(imports: dict[str, set[str]]) -> str:
+    """Return the rows of the table: each layer, and the layers that it uses."""
+    rows = {layer: ", ".join(f"`{name}`" for name in sorted(names)) for layer, names in reduced(imports).items()}
+    return "\n".join(f"| `{layer}` | {names or 'none'} |" for layer, names in rows.items())
 
 
 def main(arguments: list[str]) -> str | None:
-    """Update or check the diagram. Return an error message, or None if there is no error."""
+    """Update or check the table. Return an error message, or None if there is no error."""
     imports = dependencies()
     if problems := violations(imports):
         return "\n".join(problems)
     text = DOCUMENT.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    updated = before + BEGIN + diagram(imports) + END + after
+    updated = before + BEGIN + table(imports) + END + after
     if "--check" in arguments:
-        return None if updated == text else "the diagram in CONTRIBUTING.md is out of date; run python .ci/dataflow.py"
+        return None if updated == text else "the table in CONTRIBUTING.md is out of date; run python .ci/dataflow.py"
     DOCUMENT.write_text(updated, encoding="utf-8")
     return None
 

@@ -6,11 +6,14 @@ and links between Markdown files work on the site as they do in the repository. 
     sphinx-build -W --keep-going -b html -c docs . build/site
 """
 
+import sys
 from pathlib import Path
 
 import captum_moxi
 
 INVENTORIES = Path(__file__).parent / "inventories"
+# The extension mathml is in this folder.
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "captum-moxi"
 author = "The captum-moxi maintainers"
@@ -18,6 +21,7 @@ copyright = author
 release = version = captum_moxi.__version__
 
 extensions = [
+    "mathml",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -25,7 +29,6 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
-    "sphinxcontrib.mermaid",
 ]
 
 root_doc = "docs/index"
@@ -37,7 +40,6 @@ templates_path = ["_templates"]
 # Tutorials are stored with their outputs. The tests execute them.
 nb_execution_mode = "off"
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "dollarmath"]
-myst_fence_as_directive = ["mermaid"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
@@ -55,6 +57,7 @@ intersphinx_mapping = {
     "transformers": ("https://huggingface.co/docs/transformers/main/en/", str(INVENTORIES / "transformers.inv")),
 }
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"captum-moxi {release}"
 html_additional_pages = {"index": "redirect.html"}

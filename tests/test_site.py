@@ -15,7 +15,7 @@ import captum_moxi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PACKAGES = ("sphinx", "myst_nb", "furo", "sphinx_copybutton", "sphinx_design", "sphinxcontrib.mermaid")
+PACKAGES = ("sphinx", "myst_nb", "furo", "sphinx_copybutton", "sphinx_design")
 START = DOCS / "index.md"
 
 
@@ -129,6 +129,11 @@ def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
     styles = re.findall(r'<link rel="stylesheet"[^>]* href="([^"?]+)', start.read_text(encoding="utf-8"))
     assert styles
     assert [style for style in styles if not (start.parent / style).is_file()] == []
+    site = {path: path.read_text(encoding="utf-8") for path in (tmp_path / "site").rglob("*.html")}
+    assert any("<math xmlns" in page for page in site.values())
+    # Pages load scripts and styles from the site only.
+    elsewhere = r'<(?:script|iframe)[^>]* src="(?:https?:)?//|<link[^>]* rel="stylesheet"[^>]* href="(?:https?:)?//'
+    assert [str(path) for path, page in site.items() if re.search(elsewhere, page)] == []
     gallery = (tmp_path / "site" / "docs" / "gallery.html").read_text(encoding="utf-8")
     links = [link.partition("#") for link in re.findall(r'sd-stretched-link[^>]* href="([^"]+)"', gallery)]
     assert len(links) == gallery.count("sd-card-img-top")
