@@ -14,6 +14,7 @@ import zoo
 from captum.attr import FeatureAblation
 from packaging.version import Version
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 from transformers import ViTImageProcessor, modeling_utils
 
@@ -109,6 +110,25 @@ def test_a_model_without_its_classifier_is_rejected(tmp_path: Path) -> None:
     classifier.model.vit.save_pretrained(tmp_path)
     classifier.processor.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"no weights for classifier\.bias, classifier\.weight"):
+        models.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config_class", "class_name", "package"),
+    [
+        (transformers.DinatConfig, "DinatForImageClassification", "natten"),
+        (transformers.TimmWrapperConfig, "TimmWrapperForImageClassification", "timm"),
+    ],
+)
+def test_a_missing_package_is_named(config_class: Any, class_name: str, package: str, tmp_path: Path) -> None:
+    if getattr(transformers.utils, f"is_{package}_available")():
+        pytest.skip(f"{package} is installed")
+    config = config_class()
+    config.architectures = [class_name]
+    config.save_pretrained(tmp_path)
+    ViTImageProcessor().save_pretrained(tmp_path)
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=f"could not be loaded as an image classifier .*{package}"):
         models.load(tmp_path)
 
 

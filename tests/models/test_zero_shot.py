@@ -31,6 +31,7 @@ from captum_moxi import (
 )
 from captum_moxi.demo import FOLDER
 from captum_moxi.models import ImageClassifier
+from captum_moxi.removal import BaselineRemoval
 
 CLASSES = ["a cat", "the dog on a desk", "coffee"]
 
@@ -140,11 +141,27 @@ def test_tokens_are_removed_in_half_precision(
     x = classifier.preprocess(picture)
     assert x.dtype == dtype == classifier.model(x).logits.dtype
     game = CoalitionGame(classifier.model, x, target=1, reward="logit")
-    coalitions = torch.arange(16) < torch.tensor([[3], [16]])
+    coalitions = torch.arange(16) < torch.tensor([[1], [3], [8], [15], [16]])
     expected = [masked_reference(monkeypatch, folders[name], x, CLASSES, row)[0, 1] for row in coalitions]
-    # A cosine is rounded several times before it is multiplied by the scale.
-    tolerance = 8 * torch.finfo(dtype).eps * classifier.model.classifier.weight.norm(dim=1).max().item()
-    torch.testing.assert_close(game(coalitions).to(dtype), torch.stack(expected), rtol=0, atol=tolerance)
+    torch.testing.assert_close(game(coalitions).to(dtype), torch.stack(expected), rtol=0, atol=rounding_of(classifier))
+
+
+def rounding_of(classifier: ImageClassifier) -> float:
+    """Largest rounding error of a logit: a cosine is rounded several times before it is multiplied by the scale."""
+    weight = classifier.model.classifier.weight
+    return 8 * torch.finfo(weight.dtype).eps * weight.norm(dim=1).max().item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_absent_cells_are_filled(folders: dict[str, Path], picture: Image.Image, name: str, dtype: torch.dtype) -> None:
+    classifier = load(folders[name], "cpu", dtype, classes=CLASSES)
+    x = classifier.preprocess(picture)
+    columns = torch.arange(4).repeat_interleave(8)
+    game = CoalitionGame(classifier.model, x, target=1, reward="logit", removal="zero", feature_mask=columns[None])
+    coalitions = torch.arange(4) < torch.tensor([[1], [2], [3], [4]])
+    expected = [reference(folders[name], torch.where(row[columns], x, 0), CLASSES)[0, 1] for row in coalitions]
+    torch.testing.assert_close(game(coalitions).to(dtype), torch.stack(expected), rtol=0, atol=rounding_of(classifier))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -191,12 +208,9 @@ def test_without_patches_clip_has_its_class_token_and_siglip_attends_to_nothing(
 
 def test_align_has_a_grid_that_is_filled(folders: dict[str, Path], picture: Image.Image) -> None:
     classifier = load(folders["align"], "cpu", classes=CLASSES)
-    x = classifier.preprocess(picture)
-    game = CoalitionGame(classifier.model, x, target=0, reward="logit", feature_mask=torch.arange(2).repeat(16)[None])
-    filled = x.clone()
-    filled[..., 1::2] = 0
-    expected = reference(folders["align"], filled, CLASSES)[:, 0]
-    torch.testing.assert_close(game(torch.tensor([[True, False]])), expected)
+    game = CoalitionGame(classifier.model, classifier.preprocess(picture), target=0)
+    assert isinstance(game.removal, BaselineRemoval)
+    assert game.n_players == 36
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip", "siglip2"])
