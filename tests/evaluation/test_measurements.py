@@ -74,5 +74,9 @@ def test_few_images_are_not_compared(tmp_path: Path) -> None:
     path = tmp_path / "paired.csv"
     path.write_text("old")
     few = Measurement("area", "higher", {title: values[:9] for title, values in VALUES.items()})
+    assert write_pairs([few], path, resamples=50, group="run") == [
+        "MoXI is compared with the best other method from 10 images on."
+    ]
+    assert not path.exists()
     alone = Measurement("area", "higher", {"Random": VALUES["Random"]})
     assert write_pairs([alone], path, resamples=50, group="run") == []
