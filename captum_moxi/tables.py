@@ -1,6 +1,8 @@
-"""Tables in plain text, Markdown and HTML."""
+"""Tables in plain text, Markdown, HTML and CSV."""
 
+import csv
 import html
+import io
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -48,6 +50,19 @@ def html_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[obje
         f"<thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
     )
+
+
+def csv_table(records: Sequence[Record]) -> str:
+    """Return records as the text of a CSV file. Values that are None are empty.
+
+    Args:
+        records (Sequence[dict]): One or more records with the same columns.
+    """
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return file.getvalue()
 
 
 class Table(list[Record]):

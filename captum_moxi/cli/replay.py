@@ -31,8 +31,9 @@ def replay(
     REMOVAL/                           one run for each removal, for captum-moxi report
     replay.md, replay.csv, replay.json areas and SRG with 95 % intervals
     replay.png                         the same as a figure
+    paired.csv                         MoXI and the best other order on the same images, from 10 images on
     """
-    require_packages("replay", "datasets", "pandas", "pyarrow")
+    require_packages("replay", "datasets", "pandas", "pyarrow", "scipy")
     from captum_moxi.evaluation.replays import run_removals
 
     click.echo(

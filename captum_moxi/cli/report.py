@@ -29,11 +29,12 @@ def report(
     \b
     In the folder --out:
     report.md, report.csv  one row per method and mode: accuracy, areas, SRG, patches to the flip, seconds
+    paired.csv             MoXI and the best other method on the same images, from 10 images on; also in report.md
     curves.png             accuracy and confidence, averaged over images, if runs continue after flips
     flips.png              fraction of images flipped by each number of patches
     RUN-MODE.png           with --gallery: patches that flip the prediction, by image and method
     """
-    require_packages("report", "datasets", "pandas", "pyarrow")
+    require_packages("report", "datasets", "pandas", "pyarrow", "scipy")
     from captum_moxi.evaluation.reports import write_report
 
     if out is None and len(folders) > 1:

@@ -14,6 +14,7 @@ evaluator       explains batches of images by every method and returns their row
 engines         process batches, locally or on a Ray cluster; a new engine goes here
 runs            starts or continues a run
 curves          converts the rows of a run to curves
+measurements    means and paired comparisons of several methods on the same images
 report_plots    the figures of a report; a new figure goes here
 galleries       figures with the selected patches of the first images
 reports         the table of a report; a new column of the table goes here

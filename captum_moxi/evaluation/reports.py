@@ -10,12 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import pandas
 import torch
+from numpy.typing import NDArray
 
+from captum_moxi.arguments import Mode
 from captum_moxi.comparison import srg_of
 from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.galleries import draw_galleries
+from captum_moxi.evaluation.measurements import Better, Measurement, write_pairs
 from captum_moxi.evaluation.report_plots import FIGURES, line_styles
 from captum_moxi.evaluation.rows import STATUSES
 from captum_moxi.evaluation.store import MANIFEST, read_manifest, read_rows
@@ -75,8 +79,9 @@ def write_report(
 ) -> str:
     """Write the table and the figures of one or several runs.
 
-    The files are ``report.md``, ``report.csv``, ``flips.png``, ``curves.png`` (if a run continued after flips), and
-    ``RUN-MODE.png`` (with ``gallery``).
+    The files are ``report.md``, ``report.csv``, ``flips.png``, ``curves.png`` (if a run continued after flips),
+    ``paired.csv`` (from 10 such images on) and ``RUN-MODE.png`` (with ``gallery``). ``paired.csv`` compares MoXI with
+    the best other method of each run and mode, and ``report.md`` contains the same table.
 
     Args:
         folders (Sequence[Path]): Folders of the runs.
@@ -145,10 +150,10 @@ def accuracy_columns(curve: RunCurve, options: TableOptions) -> Cells:
 
 def area_columns(curve: RunCurve, options: TableOptions) -> Cells:
     """Return the mean area up to the shared fraction, and its confidence interval."""
-    shared = curve.up_to(options.shared_fraction).curve
+    values = _areas_of(curve, options.shared_fraction)
     area = low = high = math.nan
-    if shared is not None and len(shared.fractions) > 1:
-        area, low, high = mean_with_interval(shared.area().numpy(), resamples=options.resamples)
+    if values is not None:
+        area, low, high = mean_with_interval(values, resamples=options.resamples)
     return {"area": area, "area, low": low, "area, high": high}
 
 
@@ -157,17 +162,10 @@ def srg_columns(curve: RunCurve, options: TableOptions) -> Cells:
 
     They are NaN if the modes have different orders or images, or if the orders do not contain all players.
     """
-    same_order = [
-        replace(other.result, curve=other.curve)
-        for other in options.curves
-        if (other.run, other.method) == (curve.run, curve.method)
-        and other.curve is not None
-        and list(other.images) == list(curve.images)
-    ]
-    values = srg_of(same_order)
+    values = _srg_of(curve, options.curves)
     srg = low = high = math.nan
     if values is not None:
-        srg, low, high = mean_with_interval(values.numpy(), resamples=options.resamples)
+        srg, low, high = mean_with_interval(values, resamples=options.resamples)
     return {"SRG": srg, "SRG, low": low, "SRG, high": high}
 
 
@@ -215,10 +213,68 @@ COLUMNS: tuple[Callable[[RunCurve, TableOptions], Cells], ...] = (
 )
 
 
+def measure_areas(curves: Sequence[RunCurve]) -> list[Measurement]:
+    """Measure the areas of each run and mode, and the SRG of each run, for paired comparisons.
+
+    Args:
+        curves (Sequence[RunCurve]): All curves of one or several runs. Areas end at the largest fraction that all runs
+            reached.
+
+    Returns:
+        list[Measurement]: Areas of each run and mode, then the SRG, with the name of the run as group if there are
+        several. Quantities that a run does not have are left out.
+    """
+    shared = _shared_fraction(curves)
+    several = len({curve.run for curve in curves}) > 1
+    measurements = []
+    for run in dict.fromkeys(curve.run for curve in curves):
+        # Values are paired by image.
+        of_run = [curve for curve in curves if curve.run == run]
+        of_run = [curve for curve in of_run if list(curve.images) == list(of_run[0].images)]
+        quantities: list[tuple[str, Better, dict[str, NDArray[np.float64]]]] = [
+            ("insertion area", "higher", _by_method(of_run, "insertion", lambda curve: _areas_of(curve, shared))),
+            ("deletion area", "lower", _by_method(of_run, "deletion", lambda curve: _areas_of(curve, shared))),
+            ("SRG", "higher", _by_method(of_run, "insertion", lambda curve: _srg_of(curve, curves))),
+        ]
+        group = run if several else ""
+        measurements += [Measurement(*quantity, group=group) for quantity in quantities if quantity[2]]
+    return measurements
+
+
+def _by_method(
+    curves: Sequence[RunCurve], mode: Mode, measure: Callable[[RunCurve], NDArray[np.float64] | None]
+) -> dict[str, NDArray[np.float64]]:
+    """Measure the curves of one mode, by method. Methods without the quantity are left out."""
+    measured = {curve.method: measure(curve) for curve in curves if curve.mode == mode}
+    return {method: values for method, values in measured.items() if values is not None}
+
+
+def _areas_of(curve: RunCurve, fraction: float) -> NDArray[np.float64] | None:
+    """Return the area of each image up to a fraction. None if the run stopped at flips."""
+    shared = curve.up_to(fraction).curve
+    if shared is None or len(shared.fractions) < 2:
+        return None
+    areas: NDArray[np.float64] = shared.area().numpy()
+    return areas
+
+
+def _srg_of(curve: RunCurve, curves: Sequence[RunCurve]) -> NDArray[np.float64] | None:
+    """Return the SRG of each image. None if the modes of the method have different orders or images."""
+    same_order = [
+        replace(other.result, curve=other.curve)
+        for other in curves
+        if (other.run, other.method) == (curve.run, curve.method)
+        and other.curve is not None
+        and list(other.images) == list(curve.images)
+    ]
+    values = srg_of(same_order)
+    return None if values is None else values.numpy()
+
+
 def _write_table(
     folders: Sequence[Path], curves: Sequence[RunCurve], out: Path, *, fractions: Sequence[float], resamples: int
 ) -> str:
-    """Write ``report.csv`` and ``report.md``, and return the Markdown."""
+    """Write ``report.csv``, ``paired.csv`` and ``report.md``, and return the Markdown."""
     options = TableOptions(fractions, resamples, _shared_fraction(curves), curves)
     records = [
         {name: cell for columns in COLUMNS for name, cell in columns(curve, options).items()} for curve in curves
@@ -227,9 +283,9 @@ def _write_table(
     if len(folders) == 1:
         frame = frame.drop(columns="run")
     frame.to_csv(out / "report.csv", index=False)
-    text = "\n\n".join(
-        [*(_describe_run(folder) for folder in folders), _format_table(frame), LEGEND, *_difference_warnings(curves)]
-    )
+    pairs = write_pairs(measure_areas(curves), out / "paired.csv", resamples=resamples, group="run")
+    descriptions = [_describe_run(folder) for folder in folders]
+    text = "\n\n".join([*descriptions, _format_table(frame), LEGEND, *pairs, *_difference_warnings(curves)])
     write_file(out / "report.md", text + "\n")
     return text
 

@@ -34,7 +34,6 @@ from captum_moxi.metrics import (
     count_players_to_flip,
     get_metrics,
     median_flip,
-    replay_csv,
     replay_rows,
 )
 from captum_moxi.models import ImageClassifier
@@ -50,7 +49,7 @@ from captum_moxi.plot import (
 )
 from captum_moxi.removal import Removal
 from captum_moxi.search.screens import AnyScreen, get_screen, screen_for_mode
-from captum_moxi.tables import Record, markdown_table
+from captum_moxi.tables import Record, csv_table, markdown_table
 
 _CURVES_FILE = "curves.png"
 _REPLAYS_FILE = "replays.png"
@@ -438,7 +437,7 @@ class ComparisonReport:
         if comparison.replays:
             records = comparison.replay_records()
             save_figure(replays_figure(records), self.folder / _REPLAYS_FILE)
-            write_file(self.folder / "replays.csv", replay_csv(records))
+            write_file(self.folder / "replays.csv", csv_table(records))
 
     def summary(self) -> str:
         """Return a Markdown table with a row for each method and mode, and a line about the images.

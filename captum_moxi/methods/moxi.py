@@ -11,6 +11,11 @@ from captum_moxi.rewards import Reward
 from captum_moxi.search import Selection, greedy, minimal_selection, rank_independently
 from captum_moxi.search.screens import AnyScreen, screen_for_mode
 
+# Titles of the methods in tables and figures. The rows of runs contain them.
+MOXI = "MoXI"
+MOXI_MINUS = "MoXI(-)"
+MOXI_SYMMETRIC = "MoXI symmetric"
+
 
 class Search(Protocol):
     """A search among all players, or among ``candidates`` ``(B, n)`` bool."""
@@ -45,7 +50,7 @@ def moxi(screen: AnyScreen | None = None, *, beam_width: int = 1) -> Method:
         )
 
     return Method(
-        "MoXI",
+        MOXI,
         search,
         depends_on_mode=True,
         rescreen=lambda screen: moxi(screen, beam_width=beam_width),
@@ -84,7 +89,7 @@ def moxi_symmetric(
         game.with_reward(reward)
 
     return Method(
-        "MoXI symmetric",
+        MOXI_SYMMETRIC,
         attribute,
         check=check,
         rescreen=lambda screen: moxi_symmetric(screen, beam_width=beam_width, reward=reward),
@@ -99,7 +104,7 @@ def moxi_minus() -> Method:
     ) -> Selection:
         return rank_independently(game, mode, n_steps=n_steps, stop=stop, candidates=candidates)
 
-    return Method("MoXI(-)", search, depends_on_mode=True, minimal_search=_minimal_search(search))
+    return Method(MOXI_MINUS, search, depends_on_mode=True, minimal_search=_minimal_search(search))
 
 
 def _minimal_search(search: Search) -> MinimalSearch:

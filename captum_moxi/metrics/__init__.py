@@ -10,6 +10,7 @@ from captum_moxi.metrics.area import confidence_area, reward_area
 from captum_moxi.metrics.base import Cell, Metric
 from captum_moxi.metrics.curves import TOLERANCE, Curve, Quantity, deletion_curve, insertion_curve, play_curve
 from captum_moxi.metrics.ordering import Attributions, parse_fractions, rank_positions
+from captum_moxi.metrics.paired import PairedDifference, paired_difference
 from captum_moxi.metrics.players_to_flip import count_players_to_flip, flip_count, median_flip, skips_counts
 from captum_moxi.metrics.replays import (
     DEFAULT_REMOVALS,
@@ -17,10 +18,10 @@ from captum_moxi.metrics.replays import (
     Replay,
     check_fit,
     check_removals,
+    gain_title,
     join_replays,
     order_title,
     play_replays,
-    replay_csv,
     replay_records,
     replay_rows,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Cell",
     "Curve",
     "Metric",
+    "PairedDifference",
     "Quantity",
     "Replay",
     "check_fit",
@@ -46,16 +48,17 @@ __all__ = [
     "covers_all_players",
     "deletion_curve",
     "flip_count",
+    "gain_title",
     "get_metrics",
     "insertion_curve",
     "join_replays",
     "median_flip",
     "order_title",
+    "paired_difference",
     "parse_fractions",
     "play_curve",
     "play_replays",
     "rank_positions",
-    "replay_csv",
     "replay_records",
     "replay_rows",
     "reward_area",

@@ -4,8 +4,6 @@ A search finds its order under one removal. Its areas under other removals show 
 players are removed in another way.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -192,7 +190,7 @@ def replay_records(replays: Sequence[Replay], *, resamples: int = 2000) -> list[
         there are fewer than 10 images, and all values if the model has no confidences. The difference of the areas is
         called SRG only if all orders contain all players.
     """
-    gain = "SRG" if all(replay.is_complete for replay in replays) else PARTIAL
+    gain = gain_title(replays)
     records: list[Record] = []
     for replay in replays:
         record: Record = {
@@ -209,6 +207,11 @@ def replay_records(replays: Sequence[Replay], *, resamples: int = 2000) -> list[
     return records
 
 
+def gain_title(replays: Iterable[Replay]) -> str:
+    """Return the name of the difference between the areas: SRG if all orders contain all players."""
+    return "SRG" if all(replay.is_complete for replay in replays) else PARTIAL
+
+
 def replay_rows(records: Sequence[Record]) -> tuple[list[str], list[list[object]]]:
     """Return the header and the cells of a table of replays, without empty columns. Unknown values are empty cells.
 
@@ -220,16 +223,3 @@ def replay_rows(records: Sequence[Record]) -> tuple[list[str], list[list[object]
     """
     header = [name for name in records[0] if any(record[name] is not None for record in records)]
     return header, [["" if record[name] is None else record[name] for name in header] for record in records]
-
-
-def replay_csv(records: Sequence[Record]) -> str:
-    """Return a table of replays as the text of a CSV file. Unknown values are empty.
-
-    Args:
-        records (Sequence[dict]): Rows of the table, as returned by :func:`replay_records`.
-    """
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return file.getvalue()

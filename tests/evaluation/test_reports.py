@@ -76,6 +76,54 @@ def test_different_truncated_or_single_orders_have_no_srg(tmp_path: Path) -> Non
     assert write_report([write_run(tmp_path / "same", [insertion, deletion])], resamples=20).count("| 0.25 |") == 2
 
 
+def constant_run(folder: Path, confidences: dict[tuple[str, str], float], *, images: int = 10) -> Path:
+    """A run whose confidences do not change along the curves, so that each is the area. They grow with the image."""
+    rows = [
+        explained(f"{image}", method, mode, "xxxxx", [confidence + 0.01 * image] * 5)
+        for image in range(images)
+        for (method, mode), confidence in confidences.items()
+    ]
+    return write_run(folder, rows)
+
+
+CONSTANT = {
+    **{("MoXI", "insertion"): 0.5, ("MoXI", "deletion"): 0.25},
+    **{("MoXI(-)", "insertion"): 0.75, ("MoXI(-)", "deletion"): 0.0},
+    **{("Grad-CAM", "insertion"): 0.375, ("Grad-CAM", "deletion"): 0.125},
+    **{("Random", "insertion"): 0.125, ("Random", "deletion"): 0.5},
+}
+
+
+def test_moxi_is_compared_with_the_best_other_method_of_each_mode(tmp_path: Path) -> None:
+    folder = constant_run(tmp_path / "run", CONSTANT)
+    text = write_report([folder], resamples=20)
+    frame = pandas.read_csv(folder / "paired.csv")
+    # The order is the same in both modes here, so MoXI also has an SRG.
+    assert list(frame["quantity"]) == ["insertion area", "deletion area", "SRG"]
+    assert list(frame["best other"]) == ["Grad-CAM"] * 3 and set(frame["method"]) == {"MoXI"}
+    # The differences are the same for each image, so their interval has no width. All 10 have the same sign.
+    for name, tolerance in (("difference", 1e-6), ("low", 1e-6), ("high", 1e-6)):
+        assert frame[name].tolist() == pytest.approx([0.125, 0.125, 0.0], abs=tolerance)
+    assert "| insertion area | MoXI | Grad-CAM | 10 | 0.125 | 0.125 | 0.125 |" in text
+    assert (folder / "report.md").read_text() == text + "\n"
+
+
+def test_each_run_has_its_own_best_other_method(tmp_path: Path) -> None:
+    worse = CONSTANT | {("Grad-CAM", "insertion"): 0.0, ("Grad-CAM", "deletion"): 1.0}
+    folders = [constant_run(tmp_path / "a", CONSTANT), constant_run(tmp_path / "b", worse)]
+    write_report(folders, tmp_path, resamples=20)
+    frame = pandas.read_csv(tmp_path / "paired.csv").set_index(["run", "quantity"])
+    assert frame.loc[("a", "insertion area"), "best other"] == "Grad-CAM"
+    assert frame.loc[("b", "insertion area"), "best other"] == "Random"
+    assert frame.loc[("b", "deletion area"), ["difference", "low", "high"]].tolist() == pytest.approx([-0.25] * 3)
+
+
+def test_few_images_have_no_paired_comparison(tmp_path: Path) -> None:
+    folder = constant_run(tmp_path / "run", CONSTANT, images=9)
+    assert "from 10 images on.\n" in write_report([folder], resamples=20) + "\n"
+    assert not (folder / "paired.csv").exists()
+
+
 def group(image: str, hits: str, left_out: list[int], groups: list[list[int]], *, minimal: bool = True) -> Row:
     row = explained(image, "MoXI", "insertion", hits, [0.5 if hit == "x" else 0.0 for hit in hits])
     return {**row, "minimal": minimal, "left_out": left_out, "groups": groups}

@@ -15,10 +15,10 @@ from captum_moxi.metrics import (
     check_removals,
     join_replays,
     play_replays,
-    replay_csv,
     replay_records,
     replay_rows,
 )
+from captum_moxi.tables import csv_table
 
 REPLAY = Replay("zero", "A", np.array([7 / 8, 1 / 8]), np.array([1 / 8, 7 / 8]), fraction=1.0, is_complete=True)
 
@@ -77,7 +77,7 @@ def test_unknown_values_are_null_in_json_and_empty_in_tables() -> None:
     assert json.loads(json.dumps(records, allow_nan=False)) == records
     header, cells = replay_rows(records)
     assert cells[1][header.index("SRG")] == ""
-    assert [row["SRG"] for row in csv.DictReader(io.StringIO(replay_csv(records)))] == ["0.0", ""]
+    assert [row["SRG"] for row in csv.DictReader(io.StringIO(csv_table(records)))] == ["0.0", ""]
 
 
 def test_joined_replays_have_the_images_of_all() -> None:

@@ -13,19 +13,22 @@ from captum_moxi.arguments import MODES
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator, Played
+from captum_moxi.evaluation.measurements import Measurement, write_pairs
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, describe_left_out, read_orders_of_all_modes
 from captum_moxi.evaluation.replays.writing import check_other_folder, nothing_replayed, split_replayed, write_replay
 from captum_moxi.evaluation.rows import Row
 from captum_moxi.explanation.images import check_players
 from captum_moxi.files import write_file
+from captum_moxi.methods.moxi import MOXI, MOXI_SYMMETRIC
 from captum_moxi.metrics import (
     DEFAULT_REMOVALS,
     REPLAYS_LEGEND,
     Replay,
     check_fit,
     check_removals,
+    gain_title,
+    order_title,
     rank_positions,
-    replay_csv,
     replay_records,
     replay_rows,
 )
@@ -33,7 +36,11 @@ from captum_moxi.models import preserved_state
 from captum_moxi.plot import replays_figure, save_figure
 from captum_moxi.removal import REMOVALS, ForwardCall
 from captum_moxi.search import follow
-from captum_moxi.tables import markdown_table
+from captum_moxi.tables import csv_table, markdown_table
+
+# Orders of MoXI in each mode, and all orders that are compared with the best other one.
+INSERTION_ORDER, DELETION_ORDER = (order_title(MOXI, mode, depends_on_mode=True) for mode in MODES)
+TESTED_ORDERS = (INSERTION_ORDER, DELETION_ORDER, MOXI_SYMMETRIC)
 
 
 def run_removals(
@@ -49,8 +56,9 @@ def run_removals(
     """Replay every order of a run under several removals, and summarize insertion areas, deletion areas and SRG.
 
     Writes a run for each removal (``out/REMOVAL``), the table (``replay.md``, ``replay.csv``, ``replay.json``) and a
-    figure (``replay.png``). After an interruption, repeat the same call to continue. The summary names images that
-    cannot be read, and the table contains only images that were replayed under all removals.
+    figure (``replay.png``). From 10 images on, ``paired.csv`` and ``replay.md`` also compare the orders of MoXI with
+    the best other order under each removal. After an interruption, repeat the same call to continue. The summary names
+    images that cannot be read, and the table contains only images that were replayed under all removals.
 
     Args:
         run (Path): Folder of a run that did not stop at flips. If its orders contain only the first players, the areas
@@ -92,6 +100,7 @@ def run_removals(
         for name, folder in folders.items()
         for replay in read_replays(read_run_curves(folder, images=images), removal=name)
     ]
+    pairs = write_pairs(measure_replays(replays), out / "paired.csv", resamples=resamples, group="removal")
     records = replay_records(replays, resamples=resamples)
     covered = (
         "" if replays[0].fraction == 1 else f" The areas cover the first {replays[0].fraction:.0%} of the patches."
@@ -101,9 +110,9 @@ def run_removals(
         f"removal.{covered}"
     )
     table = markdown_table(*replay_rows(records))
-    text = "\n\n".join([summary, *describe_left_out(left_out), table, REPLAYS_LEGEND])
+    text = "\n\n".join([summary, *describe_left_out(left_out), table, REPLAYS_LEGEND, *pairs])
     write_file(out / "replay.md", text + "\n")
-    write_file(out / "replay.csv", replay_csv(records))
+    write_file(out / "replay.csv", csv_table(records))
     write_file(out / "replay.json", json.dumps(records, indent=1, allow_nan=False) + "\n")
     save_figure(replays_figure(records), out / "replay.png")
     return text
@@ -203,6 +212,31 @@ def read_replays(curves: Sequence[RunCurve], *, removal: str) -> list[Replay]:
             raise ValueError(f"run {curves[0].run!r} stopped at flips; pass a run of captum-moxi replay")
         replays.append(Replay.of_curves(insertion, deletion, removal=removal, order=order))
     return replays
+
+
+def measure_replays(replays: Sequence[Replay]) -> list[Measurement]:
+    """Measure the areas of each order and their difference under each removal, for paired comparisons.
+
+    Args:
+        replays (Sequence[Replay]): Areas of each order under each removal, for the same images.
+
+    Returns:
+        list[Measurement]: Insertion area, deletion area, and SRG or area difference, with the removal as group. In the
+        areas, only the orders of MoXI that were found for this mode are compared with the best other order.
+    """
+    gain = gain_title(replays)
+    measurements = []
+    for removal in dict.fromkeys(replay.removal for replay in replays):
+        by_order = {replay.order: replay for replay in replays if replay.removal == removal}
+        insertion = {order: replay.insertion for order, replay in by_order.items()}
+        deletion = {order: replay.deletion for order, replay in by_order.items()}
+        gains = {order: replay.gain for order, replay in by_order.items()}
+        measurements += [
+            Measurement("insertion area", "higher", insertion, (INSERTION_ORDER, MOXI_SYMMETRIC), removal),
+            Measurement("deletion area", "lower", deletion, (DELETION_ORDER, MOXI_SYMMETRIC), removal),
+            Measurement(gain, "higher", gains, TESTED_ORDERS, removal),
+        ]
+    return measurements
 
 
 def _replay_image(evaluator: Evaluator, image: ImageOrders, picture: Image.Image, *, removal: str) -> list[Row]:

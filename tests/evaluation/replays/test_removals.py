@@ -18,9 +18,11 @@ from captum_moxi.demo import FOLDER
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.curves import read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator
+from captum_moxi.evaluation.measurements import paired_records
 from captum_moxi.evaluation.replays import ImageOrders, Orders, read_orders_of_all_modes, run_removals
-from captum_moxi.evaluation.replays.removals import fitting_removals, read_replays, replay_run
+from captum_moxi.evaluation.replays.removals import fitting_removals, measure_replays, read_replays, replay_run
 from captum_moxi.evaluation.settings import Settings
+from captum_moxi.metrics import Replay
 from captum_moxi.models import call_model
 
 MASK = patch_mask(56, grid=2)[0, 0]
@@ -83,6 +85,37 @@ def test_replays_of_a_run_have_the_areas_of_its_curves(tmp_path: Path) -> None:
     assert replay.insertion.tolist() == [7 / 8, 1 / 8] and replay.deletion.tolist() == [1 / 8, 7 / 8]
     assert replay.srg is not None
     assert replay.srg.tolist() == [3 / 4, -3 / 4] and replay.fraction == 1
+
+
+def test_orders_of_moxi_are_compared_with_the_best_other_order_under_each_removal() -> None:
+    """Ten images of two orders of MoXI and of two others, with the same areas for each image."""
+    areas = {
+        "zero": {"MoXI, insertion order": (0.75, 0.5), "MoXI, deletion order": (0.5, 0.25), "A": (0.5, 0.5)},
+        "blur": {"MoXI, insertion order": (0.75, 0.5), "MoXI, deletion order": (0.5, 0.25), "A": (0.5, 0.125)},
+    }
+    areas["zero"]["B"], areas["blur"]["B"] = (0.25, 0.375), (0.625, 0.5)
+    replays = [
+        Replay(removal, order, np.full(10, insertion), np.full(10, deletion), fraction=1.0, is_complete=True)
+        for removal, by_order in areas.items()
+        for order, (insertion, deletion) in by_order.items()
+    ]
+    records = paired_records(measure_replays(replays), resamples=20)
+    found = [
+        tuple(record[name] for name in ("group", "quantity", "method", "best other", "difference"))
+        for record in records
+    ]
+    assert found == [
+        ("zero", "insertion area", "MoXI, insertion order", "A", 0.25),
+        ("zero", "deletion area", "MoXI, deletion order", "B", -0.125),
+        # SRG: 0.25 for both orders of MoXI, 0 for A and -0.125 for B.
+        ("zero", "SRG", "MoXI, insertion order", "A", 0.25),
+        ("zero", "SRG", "MoXI, deletion order", "A", 0.25),
+        ("blur", "insertion area", "MoXI, insertion order", "B", 0.125),
+        ("blur", "deletion area", "MoXI, deletion order", "A", 0.125),
+        # SRG: 0.375 for A.
+        ("blur", "SRG", "MoXI, insertion order", "A", -0.125),
+        ("blur", "SRG", "MoXI, deletion order", "A", -0.125),
+    ]
 
 
 def test_the_summary_is_written_and_continues_after_an_interruption(run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from captum_moxi.evaluation.measurements import (
+    PAIRED_LEGEND,
+    VARIANTS,
+    Measurement,
+    describe_pairs,
+    paired_records,
+    write_pairs,
+)
+from captum_moxi.methods import METHODS
+
+# Means 0.7, 0.9, 0.45, 0.3. MoXI(-) is a variant of MoXI, and no other method.
+VALUES = {
+    "MoXI": np.linspace(0.6, 0.8, 10),
+    "MoXI(-)": np.full(10, 0.9),
+    "Shapley": np.linspace(0.0, 0.9, 10),
+    "Random": np.full(10, 0.3),
+}
+
+
+def test_variants_have_the_titles_of_their_methods() -> None:
+    titles = {METHODS.create(name).title for name in ("moxi", "moxi-minus", "moxi-symmetric")}
+    assert titles < VARIANTS
+    assert not {METHODS.create(name).title for name in ("shapley", "gradcam", "random")} & VARIANTS
+
+
+@pytest.mark.parametrize(("better", "other", "difference"), [("higher", "Shapley", 0.25), ("lower", "Random", 0.4)])
+def test_moxi_is_compared_with_the_best_other_method(better, other: str, difference: float) -> None:
+    (record,) = paired_records([Measurement("area", better, VALUES, group="run")], resamples=50)
+    assert (record["method"], record["best other"], record["images"]) == ("MoXI", other, 10)
+    assert record["difference"] == pytest.approx(difference)
+    low, high = record["low"], record["high"]
+    assert isinstance(low, float) and isinstance(high, float) and low < difference < high
+
+
+def test_each_tested_method_is_compared() -> None:
+    values = VALUES | {"MoXI symmetric": VALUES["Shapley"]}
+    first, second = paired_records([Measurement("area", "higher", values)], resamples=50)
+    assert (first["method"], second["method"]) == ("MoXI", "MoXI symmetric")
+    assert (second["best other"], second["difference"], second["p-value"]) == ("Shapley", 0, 1)
+    # Here, the best of the methods that are not tested is MoXI itself, but variants are not compared with each other.
+    assert Measurement("area", "higher", VALUES, tested=["Random"]).pairs == [("Random", "Shapley")]
+
+
+def test_methods_without_finite_values_are_not_compared() -> None:
+    unknown = np.full(10, math.nan)
+    assert Measurement("area", "higher", VALUES | {"Shapley": unknown}).best_other == "Random"
+    assert Measurement("area", "higher", VALUES | {"MoXI": unknown}).pairs == []
+    assert Measurement("area", "higher", {"MoXI": VALUES["MoXI"]}).pairs == []
+
+
+def test_comparisons_are_a_table_and_a_file(tmp_path: Path) -> None:
+    path, measurements = tmp_path / "paired.csv", [Measurement("area", "higher", VALUES, group="zero")]
+    title, table, legend = write_pairs(measurements, path, resamples=50, group="removal")
+    assert "| removal | quantity | method | best other | images | difference |" in table
+    assert "| zero | area | MoXI | Shapley | 10 | 0.25 |" in table
+    assert title.startswith("**MoXI") and legend == PAIRED_LEGEND
+    assert "nor p-values are corrected" in legend.replace("\n", " ")
+    with path.open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["removal"] == "zero" and float(row["difference"]) == pytest.approx(0.25)
+    # Without groups, there is no column for them.
+    _, table = describe_pairs([Measurement("area", "higher", VALUES)], resamples=50, group="removal")
+    assert table.startswith("| quantity |")
+
+
+def test_few_images_are_not_compared(tmp_path: Path) -> None:
+    path = tmp_path / "paired.csv"
+    path.write_text("old")
+    few = Measurement("area", "higher", {title: values[:9] for title, values in VALUES.items()})
+    assert write_pairs([few], path, resamples=50, group="run") == [
+        "MoXI is compared with the best other method from 10 images on."
+    ]
+    assert not path.exists()
+    alone = Measurement("area", "higher", {"Random": VALUES["Random"]})
+    assert write_pairs([alone], path, resamples=50, group="run") == []
