@@ -28,7 +28,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
         | --- | --- |
         | MoXI | 1.23 |
     """
-    lines = [header, ["---"] * len(header), *([_cell(value) for value in row] for row in rows)]
+    lines = [header, ["---"] * len(header), *([format_cell(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(map(_markdown_cell, line)) + " |" for line in lines)
 
 
@@ -44,7 +44,7 @@ def html_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[obje
         str: The table. All text is escaped.
     """
     head = "".join(f"<th>{html.escape(title)}</th>" for title in header)
-    lines = ["".join(f"<td>{html.escape(_cell(value))}</td>" for value in row) for row in rows]
+    lines = ["".join(f"<td>{html.escape(format_cell(value))}</td>" for value in row) for row in rows]
     return (
         f"<table><caption>{html.escape(caption)}</caption>"
         f"<thead><tr>{head}</tr></thead>"
@@ -91,7 +91,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     Returns:
         str: The table, without a newline at its end.
     """
-    columns = list(zip(header, *([_cell(value) for value in row] for row in rows), strict=True))
+    columns = list(zip(header, *([format_cell(value) for value in row] for row in rows), strict=True))
     widths = [max(map(len, column)) for column in columns]
     is_text = [any(isinstance(row[i], str) for row in rows) for i in range(len(header))]
     lines = zip(*columns, strict=True)
@@ -104,7 +104,8 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     )
 
 
-def _cell(value: object) -> str:
+def format_cell(value: object) -> str:
+    """Return the text of a cell. Floats have three significant digits. Thousands are separated by commas."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -52,14 +52,7 @@ from captum_moxi.search.screens import SCREENS
     help=f"Quantity that insertion increases and deletion decreases: {options.CHOICES}. CLASS is the index of the "
     "class with which the target is contrasted.",
 )
-@options.screen(
-    type=SpecType(SCREENS),
-    default="gradient:8",
-    show_default=True,
-    help=f"Which patches each step of MoXI evaluates: {options.CHOICES}. M is the number of patches. gradient applies "
-    "only to deletion by moxi, and its insertion and moxi-symmetric then evaluate all patches. both-ends applies only "
-    "to moxi-symmetric. The others apply to all searches.",
-)
+@options.run_screen()
 @options.batch_size()
 @options.device(type=options.TEXT)
 @options.kernels()

@@ -22,8 +22,9 @@ from captum_moxi.cli.explain import explain
 from captum_moxi.cli.localize import localize
 from captum_moxi.cli.replay import replay
 from captum_moxi.cli.report import report
+from captum_moxi.cli.reproduce import reproduce
 
-COMMANDS = (explain, localize, compare, evaluate, report, replay, corrupt, attack, app_command, benchmark)
+COMMANDS = (explain, localize, compare, evaluate, report, replay, corrupt, attack, reproduce, app_command, benchmark)
 # Group of entry points in which packages list modules. Importing these modules registers removals, methods, commands
 # and other items.
 PLUGINS = "captum_moxi.plugins"

@@ -41,6 +41,7 @@ from captum_moxi.cli.types import (
     TextType,
 )
 from captum_moxi.evaluation.engines import ENGINES
+from captum_moxi.evaluation.experiments import EXPERIMENTS
 from captum_moxi.kernels import KERNEL_SETS, KernelSet, use_kernels
 from captum_moxi.methods import METHODS
 from captum_moxi.metrics import METRICS
@@ -248,6 +249,15 @@ screen = partial(
     "to all modes. Join names with + to apply screens one after the other, for example gradient:32+half-precision. "
     "Append +audit:N to evaluate N random skipped patches as well, which bound what each step may have missed. "
     "Default: all, the exact search.",
+)
+run_screen = partial(
+    screen,
+    type=SpecType(SCREENS),
+    default="gradient:8",
+    show_default=True,
+    help=f"Which patches each step of MoXI evaluates: {CHOICES}. M is the number of patches. gradient applies only to "
+    "deletion by moxi, and its insertion and moxi-symmetric then evaluate all patches. both-ends applies only to "
+    "moxi-symmetric. The others apply to all searches.",
 )
 beam_width = partial(
     click.option,
@@ -462,6 +472,21 @@ step_size = partial(
     default=0.2,
     show_default=True,
     help="L2 norm of each gradient step.",
+)
+
+experiments = partial(
+    click.option,
+    "--only",
+    cls=RegistryOption,
+    type=SpecListType(EXPERIMENTS),
+    help=f"Experiments to run, separated by commas: {CHOICES}. Default: all.",
+)
+slow_limit = partial(
+    click.option,
+    "--slow-limit",
+    type=POSITIVE,
+    help="Maximum number of images in layers, corruptions and groups, which evaluate many rows. Default: that of "
+    "--limit.",
 )
 
 # Benchmarks

@@ -76,6 +76,19 @@ class RunCurve:
         """Number of players that flip each prediction. Shape ``(N,)``, float64, infinity if it never flips."""
         return count_players_to_flip(self.result.curve).nan_to_num(nan=torch.inf)
 
+    def finite_flip_counts(self, *, at_most: int | None = None) -> Tensor:
+        """Count the players that flip each prediction. Images that never flip count as one more than the maximum.
+
+        Args:
+            at_most (int, optional): Maximum number of players of the run.
+                Default: None, all players
+
+        Returns:
+            Tensor: Shape ``(N,)``, float64.
+        """
+        most = self.n_players if at_most is None else self.n_players.clamp(max=at_most)
+        return torch.where(self.flip_counts.isfinite(), self.flip_counts, most.double() + 1)
+
     @property
     def max_steps(self) -> int:
         """Maximum number of players that were inserted or deleted in an image."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -136,10 +136,27 @@ class Evaluator:
             )
         if self.settings.keep == "right":
             self._check_labels()
-        x = self.classifier.preprocess(Image.new("RGB", BLANK_SIZES[0]))
-        game = self.game(x, target=torch.zeros(1, dtype=torch.long))
+        game = self._blank_game()
         for method in self.methods:
             method.check(game)
+
+    def with_supported_methods(self) -> Self:
+        """Return the evaluator with those of its methods that support the model.
+
+        Raises:
+            ValueError: If the players or the removal do not fit the model.
+        """
+        game = self._blank_game()
+        supported = {
+            name: method
+            for name, method in zip(self.settings.methods, self.methods, strict=True)
+            if _supports(method, game)
+        }
+        return replace(
+            self,
+            settings=replace(self.settings, methods=tuple(supported)),
+            methods=list(supported.values()),
+        )
 
     def rows(self, indices: Sequence[int]) -> list[Row]:
         """Explain a batch of images.
@@ -254,6 +271,11 @@ class Evaluator:
                 minimal_row(row, played.selection, played.groups, example=example) if played.is_minimal else row
             )
         return rows
+
+    def _blank_game(self) -> CoalitionGame:
+        """Return the game of a blank image. The model does not run."""
+        x = self.classifier.preprocess(Image.new("RGB", BLANK_SIZES[0]))
+        return self.game(x, target=torch.zeros(1, dtype=torch.long))
 
     def _check_labels(self) -> None:
         data, images, label_map = self.settings.data, self.images, self.settings.label_map
@@ -374,6 +396,14 @@ class Evaluator:
         if error is not None:
             row["error"] = error
         return row
+
+
+def _supports(method: Method, game: CoalitionGame) -> bool:
+    try:
+        method.check(game)
+    except ValueError:
+        return False
+    return True
 
 
 def _classes(settings: Settings) -> Sequence[str] | None:

@@ -1,5 +1,6 @@
 """Measurements: one quantity of several methods on the same images, their means, and paired comparisons with MoXI."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,9 @@ from captum_moxi.arguments import MODES
 from captum_moxi.files import write_file
 from captum_moxi.methods.moxi import MOXI, MOXI_MINUS, MOXI_SYMMETRIC
 from captum_moxi.metrics import order_title
-from captum_moxi.metrics.bootstrap import MIN_IMAGES
+from captum_moxi.metrics.bootstrap import MIN_IMAGES, mean_with_interval
 from captum_moxi.metrics.paired import paired_difference
-from captum_moxi.tables import Record, csv_table, markdown_table
+from captum_moxi.tables import Record, csv_table, format_cell, markdown_table
 
 Better: TypeAlias = Literal["higher", "lower"]
 
@@ -78,6 +79,41 @@ class Measurement:
             for title in self.tested
             if other is not None and title in self.values and np.isfinite(self.values[title]).all()
         ]
+
+
+def means_table(measurements: Sequence[Measurement], *, resamples: int, group: str) -> str:
+    """Format the means over the images and their 95 % intervals as a Markdown table.
+
+    Args:
+        measurements (Sequence[Measurement]): Measurements. Each quantity is a column, and each method a row.
+        resamples (int): Number of bootstrap resamples for the intervals.
+        group (str): Title of the column with the groups. If all groups are empty, there is no such column.
+
+    Returns:
+        str: The table. ↑ and ↓ mean that higher or lower values are better. Intervals need 10 images.
+    """
+    columns = list(dict.fromkeys((measurement.quantity, measurement.better) for measurement in measurements))
+    rows = list(dict.fromkeys((item.group, title) for item in measurements for title in item.values))
+    values = {
+        (measurement.quantity, measurement.group, title): _mean_and_interval(values, resamples=resamples)
+        for measurement in measurements
+        for title, values in measurement.values.items()
+    }
+    groups = [group] if any(name for name, _ in rows) else []
+    header = [*groups, "", *(f"{quantity} {'↑' if better == 'higher' else '↓'}" for quantity, better in columns)]
+    cells = [
+        [*([name] if groups else []), title, *(values.get((quantity, name, title), "") for quantity, _ in columns)]
+        for name, title in rows
+    ]
+    return markdown_table(header, cells)
+
+
+def _mean_and_interval(values: NDArray[np.float64], *, resamples: int) -> str:
+    mean, *interval = mean_with_interval(values, resamples=resamples)
+    if math.isnan(mean):
+        return ""
+    text = format_cell(mean)
+    return text if math.isnan(interval[0]) else f"{text} ({format_cell(interval[0])} to {format_cell(interval[1])})"
 
 
 def paired_records(measurements: Iterable[Measurement], *, resamples: int) -> list[Record]:

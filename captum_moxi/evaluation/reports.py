@@ -213,6 +213,24 @@ COLUMNS: tuple[Callable[[RunCurve, TableOptions], Cells], ...] = (
 )
 
 
+def measure_accuracy(curves: Sequence[RunCurve], mode: Mode, fraction: float) -> list[Measurement]:
+    """Measure whether each image is classified correctly, as in the columns of the accuracy.
+
+    Args:
+        curves (Sequence[RunCurve]): All curves of one run.
+        mode (str): ``"insertion"`` or ``"deletion"``.
+        fraction (float): Fraction of the players that are inserted or deleted, from 0 to 1.
+
+    Returns:
+        list[Measurement]: 1 or 0 for each image, without paired comparisons. Empty if the run does not have this mode
+        or did not reach the fraction.
+    """
+    values = _by_method(curves, mode, lambda curve: _correct_at(curve, fraction))
+    titles: dict[Mode, tuple[str, Better]] = {"insertion": ("inserted", "higher"), "deletion": ("deleted", "lower")}
+    moved, better = titles[mode]
+    return [Measurement(f"accuracy, {100 * fraction:g} % {moved}", better, values, tested=())] if values else []
+
+
 def measure_areas(curves: Sequence[RunCurve]) -> list[Measurement]:
     """Measure the areas of each run and mode, and the SRG of each run, for paired comparisons.
 
@@ -307,8 +325,17 @@ def _format_table(frame: pandas.DataFrame) -> str:
 
 def _accuracy_at(curve: RunCurve, fraction: float) -> float:
     """Return the accuracy at the evaluated fraction closest to this one; NaN if the run did not reach it."""
+    correct = _correct_at(curve, fraction)
+    return math.nan if correct is None else float(correct.mean())
+
+
+def _correct_at(curve: RunCurve, fraction: float) -> NDArray[np.float64] | None:
+    """Return 1 for each image that is classified correctly at the evaluated fraction closest to this one, or else 0.
+
+    None if the run did not reach it.
+    """
     if curve.curve is None:
-        return math.nan
+        return None
     fractions = curve.curve.fractions
     # A curve that consists only of its start has no step.
     half_step = float(fractions[1:2].sum()) / 2
@@ -316,7 +343,10 @@ def _accuracy_at(curve: RunCurve, fraction: float) -> float:
     if fraction > 0:
         # A small fraction must not be rounded to no players at all.
         is_close &= fractions > 0
-    return float(curve.curve.accuracy[is_close][-1]) if bool(is_close.any()) else math.nan
+    if not bool(is_close.any()):
+        return None
+    correct: NDArray[np.float64] = curve.curve.correct[:, is_close][:, -1].double().numpy()
+    return correct
 
 
 def _shared_fraction(curves: Sequence[RunCurve]) -> float:

@@ -55,7 +55,7 @@ def open_run(folder: Path, settings: Mapping[str, Any], *, images: int | None = 
     """
     if (folder / MANIFEST).exists():
         manifest = read_manifest(folder)
-        _check_settings(folder, manifest.settings, settings)
+        check_settings(folder, manifest.settings, settings)
         if images is not None and images > (manifest.images or 0):
             _write_manifest(folder, replace(manifest, images=images))
     else:
@@ -70,7 +70,17 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     write_file(folder / MANIFEST, manifest.to_json().encode())
 
 
-def _check_settings(folder: Path, previous: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def check_settings(folder: Path, previous: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Check that settings are those of earlier results.
+
+    Args:
+        folder (Path): Folder of the results, for the message.
+        previous (Mapping[str, Any]): Settings of the earlier results, in JSON types.
+        settings (Mapping[str, Any]): Settings, in JSON types.
+
+    Raises:
+        ValueError: If they differ. The message lists the differences.
+    """
     # A run of an earlier version lacks the settings that were added since. It behaves as with their defaults.
     previous, settings = Settings.add_defaults(previous), Settings.add_defaults(settings)
     changes = "; ".join(

@@ -15,9 +15,10 @@ from tqdm.auto import tqdm
 
 from captum_moxi.arguments import Mode
 from captum_moxi.evaluation.evaluator import Evaluator
+from captum_moxi.evaluation.measurements import Measurement
 from captum_moxi.evaluation.records import Record, Records
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, describe_left_out, read_orders
-from captum_moxi.evaluation.replays.writing import nothing_replayed
+from captum_moxi.evaluation.replays.writing import Replayed, nothing_replayed
 from captum_moxi.files import write_file
 from captum_moxi.heads import head_of
 from captum_moxi.models import call_model
@@ -114,6 +115,28 @@ def run_attack(
             data, if no image can be read, or for the reasons listed in :func:`read_orders`.
     """
     settings = AttackSettings(radius, step_size, n_steps)
+    replayed = replay_attack(
+        run, out, mode=mode, settings=settings, limit=limit, device=device, show_progress=show_progress
+    )
+    return write_attack(replayed, out)
+
+
+def replay_attack(
+    run: Path,
+    out: Path,
+    *,
+    mode: Mode = "deletion",
+    settings: AttackSettings | None = None,
+    limit: int | None = None,
+    device: str | None = None,
+    show_progress: bool = False,
+) -> Replayed[AttackRecord]:
+    """Attack the images of a run, without a summary. The arguments are those of :func:`run_attack`.
+
+    Returns:
+        Replayed: Result of the attack on each image.
+    """
+    settings = settings or AttackSettings()
     records = Records(out / "attack.jsonl")
     orders = read_orders(run, mode=mode, limit=limit, device=device)
     out.mkdir(parents=True, exist_ok=True)
@@ -132,12 +155,22 @@ def run_attack(
     if not attacked:
         raise nothing_replayed(left_out)
     text = (
-        f"{run}, model {orders.evaluator.settings.model}: L2 PGD with radius {radius:g} and {n_steps} steps of "
-        f"{step_size:g}, in {mode} orders."
+        f"{run}, model {orders.evaluator.settings.model}: L2 PGD with radius {settings.radius:g} and "
+        f"{settings.n_steps} steps of {settings.step_size:g}, in {mode} orders."
     )
-    text = "\n\n".join([text, *describe_left_out(left_out), attack_table(attacked)])
+    return Replayed([text, *describe_left_out(left_out), describe_attacks(attacked)], attacked)
+
+
+def write_attack(replayed: Replayed[AttackRecord], out: Path) -> str:
+    """Write the table and the figure of attacks, and return the Markdown.
+
+    Args:
+        replayed (Replayed): Result of the attack on each image.
+        out (Path): Folder to write to.
+    """
+    text = "\n\n".join([*replayed.description, attack_table(replayed.results)])
     write_file(out / "attack.md", text + "\n")
-    save_figure(plot_attacks(attacked), out / "attack.png")
+    save_figure(plot_attacks(replayed.results), out / "attack.png")
     return text
 
 
@@ -190,19 +223,44 @@ def attack_table(attacks: Sequence[AttackRecord]) -> str:
         attacks (Sequence[AttackRecord]): Result of the attack on each image.
 
     Returns:
-        str: A sentence about the attacks and a Markdown table. Norms are relative to the image's mean over all players,
-        so that the expected value for a random order is 1.
+        str: A Markdown table. Norms are relative to the image's mean over all players, so that the expected value for a
+        random order is 1.
     """
-    means = _running_means(attacks)
-    counts = [count for count in TABLE_COUNTS if count <= max(map(len, means.values()))]
+    norms = {method: values.mean(0) for method, values in _running_means(attacks).items()}
+    counts = [count for count in TABLE_COUNTS if count <= max(map(len, norms.values()))]
     rows = [
-        [method, *(float(values[count - 1]) for count in counts if count <= len(values))]
-        for method, values in means.items()
+        [method, *(float(means[count - 1]) for count in counts if count <= len(means))]
+        for method, means in norms.items()
     ]
+    return markdown_table(["norm on the first", *map(str, counts)], rows)
+
+
+def measure_attacks(attacks: Sequence[AttackRecord]) -> list[Measurement]:
+    """Measure the relative norm of the perturbation on the first players of each order.
+
+    Args:
+        attacks (Sequence[AttackRecord]): Result of the attack on each image.
+
+    Returns:
+        list[Measurement]: Values of each method, for each number of players in the table.
+    """
+    norms = _running_means(attacks)
+    return [
+        Measurement(
+            f"norm on the first {count}",
+            "higher",
+            {method: values[:, count - 1] for method, values in norms.items() if count <= values.shape[1]},
+        )
+        for count in TABLE_COUNTS
+        if count <= max(values.shape[1] for values in norms.values())
+    ]
+
+
+def describe_attacks(attacks: Sequence[AttackRecord]) -> str:
+    """Return a sentence about the number of attacks, changed predictions and the norm of the perturbations."""
     fooled = sum(record["fooled"] for record in attacks)
     norm = float(np.mean([record["norm"] for record in attacks]))
-    summary = f"{len(attacks)} images, {fooled} with a changed prediction; mean norm of a perturbation {norm:.3g}."
-    return f"{summary}\n\n{markdown_table(['norm on the first', *map(str, counts)], rows)}"
+    return f"{len(attacks)} images, {fooled} with a changed prediction; mean norm of a perturbation {norm:.3g}."
 
 
 def plot_attacks(attacks: Sequence[AttackRecord]) -> Figure:
@@ -216,7 +274,8 @@ def plot_attacks(attacks: Sequence[AttackRecord]) -> Figure:
     """
     figure = Figure(figsize=(5.2, 4.2), layout="constrained")
     ax = figure.subplots()
-    for index, (method, means) in enumerate(_running_means(attacks).items()):
+    for index, (method, norms) in enumerate(_running_means(attacks).items()):
+        means = norms.mean(0)
         ax.plot(np.arange(1, len(means) + 1), means, label=method, **line_style(index))
     # The expected value for a random order is 1.
     ax.axhline(1, color="0.6", linewidth=0.8, zorder=0)
@@ -266,7 +325,7 @@ def _attack_image(evaluator: Evaluator, image: ImageOrders, settings: AttackSett
 
 
 def _running_means(attacks: Sequence[AttackRecord]) -> Mapping[str, NDArray[np.float64]]:
-    """Return the mean relative norm on the first players of each order, by method.
+    """Return the mean relative norm on the first players of each order, by method ``(N, K)``.
 
     If an order has fewer than k players, its mean over the first k players is the mean over all of them.
     """
@@ -274,5 +333,5 @@ def _running_means(attacks: Sequence[AttackRecord]) -> Mapping[str, NDArray[np.f
     for method in attacks[0]["orders"]:
         relative = [torch.tensor(record["orders"][method]).double() / record["mean"] for record in attacks]
         values = pad_sequence(relative, batch_first=True, padding_value=torch.nan).numpy()
-        means[method] = (np.nancumsum(values, axis=1) / np.cumsum(~np.isnan(values), axis=1)).mean(0)
+        means[method] = np.nancumsum(values, axis=1) / np.cumsum(~np.isnan(values), axis=1)
     return means

@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 
 from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator, Played
+from captum_moxi.evaluation.measurements import Measurement
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, describe_left_out, read_orders
-from captum_moxi.evaluation.replays.writing import check_other_folder, split_replayed, write_replay
+from captum_moxi.evaluation.replays.writing import Replayed, check_other_folder, split_replayed, write_replay
 from captum_moxi.evaluation.rows import Row
 from captum_moxi.files import write_file
 from captum_moxi.metrics import Curve, rank_positions
@@ -69,6 +70,34 @@ def run_corruptions(
         ValueError: If a corruption is unknown, if ``severity`` is out of range, if ``out`` is ``run`` or holds runs
             with different settings, or for the reasons listed in :func:`read_orders`.
     """
+    replayed = replay_corruptions(
+        run,
+        out,
+        corruptions=corruptions,
+        severity=severity,
+        limit=limit,
+        device=device,
+        show_progress=show_progress,
+    )
+    return write_corruptions(replayed, out, resamples=resamples)
+
+
+def replay_corruptions(
+    run: Path,
+    out: Path,
+    *,
+    corruptions: Sequence[str] | None = None,
+    severity: int = 5,
+    limit: int | None = None,
+    device: str | None = None,
+    show_progress: bool = False,
+) -> Replayed[Sequence[RunCurve]]:
+    """Corrupt players in the deletion orders of a run, without a summary. The arguments are those of
+    :func:`run_corruptions`.
+
+    Returns:
+        Replayed: For each corruption, the curve of each method.
+    """
     names = list(CORRUPTIONS if corruptions is None else corruptions)
     for name in names:
         CORRUPTIONS.create(name)
@@ -85,9 +114,20 @@ def run_corruptions(
         f"{len(images)} images of {run}, model {orders.evaluator.settings.model}. Players are corrupted in the "
         f"deletion orders with severity {severity}."
     )
-    text = "\n\n".join([summary, *describe_left_out(left_out), corruption_table(curves)])
+    return Replayed([summary, *describe_left_out(left_out)], curves)
+
+
+def write_corruptions(replayed: Replayed[Sequence[RunCurve]], out: Path, *, resamples: int) -> str:
+    """Write the table and the figure of replayed corruptions, and return the Markdown.
+
+    Args:
+        replayed (Replayed): For each corruption, the curve of each method.
+        out (Path): Folder to write to.
+        resamples (int): Number of bootstrap resamples for the bands.
+    """
+    text = "\n\n".join([*replayed.description, corruption_table(replayed.results)])
     write_file(out / "corruptions.md", text + "\n")
-    save_figure(plot_corruptions(curves, resamples=resamples), out / "corruptions.png")
+    save_figure(plot_corruptions(replayed.results, resamples=resamples), out / "corruptions.png")
     return text
 
 
@@ -130,6 +170,20 @@ def corruption_table(runs: Sequence[Sequence[RunCurve]]) -> str:
     rows.append(["mean", *areas.mean(axis=0).tolist()])
     rows.append(["corruptions with the smallest area", *smallest.tolist()])
     return markdown_table(["area under the deletion curve", *methods], rows)
+
+
+def measure_corruptions(runs: Sequence[Sequence[RunCurve]]) -> Measurement:
+    """Measure the mean over the corruptions of each image's area under the deletion curve.
+
+    Args:
+        runs (Sequence[Sequence[RunCurve]]): For each corruption, the curve of each method.
+
+    Returns:
+        Measurement: Values of each method.
+    """
+    areas = [{run_curve.method: _curve(run_curve).area().numpy() for run_curve in run} for run in runs]
+    values = {method: np.mean([by_method[method] for by_method in areas], axis=0) for method in areas[0]}
+    return Measurement("deletion area, mean of the corruptions", "lower", values)
 
 
 def plot_corruptions(runs: Sequence[Sequence[RunCurve]], *, resamples: int) -> Figure:

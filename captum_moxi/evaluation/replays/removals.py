@@ -15,7 +15,13 @@ from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator, Played
 from captum_moxi.evaluation.measurements import Measurement, write_pairs
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders, describe_left_out, read_orders_of_all_modes
-from captum_moxi.evaluation.replays.writing import check_other_folder, nothing_replayed, split_replayed, write_replay
+from captum_moxi.evaluation.replays.writing import (
+    Replayed,
+    check_other_folder,
+    nothing_replayed,
+    split_replayed,
+    write_replay,
+)
 from captum_moxi.evaluation.rows import Row
 from captum_moxi.explanation.images import check_players
 from captum_moxi.files import write_file
@@ -83,6 +89,25 @@ def run_removals(
             of another run, if no image can be replayed, or for the reasons listed in
             :func:`read_orders_of_all_modes`.
     """
+    replayed = replay_removals(run, out, removals=removals, limit=limit, device=device, show_progress=show_progress)
+    return write_removals(replayed, out, resamples=resamples)
+
+
+def replay_removals(
+    run: Path,
+    out: Path,
+    *,
+    removals: Sequence[str] | None = None,
+    limit: int | None = None,
+    device: str | None = None,
+    show_progress: bool = False,
+) -> Replayed[Replay]:
+    """Replay every order of a run under several removals, without a summary. The arguments are those of
+    :func:`run_removals`.
+
+    Returns:
+        Replayed: Areas of each order under each removal.
+    """
     if removals is not None:
         check_removals(removals, argument="removals")
     check_other_folder(run, out)
@@ -100,8 +125,6 @@ def run_removals(
         for name, folder in folders.items()
         for replay in read_replays(read_run_curves(folder, images=images), removal=name)
     ]
-    pairs = write_pairs(measure_replays(replays), out / "paired.csv", resamples=resamples, group="removal")
-    records = replay_records(replays, resamples=resamples)
     covered = (
         "" if replays[0].fraction == 1 else f" The areas cover the first {replays[0].fraction:.0%} of the patches."
     )
@@ -109,8 +132,21 @@ def run_removals(
         f"{len(images)} images of {run}, model {orders.evaluator.settings.model}. Each order is replayed under each "
         f"removal.{covered}"
     )
+    return Replayed([summary, *describe_left_out(left_out)], replays)
+
+
+def write_removals(replayed: Replayed[Replay], out: Path, *, resamples: int) -> str:
+    """Write the tables and the figure of replays, and return the Markdown.
+
+    Args:
+        replayed (Replayed): Areas of each order under each removal.
+        out (Path): Folder to write to.
+        resamples (int): Number of bootstrap resamples for the intervals.
+    """
+    records = replay_records(replayed.results, resamples=resamples)
+    pairs = write_pairs(measure_replays(replayed.results), out / "paired.csv", resamples=resamples, group="removal")
     table = markdown_table(*replay_rows(records))
-    text = "\n\n".join([summary, *describe_left_out(left_out), table, REPLAYS_LEGEND, *pairs])
+    text = "\n\n".join([*replayed.description, table, REPLAYS_LEGEND, *pairs])
     write_file(out / "replay.md", text + "\n")
     write_file(out / "replay.csv", csv_table(records))
     write_file(out / "replay.json", json.dumps(records, indent=1, allow_nan=False) + "\n")

@@ -1,8 +1,9 @@
 """Writes the rows of a replay as a run."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 from PIL import Image
 
@@ -10,11 +11,27 @@ from captum_moxi.evaluation import store
 from captum_moxi.evaluation.replays.orders import ImageOrders, Orders
 from captum_moxi.evaluation.rows import Row
 
+T = TypeVar("T")
+
 # Replays the orders of an opened image, and returns its rows.
-Replayed: TypeAlias = Callable[[ImageOrders, Image.Image], list[Row]]
+RowsOfImage: TypeAlias = Callable[[ImageOrders, Image.Image], list[Row]]
 
 
-def write_replay(orders: Orders, out: Path, settings: Mapping[str, object], *, rows_of: Replayed) -> Iterator[str]:
+@dataclass(frozen=True)
+class Replayed(Generic[T]):
+    """The results of a finished replay.
+
+    Args:
+        description (Sequence[str]): Paragraphs of Markdown: the number of images, the model and the settings, and the
+            images that could not be replayed.
+        results (Sequence): The results.
+    """
+
+    description: Sequence[str]
+    results: Sequence[T]
+
+
+def write_replay(orders: Orders, out: Path, settings: Mapping[str, object], *, rows_of: RowsOfImage) -> Iterator[str]:
     """Replay the orders of each image, and write its rows when it is finished.
 
     An image that cannot be read is recorded as failed, and the others are replayed. Repeat the replay to try it again.
@@ -39,7 +56,7 @@ def write_replay(orders: Orders, out: Path, settings: Mapping[str, object], *, r
             yield image.name
 
 
-def _rows_or_error(orders: Orders, image: ImageOrders, rows_of: Replayed) -> list[Row]:
+def _rows_or_error(orders: Orders, image: ImageOrders, rows_of: RowsOfImage) -> list[Row]:
     """Return the rows of an image, or one row with the reason why it cannot be read."""
     try:
         picture = orders.evaluator.images.open(image.index)

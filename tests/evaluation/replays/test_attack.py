@@ -16,6 +16,8 @@ from captum_moxi.evaluation.replays.attack import (
     UnreadableError,
     attack_run,
     attack_table,
+    describe_attacks,
+    measure_attacks,
     plot_attacks,
 )
 from captum_moxi.evaluation.settings import Settings
@@ -74,11 +76,19 @@ def test_an_attack_of_the_version_before_minimal_groups_is_not_repeated(run: Pat
 
 
 def test_the_table_has_norms_relative_to_the_mean_of_each_image() -> None:
+    assert describe_attacks(ATTACKS) == "2 images, 1 with a changed prediction; mean norm of a perturbation 1.5."
     text = attack_table(ATTACKS)
-    assert text.startswith("2 images, 1 with a changed prediction; mean norm of a perturbation 1.5")
     # The first player of a has twice the mean of its image and once, the first of b once and three times. An image
     # with two players counts with both in the mean of the first five: (1.5 + 1) / 2.
     assert "| a | 1.5 | 1.25 |" in text and "| b | 2 |" in text
+
+
+def test_the_norms_of_each_image_are_measured() -> None:
+    first, fifth = measure_attacks(ATTACKS)
+    assert (first.quantity, fifth.quantity) == ("norm on the first 1", "norm on the first 5")
+    assert {method: values.tolist() for method, values in first.values.items()} == {"a": [2, 1], "b": [1, 3]}
+    # b has no five players.
+    assert {method: values.tolist() for method, values in fifth.values.items()} == {"a": [1.5, 1]}
 
 
 def test_the_figure_has_the_running_means() -> None:

@@ -5,14 +5,19 @@ import numpy as np
 import pytest
 import torch
 from described import assert_described
-from handmade_runs import write_full_run
+from handmade_runs import explained, write_full_run, write_run
 
 from captum_moxi import BaselineRemoval, deletion_curve, patch_mask
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.curves import read_run_curves
 from captum_moxi.evaluation.evaluator import Evaluator
 from captum_moxi.evaluation.replays import read_orders, run_corruptions
-from captum_moxi.evaluation.replays.corruption import corrupt_run, corruption_table, plot_corruptions
+from captum_moxi.evaluation.replays.corruption import (
+    corrupt_run,
+    corruption_table,
+    measure_corruptions,
+    plot_corruptions,
+)
 from captum_moxi.perturbations.corruptions import corrupted_inputs
 
 pytest.importorskip("imagecorruptions")
@@ -87,6 +92,17 @@ def test_the_summary_has_the_mean_area_of_each_corruption(run: Path, tmp_path: P
     assert text.startswith("1 images of")
     areas = [mean_areas(out / name, [image]) for name in NAMES]
     assert [float(cell) for cell in cells(text)[4][1:]] == pytest.approx(np.mean(areas, axis=0), rel=6e-3)
+
+
+def test_the_mean_area_over_the_corruptions_is_measured_for_each_image(tmp_path: Path) -> None:
+    first = read_run_curves(write_full_run(tmp_path / "contrast"))
+    deletion = [run_curve for run_curve in first if run_curve.mode == "deletion"]
+    measurement = measure_corruptions([deletion, deletion])
+    # Trapezoids with a width of a quarter: 0.25 for a and 1 for b.
+    assert measurement.values["MoXI"].tolist() == [0.25, 1] and measurement.better == "lower"
+    half = [explained(image, "MoXI", "deletion", "xxxxx", [0.5] * 5) for image in "ab"]
+    measurement = measure_corruptions([deletion, read_run_curves(write_run(tmp_path / "fog", half))])
+    assert measurement.values["MoXI"].tolist() == [0.375, 0.75]
 
 
 def test_the_figure_has_the_mean_curve_of_each_method(run: Path, tmp_path: Path) -> None:

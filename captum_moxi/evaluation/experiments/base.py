@@ -1,0 +1,78 @@
+"""What an experiment is, and what it finds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    # These modules require optional packages, but the command line lists the experiments without them.
+    from captum_moxi.evaluation.experiments.study import Study
+    from captum_moxi.evaluation.measurements import Measurement
+
+# How an experiment ended.
+Status: TypeAlias = Literal["finished", "skipped", "failed", "not run yet"]
+
+
+class SkippedError(Exception):
+    """An experiment does not fit the model or the methods, or its packages are missing. The message says why."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an experiment found.
+
+    Args:
+        measurements (Sequence[Measurement]): Means and paired comparisons for the page.
+        commands (Sequence[str]): Commands that compute the same results.
+        notes (Sequence[str], optional): Paragraphs of Markdown before the tables, for example the number of images.
+            Default: ``()``
+        tables (Sequence[str], optional): Further tables, in Markdown.
+            Default: ``()``
+        figures (Mapping[str, Path], optional): Files of the figures, by what they show.
+            Default: no figures
+        group (str, optional): Title of the column with the groups of the measurements.
+            Default: ``"group"``
+    """
+
+    measurements: "Sequence[Measurement]"
+    commands: Sequence[str]
+    notes: Sequence[str] = ()
+    tables: Sequence[str] = ()
+    figures: Mapping[str, Path] = field(default_factory=dict)
+    group: str = "group"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment of the paper.
+
+    Args:
+        name (str): Name on the command line, of the folder of its results, and of its module in this package.
+        title (str): Title of its section of the page.
+        source (str): Where it is in the paper.
+        claim (str): What the paper reports, in our own words.
+        measured (str): What is measured here.
+    """
+
+    name: str
+    title: str
+    source: str
+    claim: str
+    measured: str
+
+    def run(self, study: "Study") -> Findings:
+        """Run the experiment, or continue it.
+
+        Args:
+            study (Study): Model, images and options.
+
+        Returns:
+            Findings: What it found.
+
+        Raises:
+            SkippedError: If the experiment does not fit the model or the methods, or if its packages are missing.
+        """
+        findings: Findings = import_module(f"{__package__}.{self.name}").run(study)
+        return findings
