@@ -22,6 +22,7 @@ from captum_moxi.search.screens import SCREENS
 @options.data()
 @options.split()
 @options.label_pattern()
+@options.label_map()
 @options.keep()
 @options.experiments()
 @options.limit(
@@ -33,10 +34,8 @@ from captum_moxi.search.screens import SCREENS
     show_default=f"{','.join(DEFAULT_METHODS)}; those that do not support the model are left out",
 )
 @options.n_steps(
-    default=30,
-    show_default=True,
-    help="Maximum number of patches to choose, except in seconds and galleries, which end at the flip. The paper "
-    "chooses all patches, which takes minutes per image on a CPU.",
+    help="Maximum number of patches to choose, except in seconds and galleries, which end at the flip. Default: all, "
+    "which takes minutes per image on a CPU.",
 )
 @options.grid()
 @options.run_screen()

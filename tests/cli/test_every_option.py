@@ -29,6 +29,10 @@ VALID = {
     "replay": ["RUN", "--out", "OUT"],
     "corrupt": ["RUN", "--out", "OUT"],
     "attack": ["RUN", "--out", "OUT"],
+    "reproduce": [
+        *(*MODEL, "--data", "DATA", "--keep", "all", "--grid", "2", "--methods", "random", "--only", "seconds"),
+        *("--out", "OUT"),
+    ],
     "app": [*MODEL, "--device", "cpu"],
     "benchmark": ["screens", *MODEL, "--images", IMAGE, "--grid", "2", "--out", "OUT"],
 }
@@ -48,6 +52,7 @@ UNFIT = {
     "replay": [["--removal", "attention:99"]],
     "corrupt": [["--corruptions", "fog"]],
     "attack": [["--mode", "insertion"]],
+    "reproduce": [["--grid", "3"], ["--grid", "999"], ["--keep", "right"]],
     "benchmark": [["--grid", "3"], ["--grid", "999"], ["--search", "nonsense"]],
 }
 

@@ -10,6 +10,7 @@ from captum_moxi.evaluation.measurements import (
     VARIANTS,
     Measurement,
     describe_pairs,
+    means_table,
     paired_records,
     write_pairs,
 )
@@ -80,3 +81,21 @@ def test_few_images_are_not_compared(tmp_path: Path) -> None:
     assert not path.exists()
     alone = Measurement("area", "higher", {"Random": VALUES["Random"]})
     assert write_pairs([alone], path, resamples=50, group="run") == []
+
+
+def test_means_are_a_table_of_quantities_and_methods() -> None:
+    exact, few = np.full(10, 0.5), np.full(9, 0.25)
+    measurements = [
+        Measurement("area", "higher", {"MoXI": exact, "Random": few}, group="zero"),
+        Measurement("patches", "lower", {"MoXI": np.full(10, math.nan)}, group="zero"),
+        Measurement("area", "higher", {"MoXI": np.full(10, 0.125)}, group="blur"),
+    ]
+    assert means_table(measurements, resamples=20, group="removal").splitlines() == [
+        "| removal |  | area ↑ | patches ↓ |",
+        "| --- | --- | --- | --- |",
+        "| zero | MoXI | 0.5 (0.5 to 0.5) |  |",
+        "| zero | Random | 0.25 |  |",
+        "| blur | MoXI | 0.125 (0.125 to 0.125) |  |",
+    ]
+    table = means_table([Measurement("area", "higher", {"MoXI": exact})], resamples=20, group="removal")
+    assert table.startswith("|  | area ↑ |")

@@ -28,6 +28,7 @@ ARGUMENTS = {
     "replay": ["empty", "--out", "out"],
     "corrupt": ["empty", "--out", "out"],
     "attack": ["empty", "--out", "out"],
+    "reproduce": ["--model", "empty", "--data", "empty", "--out", "out"],
     "app": ["--model", "empty"],
     "benchmark": ["bare", "--model", "empty", "--images", "missing.png"],
 }

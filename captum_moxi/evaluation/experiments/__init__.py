@@ -2,8 +2,7 @@
 
 ``EXPERIMENTS`` lists the experiments by name. To add one, write a file with a function ``run`` that takes a
 :class:`Study` and returns :class:`Findings`, and register it below with what the paper reports. The command
-``captum-moxi reproduce`` and its page then contain it. The modules of the experiments require optional packages, so
-they are imported when an experiment runs.
+``captum-moxi reproduce`` and its page then contain it.
 
 ==============  =====================================================================================================
 base            what an experiment is, and what it finds
@@ -14,111 +13,106 @@ reproduction    runs the experiments, and writes the page after each of them
 ==============  =====================================================================================================
 """
 
-from captum_moxi.evaluation.experiments.base import Experiment, Findings, Status
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from captum_moxi.evaluation.experiments.base import Experiment, Findings, SkippedError, Status
 from captum_moxi.registry import Registry
 
-__all__ = ["EXPERIMENTS", "Experiment", "Findings", "Status"]
+if TYPE_CHECKING:
+    from captum_moxi.evaluation.experiments.study import Study
+
+__all__ = ["EXPERIMENTS", "Experiment", "Findings", "SkippedError", "Status"]
 
 EXPERIMENTS: Registry[Experiment] = Registry("experiment")
 
 
-def _register(experiment: Experiment, *, help: str) -> None:
-    EXPERIMENTS.register_value(experiment.name, experiment, help=help)
+def _register(name: str, *, help: str, title: str, source: str, claim: str, measured: str) -> None:
+    def run(study: "Study") -> Findings:
+        # The modules require optional packages, but the command line lists the experiments without them.
+        findings: Findings = import_module(f"{__name__}.{name}").run(study)
+        return findings
+
+    EXPERIMENTS.register_value(name, Experiment(name, title, source, claim, measured, run), help=help)
 
 
 _register(
-    Experiment(
-        name="curves",
-        title="Insertion and deletion curves",
-        source="Section 5.1 and Appendix B, Figures 3, 8 and 9",
-        claim="With 4 % of the patches, ViT-T recognizes 90 % of the images if MoXI chooses the patches, 25 % with "
-        "Shapley values, 4 % with attention rollout and 2 % with Grad-CAM; without 10 % of the patches, it recognizes "
-        "16 % with MoXI, and about 79 % with Grad-CAM and rollout. DeiT-T and ResNet-18 give similar curves.",
-        measured="The accuracy, and the area under the confidence in the target. Insertion and deletion each use the "
-        "order of their own mode.",
-    ),
+    "curves",
     help="insertion and deletion curves (Figures 3, 8 and 9)",
+    title="Insertion and deletion curves",
+    source="Section 5.1 and Appendix B, Figures 3, 8 and 9",
+    claim="With 4 % of the patches, ViT-T recognizes 90 % of the images if MoXI chooses the patches, 25 % with "
+    "Shapley values, 4 % with attention rollout and 2 % with Grad-CAM; without 10 % of the patches, it recognizes "
+    "16 % with MoXI, and about 79 % with Grad-CAM and rollout. DeiT-T and ResNet-18 give similar curves.",
+    measured="The accuracy, and the area under the confidence in the target. Insertion and deletion each use the "
+    "order of their own mode.",
 )
 _register(
-    Experiment(
-        name="seconds",
-        title="Seconds per image, up to the flip",
-        source="Appendix C, Table 1",
-        claim="On an RTX 3090, an image of ViT-T takes 0.60 s for MoXI's insertion and 1.34 s for its deletion, both "
-        "up to the flip, 17.9 s for Shapley values, 0.15 s for Grad-CAM and 0.02 s for attention rollout.",
-        measured="Seconds and evaluated rows for ordering the patches of one image at a time, without the curves. A "
-        "row with a backward pass counts as three rows. Other programs on the same machine change the seconds.",
-    ),
+    "seconds",
     help="time per image up to the flip (Table 1)",
+    title="Seconds per image, up to the flip",
+    source="Appendix C, Table 1",
+    claim="On an RTX 3090, an image of ViT-T takes 0.60 s for MoXI's insertion and 1.34 s for its deletion, both "
+    "up to the flip, 17.9 s for Shapley values, 0.15 s for Grad-CAM and 0.02 s for attention rollout.",
+    measured="Seconds and evaluated rows for ordering the patches of one image at a time, without the curves. A "
+    "row with a backward pass counts as three rows. Other programs on the same machine change the seconds.",
 )
 _register(
-    Experiment(
-        name="layers",
-        title="Attention masking from several layers on",
-        source="Appendix D, Figure 10",
-        claim="If absent patches are removed by masking the attention from layer k on while MoXI searches, the "
-        "insertion curves rise faster for early layers than for late ones.",
-        measured="MoXI finds each order with attention masking from one layer on. All orders are then inserted with "
-        "token removal. The first layer is compared with the best of the others.",
-    ),
+    "layers",
     help="attention masking from several layers on (Figure 10)",
+    title="Attention masking from several layers on",
+    source="Appendix D, Figure 10",
+    claim="If absent patches are removed by masking the attention from layer k on while MoXI searches, the "
+    "insertion curves rise faster for early layers than for late ones.",
+    measured="MoXI finds each order with attention masking from one layer on. All orders are then inserted with "
+    "token removal. The first layer is compared with the best of the others.",
 )
 _register(
-    Experiment(
-        name="corruptions",
-        title="Corruption instead of removal",
-        source="Section 5.3 and Appendix G.1, Figures 6, 13 and 14",
-        claim="If patches are corrupted at severity 5 in the deletion orders, instead of being removed, the accuracy "
-        "falls fastest along MoXI's orders, with all 19 common corruptions.",
-        measured="The area under the confidence in the target, with the orders of the experiment curves.",
-    ),
+    "corruptions",
     help="corrupted instead of removed patches (Figures 6, 13 and 14)",
+    title="Corruption instead of removal",
+    source="Section 5.3 and Appendix G.1, Figures 6, 13 and 14",
+    claim="If patches are corrupted at severity 5 in the deletion orders, instead of being removed, the accuracy "
+    "falls fastest along MoXI's orders, with all 19 common corruptions.",
+    measured="The area under the confidence in the target, with the orders of the experiment curves.",
 )
 _register(
-    Experiment(
-        name="attack",
-        title="Where an adversarial perturbation is",
-        source="Appendix G.2, Figures 15 and 16",
-        claim="L2 PGD with radius 1 and step 0.2 changes the patches most that attention rollout ranks first; along "
-        "MoXI's deletion order, it changes early and late patches more than those between.",
-        measured="The norm of the perturbation on the first patches of each deletion order of the experiment curves, "
-        "relative to its mean over all patches. A random order is expected at 1.",
-    ),
+    "attack",
     help="norm of an adversarial perturbation by patch (Figures 15 and 16)",
+    title="Where an adversarial perturbation is",
+    source="Appendix G.2, Figures 15 and 16",
+    claim="L2 PGD with radius 1 and step 0.2 changes the patches most that attention rollout ranks first; along "
+    "MoXI's deletion order, it changes early and late patches more than those between.",
+    measured="The norm of the perturbation on the first patches of each deletion order of the experiment curves, "
+    "relative to its mean over all patches. A random order is expected at 1.",
 )
 _register(
-    Experiment(
-        name="replays",
-        title="The same orders under several removals",
-        source="Sections 3 and 5",
-        claim="Values that fill absent patches may drop information and add features, so the paper removes the tokens "
-        "of absent patches from vision transformers; it reports no curves of one order under several removals.",
-        measured="Each order of the experiment curves is inserted and deleted under the removals token, zero, mean "
-        "and blur, as far as they fit the model.",
-    ),
+    "replays",
     help="the same orders under several removals",
+    title="The same orders under several removals",
+    source="Sections 3 and 5",
+    claim="Values that fill absent patches may drop information and add features, so the paper removes the tokens "
+    "of absent patches from vision transformers; it reports no curves of one order under several removals.",
+    measured="Each order of the experiment curves is inserted and deleted under the removals token, zero, mean "
+    "and blur, as far as they fit the model.",
 )
 _register(
-    Experiment(
-        name="groups",
-        title="Minimal and disjoint groups",
-        source="Appendix C",
-        claim="On ViT-T, the median number of MoXI's steps to the flip is 6 in insertion and 10 in deletion; the "
-        "paper searches one group for each image, and does not leave out patches afterwards.",
-        measured="MoXI and MoXI(-) leave out the patches that the flip does not need, and search further groups that "
-        "share no patch. For other methods, the number of patches to the flip counts. Images that do not flip count "
-        "as one more than the maximum number of patches.",
-    ),
+    "groups",
     help="minimal and disjoint groups (Appendix C)",
+    title="Minimal and disjoint groups",
+    source="Appendix C",
+    claim="On ViT-T, the median number of MoXI's steps to the flip is 6 in insertion and 10 in deletion; the "
+    "paper searches one group for each image, and does not leave out patches afterwards.",
+    measured="MoXI and MoXI(-) leave out the patches that the flip does not need, and search further groups that "
+    "share no patch. For other methods, the number of patches to the flip counts. Images that do not flip count "
+    "as one more than the maximum number of patches.",
 )
 _register(
-    Experiment(
-        name="galleries",
-        title="Patches up to the flip",
-        source="Section 5.2 and Appendix E, Figures 4, 11 and 12",
-        claim="Up to the flip, MoXI highlights fewer patches than the other methods; in insertion, some of them are "
-        "in the background.",
-        measured="The number of patches to the flip. Images that do not flip count as one more than all patches.",
-    ),
+    "galleries",
     help="pictures of the patches up to the flip (Figures 4, 11 and 12)",
+    title="Patches up to the flip",
+    source="Section 5.2 and Appendix E, Figures 4, 11 and 12",
+    claim="Up to the flip, MoXI highlights fewer patches than the other methods; in insertion, some of them are "
+    "in the background.",
+    measured="The number of patches to the flip. Images that do not flip count as one more than all patches.",
 )

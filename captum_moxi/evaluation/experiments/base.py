@@ -1,8 +1,7 @@
 """What an experiment is, and what it finds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -46,14 +45,17 @@ class Findings:
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment of the paper.
+    """An experiment.
 
     Args:
-        name (str): Name on the command line, of the folder of its results, and of its module in this package.
+        name (str): Name on the command line, and of the folder of its results.
         title (str): Title of its section of the page.
         source (str): Where it is in the paper.
         claim (str): What the paper reports, in our own words.
         measured (str): What is measured here.
+        run (Callable): Function that takes a :class:`Study`, runs the experiment or continues it, and returns its
+            :class:`Findings`. It raises :class:`SkippedError` if the experiment does not fit the model or the methods,
+            or if its packages are missing.
     """
 
     name: str
@@ -61,18 +63,4 @@ class Experiment:
     source: str
     claim: str
     measured: str
-
-    def run(self, study: "Study") -> Findings:
-        """Run the experiment, or continue it.
-
-        Args:
-            study (Study): Model, images and options.
-
-        Returns:
-            Findings: What it found.
-
-        Raises:
-            SkippedError: If the experiment does not fit the model or the methods, or if its packages are missing.
-        """
-        findings: Findings = import_module(f"{__package__}.{self.name}").run(study)
-        return findings
+    run: "Callable[[Study], Findings]"

@@ -46,7 +46,7 @@ def reproduce_command(study: Study, *, only: Sequence[str] | None = None) -> str
     """
     return command(
         "reproduce",
-        **_data_options(study.settings),
+        **_data_options(study),
         only=None if only is None else ",".join(only),
         limit=study.limit,
         slow_limit=study.slow_limit,
@@ -64,7 +64,7 @@ def evaluate_command(
     settings = replace(study.settings, **changes)
     return command(
         "evaluate",
-        **_data_options(settings),
+        **_data_options(study),
         limit=limit or study.limit,
         methods=",".join(settings.methods),
         mode=None if tuple(settings.modes) == MODES else settings.modes[0],
@@ -85,7 +85,8 @@ def replay_command(study: Study, name: str, run: Path, out: Path, **options: obj
     return command(name, run, **options, **_resamples(study), out=out)
 
 
-def _data_options(settings: Settings) -> dict[str, object]:
+def _data_options(study: Study) -> dict[str, object]:
+    settings = study.settings
     return {
         "model": settings.model,
         "classes": settings.classes,
@@ -93,6 +94,7 @@ def _data_options(settings: Settings) -> dict[str, object]:
         "data": settings.data,
         "split": settings.split,
         "label_pattern": settings.label_pattern,
+        "label_map": None if settings.label_map is None else study.label_map,
     }
 
 

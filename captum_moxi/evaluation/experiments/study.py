@@ -16,6 +16,8 @@ from captum_moxi.methods import DEFAULT_METHODS
 
 # File with the settings, so that results of different settings are not mixed.
 SETTINGS = "settings.json"
+# File with the model's class for each label, for the commands on the page.
+LABEL_MAP = "label-map.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,13 @@ class Study:
         self.check_folder()
         self.out.mkdir(parents=True, exist_ok=True)
         write_file(self.out / SETTINGS, json.dumps(self._stored_settings(), indent=1) + "\n")
+        if self.settings.label_map is not None:
+            write_file(self.label_map, json.dumps(dict(self.settings.label_map), indent=1) + "\n")
+
+    @property
+    def label_map(self) -> Path:
+        """The file with the model's class for each label, if the settings contain one."""
+        return self.out / LABEL_MAP
 
     def _stored_settings(self) -> dict[str, Any]:
         return self.settings.with_absolute_paths().to_dict()

@@ -247,7 +247,7 @@ def measure_attacks(attacks: Sequence[AttackRecord]) -> list[Measurement]:
     norms = _running_means(attacks)
     return [
         Measurement(
-            f"norm on the first {count}",
+            f"norm on the first {count} patches" if count > 1 else "norm on the first patch",
             "higher",
             {method: values[:, count - 1] for method, values in norms.items() if count <= values.shape[1]},
         )

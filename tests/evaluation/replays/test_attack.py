@@ -85,7 +85,7 @@ def test_the_table_has_norms_relative_to_the_mean_of_each_image() -> None:
 
 def test_the_norms_of_each_image_are_measured() -> None:
     first, fifth = measure_attacks(ATTACKS)
-    assert (first.quantity, fifth.quantity) == ("norm on the first 1", "norm on the first 5")
+    assert (first.quantity, fifth.quantity) == ("norm on the first patch", "norm on the first 5 patches")
     assert {method: values.tolist() for method, values in first.values.items()} == {"a": [2, 1], "b": [1, 3]}
     # b has no five players.
     assert {method: values.tolist() for method, values in fifth.values.items()} == {"a": [1.5, 1]}
