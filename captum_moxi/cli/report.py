@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from captum_moxi.cli import options
-from captum_moxi.cli.runner import Command, require_packages
+from captum_moxi.cli.runner import Command, one_line, require_packages
 
 
 @click.command(cls=Command)
@@ -40,3 +40,4 @@ def report(
     if out is None and len(folders) > 1:
         raise click.UsageError("--out is missing; pass a folder for the report of several runs")
     click.echo(write_report(folders, out, fractions=fractions, resamples=resamples, gallery=gallery))
+    click.echo("\n" + one_line(f"The report and its figures are in {out or folders[0]}."))

@@ -21,7 +21,7 @@ from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.galleries import draw_galleries
 from captum_moxi.evaluation.measurements import Better, Measurement, write_pairs
 from captum_moxi.evaluation.report_plots import FIGURES, line_styles
-from captum_moxi.evaluation.rows import STATUSES
+from captum_moxi.evaluation.rows import describe_statuses
 from captum_moxi.evaluation.store import MANIFEST, read_manifest, read_rows
 from captum_moxi.files import write_file
 from captum_moxi.metrics import TOLERANCE, median_flip, skips_counts
@@ -29,23 +29,36 @@ from captum_moxi.metrics.bootstrap import MIN_IMAGES, mean_with_interval
 from captum_moxi.plot import save_figure
 from captum_moxi.tables import markdown_table
 
-LEGEND = f"""
+# What the columns mean, by the beginnings of their titles.
+LEGEND: dict[str, str] = {
+    "accuracy": """
 **Accuracy**: fraction of images for which the target is still predicted when only this fraction of the patches is
-present (insertion, higher is better) or absent (deletion, lower is better). **Area**: mean confidence in the target
-over the evaluated fractions, with the low and high ends of a 95 % bootstrap interval over images, from {MIN_IMAGES}
-images on. If there are several runs, only the fractions that all of them reached are used. Accuracies, areas and
-curves.png require runs that continue after flips (--stop never). **SRG** (symmetric relevance gain): insertion area
-minus deletion area of the same order over all patches, with the ends of its interval; higher is better. Only methods
-with one order for both modes have it here, and only in runs to the last patch. captum-moxi replay computes it for all
-methods. **To flip**: median number of patches that flip the prediction to the target (insertion) or away from it
-(deletion). Images that never flip count as larger than all others. ≤: the curve skips smaller numbers. With --minimal,
-patches that moxi and moxi-minus left out afterwards are counted here. **Flipped**: number of images whose prediction
-flips. **Minimal to flip** (--minimal): median number of patches of the minimal groups, from which no patch can be left
-out. flips.png shows these groups. **Left out**: mean number of patches that the search chose before it left them out.
+present (insertion, higher is better) or absent (deletion, lower is better).""",
+    "area": f"""
+**Area**: mean confidence in the target over the evaluated fractions, with the low and high ends of a 95 % bootstrap
+interval over images, from {MIN_IMAGES} images on. If there are several runs, only the fractions that all of them reached
+are used.""",
+    "SRG": """
+**SRG** (symmetric relevance gain): insertion area minus deletion area of the same order over all patches, with the ends
+of its interval; higher is better. Only methods with one order for both modes have it here, and only in runs to the last
+patch. captum-moxi replay computes it for all methods.""",
+    "to flip": """
+**To flip**: median number of patches that flip the prediction to the target (insertion) or away from it (deletion).
+Images that never flip count as larger than all others. ≤: the curve skips smaller numbers. With --minimal, patches that
+moxi and moxi-minus left out afterwards are counted here.""",
+    "flipped": "**Flipped**: number of images whose prediction flips.",
+    "minimal to flip": """
+**Minimal to flip** (--minimal): median number of patches of the minimal groups, from which no patch can be left out.
+flips.png shows these groups.""",
+    "left out": "**Left out**: mean number of patches that the search chose before it left them out.",
+    "groups": """
 **Groups** (--alternatives N): mean number of disjoint groups that the search found, at most N in each image. Each of
-them flips the prediction by itself. **Seconds** and **rows** per image: mean cost of ordering the patches, including
-what a search evaluates along its path, but not alternatives. A row is one model input. A row with a backward pass
-counts as three rows.""".strip()
+them flips the prediction by itself.""",
+    "seconds": """
+**Seconds** and **weighted rows** per image: mean cost of ordering the patches, including what a search evaluates along
+its path, but not alternatives. A row is one model input. A row with a backward pass counts as three rows.""",
+}
+NO_CURVES = "Accuracies, areas and curves.png require runs that continue after flips (--stop never)."
 
 Cell: TypeAlias = str | int | float | None
 Cells: TypeAlias = dict[str, Cell]
@@ -198,7 +211,7 @@ def group_columns(curve: RunCurve, options: TableOptions) -> Cells:
 
 def cost_columns(curve: RunCurve, options: TableOptions) -> Cells:
     """Return the mean cost of ordering the players of an image."""
-    return {"seconds per image": curve.result.seconds, "rows per image": curve.result.weighted_rows}
+    return {"seconds per image": curve.result.seconds, "weighted rows per image": curve.result.weighted_rows}
 
 
 # The columns of the table, from left to right.
@@ -302,8 +315,9 @@ def _write_table(
         frame = frame.drop(columns="run")
     frame.to_csv(out / "report.csv", index=False)
     pairs = write_pairs(measure_areas(curves), out / "paired.csv", resamples=resamples, group="run")
+    frame = frame.dropna(axis="columns", how="all")
     descriptions = [_describe_run(folder) for folder in folders]
-    text = "\n\n".join([*descriptions, _format_table(frame), LEGEND, *pairs, *_difference_warnings(curves)])
+    text = "\n\n".join([*descriptions, _format_table(frame), _legend_of(frame), *pairs, *_difference_warnings(curves)])
     write_file(out / "report.md", text + "\n")
     return text
 
@@ -316,9 +330,17 @@ def _write_figures(curves: Sequence[RunCurve], out: Path, *, resamples: int) -> 
             save_figure(figure, out / name)
 
 
+def _legend_of(frame: pandas.DataFrame) -> str:
+    """Return what the columns of the table mean."""
+    sentences = [
+        text.strip() for title, text in LEGEND.items() if any(column.startswith(title) for column in frame.columns)
+    ]
+    if not any(column.startswith("area") for column in frame.columns):
+        sentences.append(NO_CURVES)
+    return "\n".join(sentences)
+
+
 def _format_table(frame: pandas.DataFrame) -> str:
-    """Format the table without empty columns."""
-    frame = frame.dropna(axis="columns", how="all")
     cells = frame.astype(object).where(frame.notna(), "")
     return markdown_table(list(frame.columns), cells.to_numpy(dtype=object).tolist())
 
@@ -358,8 +380,7 @@ def _describe_run(folder: Path) -> str:
     """Describe a run: the number of images by status, its settings, and the versions of the packages."""
     manifest = read_manifest(folder)
     images = read_rows(folder, ["image", "status", "versions"]).to_pandas().drop_duplicates("image")
-    counts = images["status"].value_counts()
-    statuses = ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
+    statuses = describe_statuses(images["status"].tolist())
     settings = ", ".join(f"{name} {value!r}" for name, value in manifest.settings.items() if value is not None)
     versions = " and ".join(
         ", ".join(f"{package} {version}" for package, version in json.loads(text).items())

@@ -17,6 +17,20 @@ from captum_moxi.search import Selection
 Status = Literal["explained", "wrong", "unreadable", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
+# How a summary names a status.
+STATUS_TITLES: dict[Status, str] = {"wrong": "misclassified and left out"}
+
+
+def describe_statuses(statuses: Sequence[str]) -> str:
+    """Count the images by status, for example ``"4 explained, 2 misclassified and left out"``.
+
+    Args:
+        statuses (Sequence[str]): Status of each image.
+    """
+    return ", ".join(
+        f"{statuses.count(status)} {STATUS_TITLES.get(status, status)}" for status in STATUSES if status in statuses
+    )
+
 
 class Row(TypedDict, total=False):
     """The result of one method in one mode on one image of K steps.

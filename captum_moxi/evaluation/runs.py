@@ -8,7 +8,7 @@ from captum_moxi.arguments import check_positive_int
 from captum_moxi.evaluation import store
 from captum_moxi.evaluation.engines import ENGINES, Resources
 from captum_moxi.evaluation.evaluator import Evaluator, remaining_batches
-from captum_moxi.evaluation.rows import STATUSES
+from captum_moxi.evaluation.rows import describe_statuses
 from captum_moxi.evaluation.settings import Settings
 
 # Maximum number of errors in the summary of a run.
@@ -102,9 +102,8 @@ def summarize_run(folder: Path) -> str:
     """
     rows = store.read_rows(folder, ["image", "status", "error"]).to_pylist()
     statuses = list({row["image"]: row["status"] for row in rows}.values())
-    counts = ", ".join(f"{statuses.count(status)} {status}" for status in STATUSES if status in statuses)
     errors = [f"{row['image']}: {row['error']}" for row in rows if row["error"] is not None]
-    lines = [f"{len(statuses)} images in {folder}: {counts}", *errors[:SHOWN_ERRORS]]
+    lines = [f"{len(statuses)} images in {folder}: {describe_statuses(statuses)}", *errors[:SHOWN_ERRORS]]
     if len(errors) > SHOWN_ERRORS:
         lines.append(f"and {len(errors) - SHOWN_ERRORS} more")
     return "\n".join(lines)

@@ -142,10 +142,11 @@ class ExplainSettings:
         check_min_confidence(self.min_confidence)
         if screen is not None and not any(screen_for_mode(screen, mode) for mode in modes):
             meant_for = " and ".join(screen.used_in) or "no mode, because its stages share none"
-            other_mode = f"modes='{screen.used_in[0]}', " if screen.used_in else ""
+            other_mode = f", or modes='{screen.used_in[0]}'" if screen.used_in else ""
+            suitable = "'both-ends', 'last-gains:16'" if "symmetric" in modes else "'last-gains:16'"
             raise ValueError(
                 f"screen is {screen!r}, which is meant for {meant_for}, but modes is {' and '.join(modes)}; pass "
-                f"{other_mode}another screen, or screen='all'"
+                f"another screen, such as {suitable} or 'all'{other_mode}"
             )
         for mode in modes:
             self.method(mode, classifier)

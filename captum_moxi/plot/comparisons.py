@@ -214,7 +214,7 @@ def _describe(
         sentences.append(BOUND_NOTE)
     if note:
         sentences.append(f"{note[0].upper()}{note[1:]}")
-    title = title or f"Patches that flip the prediction: {' and '.join(modes)}"
+    title = title or f"Patches up to the flip: {' and '.join(modes)}"
     describe(figure, title=title, reading=". ".join(sentences) + ".")
 
 

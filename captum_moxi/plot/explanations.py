@@ -19,6 +19,8 @@ _READING = (
     "the confidence in the target, and what each patch adds (insertion) or takes away (deletion). The two bars of a "
     "patch sum to its change in reward (by default, the {reward} of the target)."
 )
+_FLIP = " Flip: the target becomes the predicted class (insertion), or is no longer predicted (deletion)."
+_LOG_ODDS = " Near a confidence of 0 or 1, a large change in log-odds is a small change in confidence."
 _NEGATIVE_GAINS = (
     " Where the bars sum to less than 0, no patch that the step evaluated had the intended effect, and the search "
     "chose the one that did least harm."
@@ -113,7 +115,9 @@ def explanation_figure(
     is_symmetric = any(selection.mode == "symmetric" for selection in selections)
     reading = (
         _READING.format(note=note, reward="probability" if is_symmetric else "log-odds")
-        + (_SYMMETRIC if is_symmetric else "")
+        + (_SYMMETRIC if is_symmetric else _LOG_ODDS)
+        + _FLIP
+        + (f" In insertion, its confidence also exceeds {min_confidence:g}." if min_confidence else "")
         + minimal_note(selections)
         + missed_note(selections)
         + (_NEGATIVE_GAINS if has_negative_gain else "")

@@ -39,7 +39,7 @@ def test_images_are_explained_and_counted(invoke, options, tmp_path: Path) -> No
     out = tmp_path / "run"
     result = invoke("evaluate", *options, "--methods", "moxi, gradcam", "--stop", "never", "--out", out)
     assert result.exit_code == 0, result.output
-    assert "6 images in" in result.stdout and "4 explained, 1 wrong, 1 unreadable" in result.stdout
+    assert "6 images in" in result.stdout and "4 explained, 1 misclassified and left out, 1 unreadable" in result.stdout
     assert "broken.png: not an image that Pillow can read" in result.stdout
     settings = store.read_settings(out)
     assert settings["methods"] == ["moxi", "gradcam"]

@@ -37,8 +37,8 @@ def test_a_report_has_the_numbers_computed_by_hand(full: Path, tmp_path: Path) -
     # Insertion flips a at 1 and b at 3. Deletion flips a at 2 and b not even at 4, so the median is not reached.
     assert (inserted["to flip, median"], deleted["to flip, median"]) == ("2", "> 4")
     assert (inserted["flipped"], deleted["flipped"]) == ("2", "1")
-    assert (float(inserted["seconds per image"]), float(inserted["rows per image"])) == (2, 10)
-    assert "4 images, 2 explained, 1 wrong, 1 unreadable" in text
+    assert (float(inserted["seconds per image"]), float(inserted["weighted rows per image"])) == (2, 10)
+    assert "4 images, 2 explained, 1 misclassified and left out, 1 unreadable" in text
     assert "| insertion | MoXI | 2 | 4 | 0.5 | 1 | 0.375 |" in text
     assert (out / "report.md").read_text().startswith("**run**")
     for figure in ("curves.png", "flips.png"):

@@ -15,7 +15,7 @@ from captum_moxi.evaluation.settings import Settings
 
 def test_a_run_has_rows_of_every_image_and_a_summary(settings: Settings, tmp_path: Path) -> None:
     summary = run_evaluation(settings, tmp_path / "run", device="cpu")
-    assert f"{TOTAL} images in {tmp_path / 'run'}: 12 explained, 1 wrong, 1 unreadable" in summary
+    assert f"{TOTAL} images in {tmp_path / 'run'}: 12 explained, 1 misclassified and left out, 1 unreadable" in summary
     assert re.search(r"broken\.png: .+", summary)
     rows = store.read_rows(tmp_path / "run").to_pylist()
     assert len({(row["image"], row["method"], row["mode"]) for row in rows}) == len(rows) == 12 * 2 + 2
