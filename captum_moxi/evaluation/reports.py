@@ -36,8 +36,8 @@ LEGEND: dict[str, str] = {
 present (insertion, higher is better) or absent (deletion, lower is better).""",
     "area": f"""
 **Area**: mean confidence in the target over the evaluated fractions, with the low and high ends of a 95 % bootstrap
-interval over images, from {MIN_IMAGES} images on. If there are several runs, only the fractions that all of them reached
-are used.""",
+interval over images, from {MIN_IMAGES} images on. If there are several runs, only the fractions that all of them
+reached are used.""",
     "SRG": """
 **SRG** (symmetric relevance gain): insertion area minus deletion area of the same order over all patches, with the ends
 of its interval; higher is better. Only methods with one order for both modes have it here, and only in runs to the last

@@ -184,7 +184,7 @@ def unusable(classifier, monkeypatch: pytest.MonkeyPatch):
         (
             {"modes": "symmetric", "screen": "gradient"},
             ValueError,
-            "modes is symmetric; pass another screen, such as 'both-ends', 'last-gains:16' or 'all', or modes='deletion'",
+            "modes is symmetric; pass another screen, such as 'both-ends', 'last-gains:16' or 'all', or modes='del",
         ),
         ({"stop": "never"}, ValueError, "stop is 'never'"),
         ({"n_steps": 0}, ValueError, "n_steps is 0"),
