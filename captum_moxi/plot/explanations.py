@@ -28,7 +28,8 @@ _NEGATIVE_GAINS = (
 
 _SYMMETRIC = (
     " A symmetric search has two pictures in column 3: only the chosen patches, and the image without them. Each bar "
-    "is the sum of what the patch adds to the first and takes away from the second."
+    "is the sum of what the patch adds to the first and takes away from the second. It ends when the target is "
+    "predicted in the first, and not in the second."
 )
 
 _WIDTH_RATIOS = (1, 1, 1, 1.4)
@@ -113,11 +114,15 @@ def explanation_figure(
         axes += [steps, *groups, *path]
     has_negative_gain = any(bool((selection.gains < 0).any()) for selection in selections)
     is_symmetric = any(selection.mode == "symmetric" for selection in selections)
+    needs_minimum = min_confidence > 0 and any(selection.mode != "deletion" for selection in selections)
     reading = (
         _READING.format(note=note, reward="probability" if is_symmetric else "log-odds")
-        + (_SYMMETRIC if is_symmetric else _LOG_ODDS)
-        + _FLIP
-        + (f" In insertion, its confidence also exceeds {min_confidence:g}." if min_confidence else "")
+        + (_SYMMETRIC if is_symmetric else _LOG_ODDS + _FLIP)
+        + (
+            f" At a flip, the chosen patches alone give it a confidence above {min_confidence:g}."
+            if needs_minimum
+            else ""
+        )
         + minimal_note(selections)
         + missed_note(selections)
         + (_NEGATIVE_GAINS if has_negative_gain else "")
