@@ -272,7 +272,7 @@ def plot_attacks(attacks: Sequence[AttackRecord]) -> Figure:
     Returns:
         Figure: The figure.
     """
-    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(6.6, 4.2), layout="constrained")
     ax = figure.subplots()
     for index, (method, norms) in enumerate(_running_means(attacks).items()):
         means = norms.mean(0)
@@ -283,7 +283,8 @@ def plot_attacks(attacks: Sequence[AttackRecord]) -> Figure:
     ax.set_ylabel("mean norm of the perturbation on them,\nrelative to the mean over all patches", fontsize=9)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.tick_params(labelsize=8)
-    ax.legend(fontsize=8, framealpha=0.8, handlelength=3)
+    # Inside the axes, the legend would hide the ends of the curves.
+    figure.legend(loc="outside right center", fontsize=8, handlelength=3)
     describe(
         figure,
         title="How much of an adversarial perturbation is on the first patches of each order",
