@@ -50,8 +50,10 @@ def plot_curves(
     figure, panels = _panels(axes, n_modes=len(comparison.modes))
     for ax, mode in zip(panels, comparison.modes, strict=True):
         _plot_mode(ax, comparison, mode, quantity)
+    # Inside the axes, the legend would hide curves.
+    legend = panels[-1].legend(fontsize=8, handlelength=3, loc="center left", bbox_to_anchor=(1.02, 0.5))
     # The axes may be the user's own, in which all other text remains as it is.
-    show_dollar_signs(panels[-1].legend(fontsize=8, framealpha=0.8))
+    show_dollar_signs(legend)
     if axes is None:
         describe(
             figure, title=f"{_YLABELS[quantity].capitalize()} along the order of each method", reading=CURVES_READING
