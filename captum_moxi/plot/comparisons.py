@@ -220,7 +220,10 @@ def _describe(
 
 def _grid(axes: AxesArray | None, *, shape: tuple[int, int]) -> tuple[Figure, AxesArray]:
     if axes is None:
-        return plt.subplots(*shape, figsize=_figure_size(shape), layout="constrained", squeeze=False)
+        figure, grid = plt.subplots(*shape, figsize=_figure_size(shape), layout="constrained", squeeze=False)
+        # A caption belongs to the picture above it, so the next title is farther away. In inches.
+        figure.set_layout_engine("constrained", h_pad=0.17)
+        return figure, grid
     grid = np.asarray(axes, dtype=object)
     if grid.shape != shape:
         raise ValueError(f"axes has shape {grid.shape}; pass axes of shape {shape}, one row per image")
