@@ -327,7 +327,10 @@ def test_every_screen_explains(invoke, model, digits: Path, tmp_path: Path, scre
         (["--screen", "best"], "screen 'best' is unknown; pass one of all, gradient:M"),
         (["--screen", "gradient:0"], "screen 'gradient:0' is not valid"),
         (["--screen", "gradient", "--no-interactions"], "without --screen"),
-        (["--screen", "gradient", "--mode", "insertion"], "pass --mode deletion, another screen, or --screen all"),
+        (
+            ["--screen", "gradient", "--mode", "insertion"],
+            "pass another screen, such as 'last-gains:16' or 'all', or --mode deletion",
+        ),
         (["--beam-width", "0"], "beam-width"),
     ],
 )

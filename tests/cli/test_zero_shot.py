@@ -137,4 +137,4 @@ def test_the_embedded_demo_has_classes_of_its_own(invoke, tmp_path: Path) -> Non
 
 def test_the_commands_that_load_a_model_have_these_options() -> None:
     named = {command.name for command in COMMANDS for param in command.params if param.opts[-1] == "--classes"}
-    assert named == {"explain", "compare", "localize", "evaluate"}
+    assert named == {"explain", "compare", "localize", "evaluate", "reproduce"}

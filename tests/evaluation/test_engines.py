@@ -85,7 +85,7 @@ def test_a_run_that_was_killed_continues_and_has_every_row_once(whole: tuple[Set
     assert len(store.finished_images(tmp_path / "run")) == 2 * 2
     with use_kernels("torch"):
         summary = run_evaluation(settings, tmp_path / "run", batch_size=2, device="cpu")
-    assert f"{TOTAL} images in" in summary and "12 explained, 1 wrong, 1 unreadable" in summary
+    assert f"{TOTAL} images in" in summary and "12 explained, 1 misclassified and left out, 1 unreadable" in summary
     assert comparable_rows(tmp_path / "run") == comparable_rows(folder)
 
 
