@@ -9,6 +9,8 @@ from captum_moxi.metrics.bootstrap import MIN_IMAGES, mean_with_interval
 
 # Two values of an image are equal if they differ by at most this value: float32 confidences are not more precise.
 ROUNDING = 1e-6
+# Maximum number of assignments of signs for which the p-value is computed by enumeration.
+ENUMERATED = 2**13
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ def paired_difference(
 
     The interval is the percentile bootstrap of the mean difference over images. The p-value is that of the Wilcoxon
     signed-rank test (Wilcoxon, 1945), as computed by ``scipy.stats.wilcoxon``: it tests whether the differences are
-    symmetric around 0. Images with equal values are left out of the test. If the values of all images are equal, the
-    p-value is 1.
+    symmetric around 0. Images with equal values are left out of the test. For up to 13 other images, the p-value is
+    exact. If the values of all images are equal, it is 1.
 
     Args:
         values (ndarray): Values of N images. Shape ``(N,)``, float64.
@@ -72,7 +74,11 @@ def paired_difference(
 
 def _wilcoxon_p_value(differences: NDArray[np.float64]) -> float:
     # The import takes long, and only reports need it.
-    from scipy.stats import wilcoxon
+    from scipy.stats import PermutationMethod, wilcoxon
 
     changed = differences[differences != 0]
-    return float(wilcoxon(changed).pvalue) if len(changed) else 1.0
+    if not len(changed):
+        return 1.0
+    # All assignments of signs to up to 13 differences are enumerated. This is exact, even if differences are equal.
+    is_small = 2 ** len(changed) <= ENUMERATED
+    return float(wilcoxon(changed, method=PermutationMethod(n_resamples=ENUMERATED) if is_small else "auto").pvalue)

@@ -35,6 +35,11 @@ def test_the_p_value_is_that_of_all_assignments_of_signs() -> None:
         assert result.p_value == pytest.approx(exact_p_value(differences.tolist()))
 
 
+def test_equal_differences_of_a_few_images_have_the_exact_p_value() -> None:
+    """Five images differ by 1, and five do not differ. Of 2**5 assignments of signs, 2 are as extreme."""
+    assert paired_difference(np.repeat([1.0, 0.0], 5), np.zeros(10), resamples=10).p_value == pytest.approx(2 / 2**5)
+
+
 def test_the_interval_of_ones_and_zeros_is_that_of_the_binomial_distribution() -> None:
     # As for the mean in test_bootstrap.py: a resample has 2 to 8 images with difference 1 with a probability of 95 %.
     result = paired_difference(np.array([0.75, 0.25] * 5), np.array([-0.25, 0.25] * 5), resamples=4000)
