@@ -89,7 +89,7 @@ def compare(
     classifier, sources = load_sources(images, model=model, device=device, classes=classes, template=template)
     is_default = click.get_current_context().get_parameter_source("screen") is ParameterSource.DEFAULT
     if is_default and not settings.screened_modes():
-        # Only a screen that the user chose must be used.
+        # The default screen may stay unused. A screen that the user chose may not.
         settings = replace(settings, screen=None)
     settings.check(classifier)
     class_index = None if target is None else classifier.class_index(target)

@@ -512,8 +512,8 @@ searches = partial(
     "searches",
     multiple=True,
     type=TEXT,
-    help="For screens and groups: search to compare, by its title in the table, for example gradient:8 or 'beam of "
-    "4'. Repeatable. Default: all.",
+    help="Search that the benchmarks screens and groups compare, by its title in the table, for example gradient:8 "
+    "(screens) or 'beam of 4' (groups). Repeatable. Default: all.",
 )
 
 # The app

@@ -58,11 +58,11 @@ def reproduce(
 ) -> None:
     """Run the paper's experiments on your own model and images.
 
-    The list at the end describes the experiments. Each of them is a folder in --out. results.md contains what the paper
-    reports, the means over the images with 95 % intervals, a paired comparison of MoXI with the best other method, the
-    figures, and the commands that compute the same results one by one. It is written after each experiment. An
-    experiment that does not fit the model is skipped. If one fails, the others still run, and the exit code is 2. After
-    an interruption, repeat the same command to continue.
+    The list at the end describes the experiments. Their results are in folders of --out. results.md contains what the
+    paper reports, the means over the images with 95 % intervals, a paired comparison of MoXI with the best other
+    method, the figures, and the commands that compute the same results one by one. It is written after each experiment.
+    An experiment that does not fit the model or the methods is skipped, and the page says why. If one fails, the others
+    still run, and the exit code is 2. After an interruption, repeat the same command to continue.
     """
     require_packages("reproduce", "datasets", "pandas", "pyarrow", "scipy")
     import datasets

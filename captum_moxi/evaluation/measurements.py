@@ -17,7 +17,8 @@ from captum_moxi.metrics.bootstrap import MIN_IMAGES, mean_with_interval
 from captum_moxi.metrics.paired import paired_difference
 from captum_moxi.tables import Record, csv_table, format_cell, markdown_table
 
-Better: TypeAlias = Literal["higher", "lower"]
+# Which values are better. None: neither.
+Better: TypeAlias = Literal["higher", "lower"] | None
 
 # Methods and orders that are variants of MoXI. MoXI is compared with all others.
 VARIANTS = frozenset(
@@ -29,13 +30,14 @@ VARIANTS = frozenset(
 # Variants that are compared with the best other method. MoXI(-) is the paper's ablation.
 TESTED = (MOXI, MOXI_SYMMETRIC)
 
-PAIRED_TITLE = "**MoXI and the best other method, on the same images**"
+PAIRED_TITLE = "MoXI and the best other method"
 PAIRED_LEGEND = f"""
-**Best other**: the method with the best mean among all that are not variants of MoXI. **Difference**: MoXI minus this
-method, as a mean over images; in a deletion area, negative is better for MoXI. **Low**, **high**: ends of its 95 %
-bootstrap interval. **P-value**: Wilcoxon signed-rank test of the differences of the images, two-sided. The best other
-method is chosen by the same images, and each row is a test of its own. Neither intervals nor p-values are corrected for
-this. Both need {MIN_IMAGES} images.""".strip()
+**Best other**: the method with the best mean among all that are not variants of MoXI. **Difference**: mean over the
+images of MoXI's value minus the value of the other method. If lower values are better, a negative difference favors
+MoXI. **Low**, **high**: ends of its 95 % bootstrap interval. **P-value**: two-sided Wilcoxon signed-rank test of the
+differences. The intervals and the p-values are not corrected for two things: the best other method is chosen on the
+same images, and the table contains several tests. A comparison needs {MIN_IMAGES} images.""".strip()
+_ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +46,13 @@ class Measurement:
 
     Args:
         quantity (str): Name of the quantity.
-        better (str): Whether ``"higher"`` or ``"lower"`` values are better.
+        better (str or None): Whether ``"higher"`` or ``"lower"`` values are better. None if neither are. Methods are
+            then not compared.
         values (Mapping[str, ndarray]): Values of the same images in the same order, by title of the method. Each has
             shape ``(N,)``, float64.
         tested (Sequence[str], optional): Titles that are compared with the best of the other methods.
             Default: MoXI and symmetric search
-        group (str, optional): What else the methods have in common: the name of a run or a removal.
+        condition (str, optional): The run or the removal of these values.
             Default: ``""``
     """
 
@@ -57,11 +60,13 @@ class Measurement:
     better: Better
     values: Mapping[str, NDArray[np.float64]]
     tested: Sequence[str] = TESTED
-    group: str = ""
+    condition: str = ""
 
     @property
     def best_other(self) -> str | None:
-        """Title of the method with the best mean among those that are not tested and no variants of MoXI, if any."""
+        """Title of the method with the best mean among those that are neither tested nor variants of MoXI, if any."""
+        if self.better is None:
+            return None
         sign = 1 if self.better == "higher" else -1
         means = {
             title: sign * float(values.mean())
@@ -81,28 +86,28 @@ class Measurement:
         ]
 
 
-def means_table(measurements: Sequence[Measurement], *, resamples: int, group: str) -> str:
+def means_table(measurements: Sequence[Measurement], *, resamples: int, condition_title: str) -> str:
     """Format the means over the images and their 95 % intervals as a Markdown table.
 
     Args:
         measurements (Sequence[Measurement]): Measurements. Each quantity is a column, and each method a row.
         resamples (int): Number of bootstrap resamples for the intervals.
-        group (str): Title of the column with the groups. If all groups are empty, there is no such column.
+        condition_title (str): Title of the column with the conditions. If all are empty, there is no such column.
 
     Returns:
         str: The table. ↑ and ↓ mean that higher or lower values are better. Intervals need 10 images.
     """
     columns = list(dict.fromkeys((measurement.quantity, measurement.better) for measurement in measurements))
-    rows = list(dict.fromkeys((item.group, title) for item in measurements for title in item.values))
+    rows = list(dict.fromkeys((item.condition, title) for item in measurements for title in item.values))
     values = {
-        (measurement.quantity, measurement.group, title): _mean_and_interval(values, resamples=resamples)
+        (measurement.quantity, measurement.condition, title): _mean_and_interval(values, resamples=resamples)
         for measurement in measurements
         for title, values in measurement.values.items()
     }
-    groups = [group] if any(name for name, _ in rows) else []
-    header = [*groups, "", *(f"{quantity} {'↑' if better == 'higher' else '↓'}" for quantity, better in columns)]
+    conditions = [condition_title] if any(name for name, _ in rows) else []
+    header = [*conditions, "", *(f"{quantity}{_ARROWS[better]}" for quantity, better in columns)]
     cells = [
-        [*([name] if groups else []), title, *(values.get((quantity, name, title), "") for quantity, _ in columns)]
+        [*([name] if conditions else []), title, *(values.get((quantity, name, title), "") for quantity, _ in columns)]
         for name, title in rows
     ]
     return markdown_table(header, cells)
@@ -134,7 +139,7 @@ def paired_records(measurements: Iterable[Measurement], *, resamples: int) -> li
                 difference = paired_difference(values, measurement.values[other], resamples=resamples)
                 records.append(
                     {
-                        "group": measurement.group,
+                        "condition": measurement.condition,
                         "quantity": measurement.quantity,
                         "method": title,
                         "best other": other,
@@ -148,54 +153,65 @@ def paired_records(measurements: Iterable[Measurement], *, resamples: int) -> li
     return records
 
 
-def describe_pairs(measurements: Sequence[Measurement], *, resamples: int, group: str) -> list[str]:
+def describe_pairs(
+    measurements: Sequence[Measurement], *, resamples: int, condition_title: str, title: str = PAIRED_TITLE
+) -> list[str]:
     """Describe the paired comparisons in Markdown.
 
     Args:
         measurements (Sequence[Measurement]): Measurements.
         resamples (int): Number of bootstrap resamples for the intervals.
-        group (str): Title of the column with the groups. If all groups are empty, there is no such column.
+        condition_title (str): Title of the column with the conditions. If all are empty, there is no such column.
+        title (str, optional): What is compared.
+            Default: MoXI and the best other method
 
     Returns:
         list[str]: A title and a table, or a sentence if there are too few images. Nothing if there is nothing to
         compare.
     """
-    return _describe(measurements, paired_records(measurements, resamples=resamples), group)
+    return _describe(measurements, paired_records(measurements, resamples=resamples), condition_title, title)
 
 
-def write_pairs(measurements: Sequence[Measurement], path: Path, *, resamples: int, group: str) -> list[str]:
+def write_pairs(measurements: Sequence[Measurement], path: Path, *, resamples: int, condition_title: str) -> list[str]:
     """Write paired comparisons as a CSV file, and describe them in Markdown.
 
     Args:
         measurements (Sequence[Measurement]): Measurements.
         path (Path): The file. It is deleted if there is nothing to compare.
         resamples (int): Number of bootstrap resamples for the intervals.
-        group (str): Title of the column with the groups. If all groups are empty, there is no such column.
+        condition_title (str): Title of the column with the conditions. If all are empty, there is no such column.
 
     Returns:
         list[str]: As :func:`describe_pairs`, with the legend of the table.
     """
     records = paired_records(measurements, resamples=resamples)
     if records:
-        write_file(path, csv_table(_name_groups(records, group)))
+        write_file(path, csv_table(_name_conditions(records, condition_title)))
     else:
         path.unlink(missing_ok=True)
-    return [*_describe(measurements, records, group), *([PAIRED_LEGEND] if records else [])]
+    return [*_describe(measurements, records, condition_title), *([PAIRED_LEGEND] if records else [])]
 
 
-def _describe(measurements: Sequence[Measurement], records: Sequence[Record], group: str) -> list[str]:
+def _describe(
+    measurements: Sequence[Measurement], records: Sequence[Record], condition_title: str, title: str = PAIRED_TITLE
+) -> list[str]:
     if records:
-        renamed = _name_groups(records, group)
-        return [PAIRED_TITLE, markdown_table(list(renamed[0]), [list(record.values()) for record in renamed])]
+        named = _name_conditions(records, condition_title)
+        table = markdown_table(list(named[0]), [list(record.values()) for record in named])
+        return [f"**{title}, on the same images**", table]
     if any(measurement.pairs for measurement in measurements):
-        return [f"MoXI is compared with the best other method from {MIN_IMAGES} images on."]
+        return [f"The comparison of {title} needs at least {MIN_IMAGES} images."]
     return []
 
 
-def _name_groups(records: Sequence[Record], group: str) -> list[Record]:
-    """Rename the column with the groups, or leave it out if all groups are empty."""
-    has_groups = any(record["group"] for record in records)
+def _name_conditions(records: Sequence[Record], condition_title: str) -> list[Record]:
+    """Rename the column with the conditions, or leave it out if all are empty."""
+    has_conditions = any(record["condition"] for record in records)
     return [
-        {group if name == "group" else name: cell for name, cell in record.items() if name != "group" or has_groups}
+        {
+            condition_title if name == "condition" else name: cell
+            for name, cell in record.items()
+            if name != "condition" or has_conditions
+        }
         for record in records
     ]

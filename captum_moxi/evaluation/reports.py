@@ -252,7 +252,7 @@ def measure_areas(curves: Sequence[RunCurve]) -> list[Measurement]:
             reached.
 
     Returns:
-        list[Measurement]: Areas of each run and mode, then the SRG, with the name of the run as group if there are
+        list[Measurement]: Areas of each run and mode, then the SRG, with the name of the run as condition if there are
         several. Quantities that a run does not have are left out.
     """
     shared = _shared_fraction(curves)
@@ -267,8 +267,8 @@ def measure_areas(curves: Sequence[RunCurve]) -> list[Measurement]:
             ("deletion area", "lower", _by_method(of_run, "deletion", lambda curve: _areas_of(curve, shared))),
             ("SRG", "higher", _by_method(of_run, "insertion", lambda curve: _srg_of(curve, curves))),
         ]
-        group = run if several else ""
-        measurements += [Measurement(*quantity, group=group) for quantity in quantities if quantity[2]]
+        condition = run if several else ""
+        measurements += [Measurement(*quantity, condition=condition) for quantity in quantities if quantity[2]]
     return measurements
 
 
@@ -314,7 +314,7 @@ def _write_table(
     if len(folders) == 1:
         frame = frame.drop(columns="run")
     frame.to_csv(out / "report.csv", index=False)
-    pairs = write_pairs(measure_areas(curves), out / "paired.csv", resamples=resamples, group="run")
+    pairs = write_pairs(measure_areas(curves), out / "paired.csv", resamples=resamples, condition_title="run")
     frame = frame.dropna(axis="columns", how="all")
     descriptions = [_describe_run(folder) for folder in folders]
     text = "\n\n".join([*descriptions, _format_table(frame), _legend_of(frame), *pairs, *_difference_warnings(curves)])

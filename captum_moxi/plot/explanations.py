@@ -28,8 +28,8 @@ _NEGATIVE_GAINS = (
 
 _SYMMETRIC = (
     " A symmetric search has two pictures in column 3: only the chosen patches, and the image without them. Each bar "
-    "is the sum of what the patch adds to the first and takes away from the second. It ends when the target is "
-    "predicted in the first, and not in the second."
+    "is the sum of what the patch adds to the first and takes away from the second. At the flip, the target "
+    "is predicted in the first picture, and not in the second."
 )
 
 _WIDTH_RATIOS = (1, 1, 1, 1.4)
@@ -119,7 +119,7 @@ def explanation_figure(
         _READING.format(note=note, reward="probability" if is_symmetric else "log-odds")
         + (_SYMMETRIC if is_symmetric else _LOG_ODDS + _FLIP)
         + (
-            f" At a flip, the chosen patches alone give it a confidence above {min_confidence:g}."
+            f" At the flip, the chosen patches alone give the target a confidence above {min_confidence:g}."
             if needs_minimum
             else ""
         )

@@ -21,10 +21,13 @@ def test_the_chosen_experiments_run_and_the_page_is_written(invoke, options: lis
     page = tmp_path / "out" / "results.md"
     assert result.stdout.splitlines() == ["curves: finished", "replays: finished", str(page)]
     text = page.read_text("utf-8")
-    assert "--only curves,replays --limit 2 --methods moxi,random --grid 2 --resamples 20 --out" in text
+    assert "--only curves,replays --limit 2 --methods moxi,random --grid 2 --resamples 20 --device cpu --out" in text
     # With all patches, the difference of the areas is the SRG.
     assert "| removal |  | insertion area ↑ | deletion area ↓ | SRG ↑ |" in text
-    assert {path.name for path in page.parent.iterdir()} == {"settings.json", "results.md", "curves", "replays"}
+    assert {path.name for path in page.parent.iterdir()} == {
+        *("settings.json", "sections.json", "results.md"),
+        *("curves", "replays"),
+    }
 
 
 def test_after_a_failure_the_others_run_and_the_exit_code_is_2(invoke, options: list[object]) -> None:

@@ -120,7 +120,7 @@ def test_each_run_has_its_own_best_other_method(tmp_path: Path) -> None:
 
 def test_few_images_have_no_paired_comparison(tmp_path: Path) -> None:
     folder = constant_run(tmp_path / "run", CONSTANT, images=9)
-    assert "from 10 images on.\n" in write_report([folder], resamples=20) + "\n"
+    assert "needs at least 10 images.\n" in write_report([folder], resamples=20) + "\n"
     assert not (folder / "paired.csv").exists()
 
 

@@ -15,5 +15,5 @@ def run(study: Study) -> Findings:
         measurements=measure_attacks(replayed.results),
         notes=replayed.description,
         figures={"Norms by order": out / "attack.png"},
-        commands=[evaluate_command(study, run), command("attack", run, out=out)],
+        commands=[evaluate_command(study, run), command("attack", run, device=study.device, out=out)],
     )

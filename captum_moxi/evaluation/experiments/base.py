@@ -31,8 +31,10 @@ class Findings:
             Default: ``()``
         figures (Mapping[str, Path], optional): Files of the figures, by what they show.
             Default: no figures
-        group (str, optional): Title of the column with the groups of the measurements.
-            Default: ``"group"``
+        condition_title (str, optional): Title of the column with the conditions of the measurements.
+            Default: ``"condition"``
+        comparison (str, optional): What the paired comparisons compare.
+            Default: MoXI and the best other method
     """
 
     measurements: "Sequence[Measurement]"
@@ -40,7 +42,8 @@ class Findings:
     notes: Sequence[str] = ()
     tables: Sequence[str] = ()
     figures: Mapping[str, Path] = field(default_factory=dict)
-    group: str = "group"
+    condition_title: str = "condition"
+    comparison: str = "MoXI and the best other method"
 
 
 @dataclass(frozen=True)

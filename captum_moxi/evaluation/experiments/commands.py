@@ -53,6 +53,7 @@ def reproduce_command(study: Study, *, only: Sequence[str] | None = None) -> str
         methods=",".join(study.settings.methods),
         **_settings_options(study.settings),
         **_resamples(study),
+        device=study.device,
         out=study.out,
     )
 
@@ -71,18 +72,19 @@ def evaluate_command(
         stop=None if settings.stop == "flip" else "never",
         **_settings_options(settings),
         batch_size=batch_size,
+        device=study.device,
         out=folder,
     )
 
 
 def report_command(study: Study, *folders: Path, **options: object) -> str:
-    """Return the command of a report, a replay or corruptions, with the resamples of the study."""
+    """Return the command of a report."""
     return command("report", *folders, **options, **_resamples(study))
 
 
 def replay_command(study: Study, name: str, run: Path, out: Path, **options: object) -> str:
-    """Return the command of a replay with intervals."""
-    return command(name, run, **options, **_resamples(study), out=out)
+    """Return the command of a replay with intervals: ``"replay"`` or ``"corrupt"``."""
+    return command(name, run, **options, **_resamples(study), device=study.device, out=out)
 
 
 def _data_options(study: Study) -> dict[str, object]:

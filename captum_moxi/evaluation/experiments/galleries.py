@@ -4,9 +4,9 @@ from captum_moxi.arguments import MODES
 from captum_moxi.evaluation.curves import read_run_curves
 from captum_moxi.evaluation.experiments.base import Findings
 from captum_moxi.evaluation.experiments.commands import report_command
+from captum_moxi.evaluation.experiments.flips import measure_flips, medians_table
 from captum_moxi.evaluation.experiments.seconds import flips_command
 from captum_moxi.evaluation.experiments.study import Study
-from captum_moxi.evaluation.measurements import Measurement
 from captum_moxi.evaluation.reports import write_report
 from captum_moxi.evaluation.runs import summarize_run
 
@@ -20,14 +20,8 @@ def run(study: Study) -> Findings:
     write_report([run], out, resamples=study.resamples, gallery=IMAGES, device=study.device)
     curves = read_run_curves(run)
     return Findings(
-        measurements=[
-            Measurement(
-                f"patches to the flip, {mode}",
-                "lower",
-                {curve.method: curve.finite_flip_counts().numpy() for curve in curves if curve.mode == mode},
-            )
-            for mode in MODES
-        ],
+        measurements=measure_flips(curves, quantity="patches to the flip"),
+        tables=[medians_table(curves)],
         notes=[summarize_run(run)],
         figures={
             "Images flipped by number of patches": out / "flips.png",

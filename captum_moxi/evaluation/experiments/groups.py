@@ -4,6 +4,7 @@ from captum_moxi.arguments import MODES, Mode
 from captum_moxi.evaluation.curves import RunCurve, read_run_curves
 from captum_moxi.evaluation.experiments.base import Findings, SkippedError
 from captum_moxi.evaluation.experiments.commands import evaluate_command, report_command
+from captum_moxi.evaluation.experiments.flips import measure_flips, medians_table
 from captum_moxi.evaluation.experiments.study import Study
 from captum_moxi.evaluation.measurements import Measurement
 from captum_moxi.evaluation.reports import write_report
@@ -22,22 +23,12 @@ def run(study: Study) -> Findings:
     run = study.evaluate("groups", limit=limit, stop="flip", alternatives=ALTERNATIVES)
     write_report([run], resamples=study.resamples)
     curves = read_run_curves(run)
-    sizes = [
-        Measurement(
-            f"patches, {mode}",
-            "lower",
-            # The curves of minimal groups end at the flip.
-            {
-                curve.method: curve.finite_flip_counts(at_most=study.settings.n_steps).numpy()
-                for curve in curves
-                if curve.mode == mode
-            },
-        )
-        for mode in MODES
-    ]
+    # The curves of minimal groups end at the flip. Only MoXI's groups are minimal, so methods are not compared.
+    sizes = measure_flips(curves, quantity="patches", at_most=study.settings.n_steps, tested=())
     return Findings(
         measurements=[*sizes, *(_count_groups(curves, mode) for mode in MODES)],
         notes=[summarize_run(run)],
+        tables=[medians_table(curves)],
         figures={"Images flipped by number of patches": run / "flips.png"},
         commands=[
             evaluate_command(study, run, limit=limit, stop="flip", alternatives=ALTERNATIVES),

@@ -1,5 +1,6 @@
 """Attention masking from several layers on (the paper's Figure 10)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,12 @@ N_LAYERS = 5
 
 def run(study: Study) -> Findings:
     """Find orders with attention masked from each layer on, and insert all of them with token removal."""
+    if "moxi" not in study.settings.methods:
+        raise SkippedError("the experiment is about the searches of MoXI; add moxi to the methods")
     layers = _layers(study)
-    curves = [_curve_of_layer(study, layer) for layer in layers]
+    for layer in layers:
+        _replay_layer(study, layer)
+    curves = _curves(study, layers)
     figure = plot_mean_curves(curves, styles=line_styles(curves), resamples=study.resamples)
     path = study.out / "layers" / "curves.png"
     if figure is not None:
@@ -36,6 +41,7 @@ def run(study: Study) -> Findings:
         notes=[summarize_run(study.out / _folder(layers[0]))],
         figures={"Insertion curves by layer": path},
         commands=[command for layer in layers for command in _commands(study, layer)],
+        comparison="The first layer and the best other layer",
     )
 
 
@@ -54,14 +60,25 @@ def _layers(study: Study) -> list[int]:
     return [int(layer) for layer in np.unique(np.ceil(np.linspace(0, last, N_LAYERS)))]
 
 
-def _curve_of_layer(study: Study, layer: int) -> RunCurve:
-    """Return the insertion curve under token removal of the order that MoXI found with attention masking."""
+def _replay_layer(study: Study, layer: int) -> None:
+    """Find orders with attention masked from a layer on, and insert them under token removal."""
     run = study.evaluate(_folder(layer), limit=study.limit_of_slow_experiments, **_changes(layer))
     out = study.out / _replay_folder(layer)
     replayed = replay_removals(run, out, removals=["token"], device=study.device, show_progress=study.show_progress)
     write_removals(replayed, out, resamples=study.resamples)
-    curves = read_run_curves(out / "token")
-    return replace(next(curve for curve in curves if curve.mode == "insertion"), run=f"layer {layer}")
+
+
+def _curves(study: Study, layers: Sequence[int]) -> list[RunCurve]:
+    """Return the insertion curves under token removal of each layer, for the images that all layers have."""
+    folders = [study.out / _replay_folder(layer) / "token" for layer in layers]
+    images_of_layers = [{image for curve in read_run_curves(folder) for image in curve.images} for folder in folders]
+    images = sorted(set.intersection(*images_of_layers))
+    return [
+        replace(curve, run=f"layer {layer}")
+        for layer, folder in zip(layers, folders, strict=True)
+        for curve in read_run_curves(folder, images=images)
+        if curve.mode == "insertion"
+    ]
 
 
 def _changes(layer: int) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """The page with the results of the experiments."""
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from captum_moxi.evaluation import store
+from captum_moxi.evaluation.experiments import EXPERIMENTS
 from captum_moxi.evaluation.experiments.base import Experiment, Findings, Status
 from captum_moxi.evaluation.experiments.commands import reproduce_command
 from captum_moxi.evaluation.experiments.study import Study
 from captum_moxi.evaluation.measurements import PAIRED_LEGEND, describe_pairs, means_table
+from captum_moxi.files import write_file
 from captum_moxi.metrics.bootstrap import MIN_IMAGES
 from captum_moxi.tables import markdown_table
 
@@ -25,10 +28,14 @@ patches; **area difference**, if the orders end before the last patch. The folde
 tables, with their own legends.""".strip()
 
 OTHERS = """
-The paper has three more experiments. Two of them train their own models on digits: `python -m
-captum_moxi.experiments.set_sum` (Figure 2, Appendix A) and `python -m captum_moxi.experiments.class_counts` (Section
-5.4, Figures 7 and 17). `captum-moxi localize IMAGE --model MODEL --target CLASS` locates a class that is not predicted
-(Appendix F, Figure 5).""".strip()
+The paper has further experiments. Two of them train models: `python -m captum_moxi.experiments.set_sum` (Figure 2,
+Appendix A) and `python -m captum_moxi.experiments.class_counts` (Section 5.4, Figures 7 and 17; the paper uses
+ImageNet, and this command uses digits). `captum-moxi localize IMAGE --model MODEL --target CLASS` locates a class that
+is not predicted (Appendix F, Figure 5). The deletion curves under attack (Figures 15(a) and 16(a)) have no command.
+""".strip()
+
+# File with the sections of the page, so that a later call with other experiments keeps them.
+SECTIONS = "sections.json"
 
 
 @dataclass(frozen=True)
@@ -50,26 +57,40 @@ class Outcome:
     reason: str = ""
 
 
-def results_page(study: Study, outcomes: Sequence[Outcome], *, only: Sequence[str] | None = None) -> str:
+@dataclass(frozen=True)
+class Section:
+    """A section of the page.
+
+    Args:
+        status (str): How the experiment ended.
+        images (int or None): Number of images, if it finished.
+        text (str): The section in Markdown.
+    """
+
+    status: Status
+    images: int | None
+    text: str
+
+
+def results_page(study: Study, sections: Mapping[str, Section], *, only: Sequence[str] | None = None) -> str:
     """Return the page in Markdown. Paths of figures are relative to the folder of the study.
 
     Args:
         study (Study): The study.
-        outcomes (Sequence[Outcome]): How each experiment ended.
+        sections (Mapping[str, Section]): Sections of experiments that ran or were chosen, by name.
         only (Sequence[str], optional): Names of the experiments, if the user chose some.
             Default: None, all experiments
     """
-    sections = [paragraph for outcome in outcomes for paragraph in _section(study, outcome)]
     paragraphs = [
         f"# The paper's experiments on {_escaped(study.settings.model)}",
         "Sumiyasu, Kawamoto, Kera, *Identifying Important Group of Pixels using Interactions*, CVPR 2024, [arXiv "
-        "2401.03785](https://arxiv.org/abs/2401.03785). Paragraphs that begin with *The paper* state its results, with "
-        "its models and images. Everything else was measured by the following command, which also continues after an "
-        "interruption.",
+        "2401.03785](https://arxiv.org/abs/2401.03785). Paragraphs that begin with *The paper* state the results of "
+        "the paper, for its models and images. The following command measured all other results. To continue after "
+        "an interruption, repeat it.",
         _code([reproduce_command(study, only=only)]),
-        _overview(outcomes),
+        _overview(sections),
         _versions(store.package_versions()),
-        *sections,
+        *(section.text for section in sections.values()),
         "## How to read the tables",
         LEGEND,
         PAIRED_LEGEND,
@@ -79,7 +100,36 @@ def results_page(study: Study, outcomes: Sequence[Outcome], *, only: Sequence[st
     return "\n\n".join(paragraphs) + "\n"
 
 
-def _section(study: Study, outcome: Outcome) -> Iterator[str]:
+def section_of(study: Study, outcome: Outcome) -> Section:
+    """Return the section of an experiment."""
+    return Section(outcome.status, _count_images(outcome.findings), "\n\n".join(_paragraphs(study, outcome)))
+
+
+def read_sections(folder: Path) -> dict[str, Section]:
+    """Read the sections of earlier calls, by name of the experiment.
+
+    Args:
+        folder (Path): Folder of the results.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    path = folder / SECTIONS
+    if not path.exists():
+        return {}
+    try:
+        return {name: Section(**section) for name, section in dict(json.loads(path.read_bytes())).items()}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it, and repeat the command") from None
+
+
+def write_sections(folder: Path, sections: Mapping[str, Section]) -> None:
+    """Write the sections, so that a later call with other experiments keeps them."""
+    texts = {name: asdict(section) for name, section in sections.items()}
+    write_file(folder / SECTIONS, json.dumps(texts, indent=1) + "\n")
+
+
+def _paragraphs(study: Study, outcome: Outcome) -> Iterator[str]:
     experiment, findings = outcome.experiment, outcome.findings
     yield f"## {experiment.title}"
     yield f"*The paper* ({experiment.source}): {experiment.claim}"
@@ -87,9 +137,12 @@ def _section(study: Study, outcome: Outcome) -> Iterator[str]:
     if findings is None:
         yield f"**{outcome.status.capitalize()}**{f': {_escaped(outcome.reason)}' if outcome.reason else ''}."
         return
+    measurements, resamples, condition_title = findings.measurements, study.resamples, findings.condition_title
     yield from map(_escaped, findings.notes)
-    yield means_table(findings.measurements, resamples=study.resamples, group=findings.group)
-    yield from describe_pairs(findings.measurements, resamples=study.resamples, group=findings.group)
+    yield means_table(measurements, resamples=resamples, condition_title=condition_title)
+    yield from describe_pairs(
+        measurements, resamples=resamples, condition_title=condition_title, title=findings.comparison
+    )
     yield from findings.tables
     for title, path in findings.figures.items():
         yield f"![{title}](<{Path(os.path.relpath(path, study.out)).as_posix()}>)"
@@ -97,17 +150,19 @@ def _section(study: Study, outcome: Outcome) -> Iterator[str]:
     yield _code(findings.commands)
 
 
-def _overview(outcomes: Sequence[Outcome]) -> str:
-    """Return a table of the experiments with the number of images."""
-    return markdown_table(
-        ["experiment", "in the paper", "images", ""],
-        [[o.experiment.title, o.experiment.source, _count_images(o.findings), o.status] for o in outcomes],
-    )
+def _overview(sections: Mapping[str, Section]) -> str:
+    """Return a table of all experiments with the number of images."""
+    rows: list[list[object]] = []
+    for name in EXPERIMENTS:
+        experiment, section = EXPERIMENTS.create(name), sections.get(name)
+        images = "" if section is None or section.images is None else section.images
+        rows.append([experiment.title, experiment.source, images, "not run yet" if section is None else section.status])
+    return markdown_table(["experiment", "in the paper", "images", ""], rows)
 
 
-def _count_images(findings: Findings | None) -> int | str:
+def _count_images(findings: Findings | None) -> int | None:
     counts = [len(values) for item in findings.measurements for values in item.values.values()] if findings else []
-    return max(counts, default="")
+    return max(counts, default=None)
 
 
 def _versions(versions: Mapping[str, str]) -> str:

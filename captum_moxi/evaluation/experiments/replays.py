@@ -16,5 +16,5 @@ def run(study: Study) -> Findings:
         notes=replayed.description,
         figures={"Areas by removal": out / "replay.png"},
         commands=[evaluate_command(study, run), replay_command(study, "replay", run, out)],
-        group="removal",
+        condition_title="removal",
     )

@@ -29,7 +29,8 @@ class Study:
         out (Path): Folder of the results.
         limit (int, optional): Maximum number of images. The first ones are used.
             Default: None, all images
-        slow_limit (int, optional): Maximum number of images in experiments that evaluate many rows.
+        slow_limit (int, optional): Maximum number of images in experiments that evaluate many rows, if it is
+            smaller than ``limit``.
             Default: None, the same as ``limit``
         resamples (int, optional): Number of bootstrap resamples for the intervals.
             Default: 2000
@@ -139,7 +140,8 @@ class Study:
     @property
     def limit_of_slow_experiments(self) -> int | None:
         """Maximum number of images in experiments that evaluate many rows."""
-        return self.slow_limit or self.limit
+        limits = [limit for limit in (self.limit, self.slow_limit) if limit is not None]
+        return min(limits, default=None)
 
     @cached_property
     def curves(self) -> Path:

@@ -248,7 +248,7 @@ def measure_attacks(attacks: Sequence[AttackRecord]) -> list[Measurement]:
     return [
         Measurement(
             f"norm on the first {count} patches" if count > 1 else "norm on the first patch",
-            "higher",
+            None,
             {method: values[:, count - 1] for method, values in norms.items() if count <= values.shape[1]},
         )
         for count in TABLE_COUNTS

@@ -144,7 +144,9 @@ def write_removals(replayed: Replayed[Replay], out: Path, *, resamples: int) -> 
         resamples (int): Number of bootstrap resamples for the intervals.
     """
     records = replay_records(replayed.results, resamples=resamples)
-    pairs = write_pairs(measure_replays(replayed.results), out / "paired.csv", resamples=resamples, group="removal")
+    pairs = write_pairs(
+        measure_replays(replayed.results), out / "paired.csv", resamples=resamples, condition_title="removal"
+    )
     table = markdown_table(*replay_rows(records))
     text = "\n\n".join([*replayed.description, table, REPLAYS_LEGEND, *pairs])
     write_file(out / "replay.md", text + "\n")
@@ -257,8 +259,8 @@ def measure_replays(replays: Sequence[Replay]) -> list[Measurement]:
         replays (Sequence[Replay]): Areas of each order under each removal, for the same images.
 
     Returns:
-        list[Measurement]: Insertion area, deletion area, and SRG or area difference, with the removal as group. In the
-        areas, only the orders of MoXI that were found for this mode are compared with the best other order.
+        list[Measurement]: Insertion area, deletion area, and SRG or area difference, with the removal as condition. In
+        the areas, only the orders of MoXI that were found for this mode are compared with the best other order.
     """
     gain = gain_title(replays)
     measurements = []

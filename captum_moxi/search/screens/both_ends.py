@@ -58,7 +58,7 @@ def _last_lowest(step: SearchStep, players: Tensor) -> Tensor:
     If several have it, up to rounding, it is the last one, because the search prefers the first one.
     """
     dtype = as_floating(step.game.full.rewards).dtype
-    # Gains of one step differ by as much as the values from which they were computed.
+    # The rounding error of a gain is proportional to the rewards from which it was computed.
     falls = (-step.gains).masked_fill(~players, -torch.inf)
     is_lowest = players & is_best(falls, dtype, relative=False, sizes=step.sizes)
     return is_lowest & (is_lowest.flip(1).cumsum(1).flip(1) == 1)

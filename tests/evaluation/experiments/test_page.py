@@ -1,10 +1,11 @@
 """The page of handmade findings."""
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
-from captum_moxi.evaluation.experiments import Experiment, Findings
-from captum_moxi.evaluation.experiments.page import Outcome, results_page
+from captum_moxi.evaluation.experiments import EXPERIMENTS, Experiment, Findings
+from captum_moxi.evaluation.experiments.page import Outcome, read_sections, results_page, section_of, write_sections
 from captum_moxi.evaluation.experiments.study import Study
 from captum_moxi.evaluation.measurements import Measurement
 
@@ -29,7 +30,7 @@ def test_a_section_has_the_claim_the_means_the_comparison_the_figure_and_the_com
         tables=["| a table |"],
         figures={"Curves": study.out / "areas" / "curves.png"},
     )
-    page = results_page(study, [Outcome(EXPERIMENT, "finished", findings)])
+    page = results_page(study, {"areas": section_of(study, Outcome(EXPERIMENT, "finished", findings))})
     section = page.partition("## Areas")[2].partition("## How to read")[0]
     pieces = [
         "*The paper* (Figure 3): MoXI leads.",
@@ -46,10 +47,34 @@ def test_a_section_has_the_claim_the_means_the_comparison_the_figure_and_the_com
     ]
     positions = [section.index(piece) for piece in pieces]
     assert positions == sorted(positions)
-    assert "| Areas | Figure 3 | 10 | finished |" in page
+
+
+def test_the_overview_lists_all_experiments(study: Study) -> None:
+    measurement = Measurement("area", "higher", {"MoXI": values(0.75)})
+    finished = Outcome(EXPERIMENTS.create("curves"), "finished", Findings([measurement], commands=[]))
+    skipped = Outcome(EXPERIMENTS.create("layers"), "skipped", reason="no attention")
+    page = results_page(study, {"curves": section_of(study, finished), "layers": section_of(study, skipped)})
+    table = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| ")][2:10]
+    assert [(row[2].strip(), row[3].strip()) for row in table] == [
+        ("10", "finished"),
+        ("", "not run yet"),
+        ("", "skipped"),
+        *[("", "not run yet")] * 5,
+    ]
+
+
+def test_sections_are_stored(study: Study) -> None:
+    study.open_folder()
+    assert read_sections(study.out) == {}
+    sections = {"areas": section_of(study, Outcome(EXPERIMENT, "failed", reason="the disk is full"))}
+    write_sections(study.out, sections)
+    assert read_sections(study.out) == sections
+    (study.out / "sections.json").write_text('{"areas": {}}')
+    with pytest.raises(ValueError, match=r"sections\.json is damaged .*; delete it, and repeat the command"):
+        read_sections(study.out)
 
 
 def test_an_experiment_that_has_not_run_has_no_table(study: Study) -> None:
-    page = results_page(study, [Outcome(EXPERIMENT, "not run yet")])
+    page = results_page(study, {"areas": section_of(study, Outcome(EXPERIMENT, "not run yet"))})
     section = page.partition("## Areas")[2].partition("## How to read")[0]
     assert section.rstrip().endswith("**Not run yet**.") and "|" not in section

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from zoo import resnet
 
 from captum_moxi.cli.main import main
 from captum_moxi.evaluation import store
-from captum_moxi.evaluation.experiments import EXPERIMENTS, Experiment, Findings, SkippedError
+from captum_moxi.evaluation.curves import RunCurve
+from captum_moxi.evaluation.experiments import EXPERIMENTS, Experiment, Findings, SkippedError, layers
 from captum_moxi.evaluation.experiments.reproduction import page_of, reproduce_experiments, run_experiment
 from captum_moxi.evaluation.experiments.study import Study
 
@@ -74,7 +75,7 @@ def test_an_interrupted_study_continues(study: Study, interruption: list[bool]) 
     again = replace(study)
     assert [outcome.status for outcome in reproduce_experiments(again, only=names)] == ["finished", "finished"]
     assert parts(study.out) == before
-    assert "not run yet" not in page_of(study).read_text("utf-8")
+    assert "| Late | nowhere |  | finished |" in page_of(study).read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -104,12 +105,44 @@ def test_experiments_that_do_not_fit_are_skipped(study: Study, tmp_path: Path) -
         "skipped",
         "none of the methods searches minimal groups; add moxi to the methods",
     )
+    outcome = run_experiment(EXPERIMENTS.create("layers"), without_search)
+    assert (outcome.status, outcome.reason) == (
+        "skipped",
+        "the experiment is about the searches of MoXI; add moxi to the methods",
+    )
     resnet().save_pretrained(tmp_path / "resnet")
     processor = Path(study.settings.model) / "preprocessor_config.json"
     (tmp_path / "resnet" / processor.name).write_bytes(processor.read_bytes())
     convolutional = replace(study, settings=replace(study.settings, model=str(tmp_path / "resnet")))
     outcome = run_experiment(EXPERIMENTS.create("layers"), convolutional)
     assert outcome.status == "skipped" and "no attention between tokens" in outcome.reason
+
+
+def test_a_call_with_other_experiments_keeps_the_sections(study: Study) -> None:
+    list(reproduce_experiments(study, only=["seconds"]))
+    list(reproduce_experiments(study, only=["attack"]))
+    page = page_of(study).read_text("utf-8")
+    titles = [EXPERIMENTS.create(name).title for name in ("seconds", "attack")]
+    assert re.findall("^## (.*)$", page, re.M)[:2] == titles
+    # The norm of a perturbation does not rate a method.
+    assert "| norm on the first patch |" in page
+
+
+def test_layers_are_compared_on_the_images_that_all_of_them_have(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = layers.read_run_curves
+
+    def without_an_image(folder: Path, images: Sequence[str] | None = None) -> list[RunCurve]:
+        """The replay of the first layer has failed on one image."""
+        curves = read(folder)
+        names = [name for name in curves[0].images if "attention-0" not in str(folder) or name != curves[0].images[0]]
+        return read(folder, images=[name for name in names if images is None or name in images])
+
+    monkeypatch.setattr(layers, "read_run_curves", without_an_image)
+    (outcome,) = reproduce_experiments(study, only=["layers"])
+    assert outcome.findings is not None, outcome.reason
+    (areas,) = outcome.findings.measurements
+    assert {len(values) for values in areas.values.values()} == {1}
+    assert areas.tested == ["layer 0"]
 
 
 def test_an_unknown_experiment_is_rejected_before_anything_is_written(study: Study) -> None:

@@ -60,3 +60,5 @@ def test_a_label_map_is_stored_for_the_commands(study: Study) -> None:
 def test_slow_experiments_have_a_limit_of_their_own(study: Study) -> None:
     assert study.limit_of_slow_experiments == 2
     assert replace(study, slow_limit=1).limit_of_slow_experiments == 1
+    assert replace(study, slow_limit=9).limit_of_slow_experiments == 2
+    assert replace(study, limit=None).limit_of_slow_experiments is None

@@ -101,7 +101,7 @@ def test_orders_of_moxi_are_compared_with_the_best_other_order_under_each_remova
     ]
     records = paired_records(measure_replays(replays), resamples=20)
     found = [
-        tuple(record[name] for name in ("group", "quantity", "method", "best other", "difference"))
+        tuple(record[name] for name in ("condition", "quantity", "method", "best other", "difference"))
         for record in records
     ]
     assert found == [
