@@ -456,6 +456,8 @@ class Explanation(TargetResult):
         if change.flipped_before_first_step:
             return f"{mode}: {self._why_no_steps(mode, change)}"
         verb = "flips" if change.flipped else "does not flip"
+        if self.settings.min_confidence and mode != "deletion":
+            verb += f" (confidence above {self.settings.min_confidence:g})"
         patches = f"{'without' if mode == 'deletion' else 'with'} {count_patches(change.n_steps)}"
         label = minimal_label(self.selections[mode])
         start = f"{change.before}{'' if mode == 'deletion' else f' ({self.image.removal.empty_note})'}"
@@ -545,7 +547,7 @@ def explain(
         >>> settings = ExplainSettings(modes="insertion", min_confidence=0.5)
         >>> explanation = explain(classifier, open_image("cat.jpg"), name="cat.jpg", settings=settings)
         >>> explanation.summary()
-        'tabby (confidence 0.83); insertion flips with 7 patches: dam 0.05 (nothing kept) -> tabby 0.53'
+        'tabby (confidence 0.83); insertion flips (confidence above 0.5) with 7 patches: dam 0.05 (nothing kept) -> ...'
         >>> explanation.selections["insertion"].order[0]  # ids of the patches
         >>> explanation.save(Path("explained"))  # cat.png and cat.json
     """

@@ -93,6 +93,8 @@ def test_the_summary_counts_the_patches(classifier, image) -> None:
     )
     stopped = explain(classifier, image, settings=ExplainSettings(modes=("insertion",), grid=2, n_steps=1))
     assert "; insertion does not flip with 1 patch: " in stopped.summary()
+    sure = explain(classifier, image, settings=ExplainSettings(grid=2, min_confidence=0.5)).summary()
+    assert "; insertion flips (confidence above 0.5) with " in sure and "; deletion flips without " in sure
 
 
 def test_the_change_of_the_prediction_is_that_of_the_model_on_what_it_sees(classifier, image) -> None:
